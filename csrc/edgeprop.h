@@ -1,0 +1,336 @@
+/* edgeprop: run a small neural network forward and backward, in C99, in memory the caller brings.
+ *
+ * This header is the manual. In three calls:
+ *
+ *     #define DIGITS_IMPLEMENTATION
+ *     #include "digits.h"                                  // written by `edgeprop export`
+ *
+ *     static EP_ALIGNED uint8_t arena[DIGITS_TRAIN_ARENA];
+ *     ep_t ep;
+ *     int rc = ep_init(&ep, &digits, arena, sizeof arena);
+ *     rc = ep_infer(&ep, x, y);                                       // forward
+ *     rc = ep_learn(&ep, x, &label, &(ep_step){.lr = 0.01f}, &loss);  // forward, backward, update
+ *
+ * Every function that can fail returns 0 (EP_OK) or a negative EP_ERR_* value. After an error the model, the
+ * weights and the caller's buffers are as they were before the call.
+ *
+ * Memory. The library allocates nothing and has no globals. An ep_t and its arena are all the state there is: two
+ * threads may run the same `const ep_model` at once, each with an ep_t and an arena of its own. The arena holds no
+ * pointers, so its size is the same on a PC and on a board. Its layout, every part rounded up to EP_ALIGN bytes:
+ *
+ *     [ trainable weights | batch x activations and gradients | scratch | gradient sums | optimizer state ]
+ *
+ * How much of that is there follows from the size given to ep_init():
+ *     >= NAME_INFER_ARENA     inference; the weights are read where the model has them (flash)
+ *     >= NAME_RESTORE_ARENA   inference with weights in RAM, so that ep_restore() can bring learned ones back
+ *     >= NAME_TRAIN_ARENA     learning, one sample at a time, SGD in place
+ *     more                    see ep_arena_size(): gradient sums (mini-batches), momentum, Adam, batches in parallel
+ *
+ * Layout. Images are NHWC (height, width, channel; the channel varies fastest), sequences (time, feature). A sample is
+ * contiguous, a batch is samples one after the other. Weights: dense (n_out, n_in); convolution (out_c, kernel_h,
+ * kernel_w, in_c / groups); depthwise (kernel_h, kernel_w, out_c).
+ *
+ * Compile switches: EP_NO_TRAIN leaves out learning, EP_NO_ERRMSG the texts of ep_error(), EP_TRACE adds a hook
+ * called after every node (tests and debuggers).
+ */
+#ifndef EDGEPROP_H
+#define EDGEPROP_H
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define EP_VERSION_STRING "0.1.0"
+
+/* Number of the layout of the structs below. A generated header that was made for another one does not compile. */
+#define EP_ABI 1
+
+#define EP_ALIGN 16u /* of the arena, of images and of constant data; bytes */
+#if defined(__GNUC__) || defined(__clang__)
+#define EP_ALIGNED __attribute__((aligned(16)))
+#elif defined(_MSC_VER)
+#define EP_ALIGNED __declspec(align(16))
+#elif defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L
+#define EP_ALIGNED _Alignas(16)
+#else
+#define EP_ALIGNED
+#endif
+
+/* ---- Errors --------------------------------------------------------------------------------------------------- */
+
+enum {
+    EP_OK = 0,
+    EP_ERR_ARG = -1,       /* a null pointer, a count of zero, a learning rate that is not finite and positive, ... */
+    EP_ERR_ARENA = -2,     /* the arena is too small for what was asked */
+    EP_ERR_ALIGN = -3,     /* a buffer is not aligned to EP_ALIGN bytes */
+    EP_ERR_ABI = -4,       /* the model was made for another version of this library */
+    EP_ERR_IMAGE = -5,     /* not a model image, truncated, or inconsistent */
+    EP_ERR_CHECKSUM = -6,  /* an image whose bytes changed since it was written */
+    EP_ERR_OP = -7,        /* an image uses an op, or a backward, that the registry given to ep_load() lacks */
+    EP_ERR_FROZEN = -8,    /* the model has nothing to train */
+    EP_ERR_LABEL = -9,     /* a target outside the range the loss takes */
+    EP_ERR_DIVERGED = -10, /* the step would make a weight NaN or infinite: refused, nothing changed */
+    EP_ERR_NO_RECORD = -11, /* storage holds no valid record */
+    EP_ERR_FOREIGN = -12,  /* storage holds a valid record of another model only */
+    EP_ERR_IO = -13        /* a storage callback failed */
+};
+
+/* One sentence for an EP_ERR_* value: what is wrong and the cure. Never NULL. "" under EP_NO_ERRMSG. */
+const char *ep_error(int rc);
+
+/* ---- The model: what a generated header defines and ep_load() builds ------------------------------------------- */
+
+typedef struct ep_s ep_t;
+typedef struct ep_node ep_node;
+typedef struct ep_model ep_model;
+typedef struct ep_sink ep_sink;
+
+enum { EP_F32 = 1, EP_I8 = 2, EP_I32 = 3, EP_U8 = 4 }; /* ep_tensor.dtype */
+
+enum { /* ep_tensor.flags */
+    EP_CONST = 1, /* `data` holds the values; not in the arena */
+    EP_PARAM = 2  /* trainable: `data` holds the values as exported, `offset` is its place in the weights' part */
+};
+
+#define EP_NONE 0xFFFFFFFFu /* "no offset" */
+
+/* A value. Activations live in the arena, at offset * batch capacity from the activations' start. */
+typedef struct ep_tensor {
+    const void *data;   /* constants and trainable weights; NULL for an activation */
+    uint32_t count;     /* elements, of one sample for an activation */
+    uint32_t offset;    /* bytes; activations: in the inference plan; EP_NONE where that plan never holds it */
+    float scale;        /* of a quantized activation: real = scale * (q - zero_point); else 0 */
+    int16_t zero_point;
+    uint8_t dtype;      /* EP_F32, ... */
+    uint8_t flags;      /* EP_CONST, EP_PARAM */
+} ep_tensor;
+
+/* What an op does. One const table per op, named by the models that use it, so a linker drops all others. */
+typedef struct ep_op {
+    void (*forward)(const ep_t *ep, const ep_node *node, uint32_t n); /* n: samples, 1 .. batch capacity */
+} ep_op;
+
+/* The backward of an op, apart from ep_op so that frozen layers do not bring it in. */
+typedef struct ep_grad {
+    /* Gradients of the inputs that want one, from those of the output (which may be changed in place: masked). */
+    void (*backward)(const ep_t *ep, const ep_node *node, uint32_t n);
+    /* Gradients of the node's trainable weights, given row by row to ep_emit(). NULL: the op has no weights. */
+    void (*params)(const ep_t *ep, const ep_node *node, uint32_t n, const ep_sink *sink);
+    /* An upper bound of |gradient| over all of the node's trainable weights, summed over the n samples. */
+    float (*bound)(const ep_t *ep, const ep_node *node, uint32_t n);
+} ep_grad;
+
+struct ep_node {
+    const ep_op *op;
+    const ep_grad *grad;  /* NULL: the backward walk never comes here */
+    const void *attr;     /* the op's ep_*_attr, made of 4-byte words only; NULL if it has none */
+    const uint16_t *io;   /* indices into tensors: n_in inputs (activations, then weights), then n_out outputs */
+    uint8_t n_in, n_out;
+    uint8_t accumulate;   /* bit i: add to the gradient of input i (another consumer has written it) */
+};
+
+/* A loss: value and gradient. `target`: int32_t labels (one a sample) or float values (`count` a sample). */
+typedef struct ep_loss {
+    /* Mean loss over n samples of `count` logits; writes d loss / d logits, which may be the same memory. */
+    float (*forward)(const float *logits, const void *target, float *dlogits, uint32_t count, uint32_t n);
+    uint8_t labels; /* 1: targets are int32_t class labels in 0 .. count-1; 0: float values, `count` a sample */
+} ep_loss;
+
+/* What only learning needs; a model without trainable weights has none. */
+typedef struct ep_train {
+    const uint32_t *offset;      /* (n_tensors) place of each activation in the training plan, bytes per sample */
+    const uint32_t *grad_offset; /* (n_tensors) place of its gradient, or EP_NONE */
+    uint32_t bytes;              /* activations and gradients, one sample */
+    uint32_t scratch_bytes;      /* working memory of the neediest op, forward or backward */
+    uint16_t first_node;         /* the backward walk ends here */
+    uint16_t end_node;           /* learning runs nodes 0 .. end_node-1 (a Softmax behind the logits is skipped) */
+    uint16_t logits;             /* tensor the loss looks at */
+    const ep_loss *loss;
+} ep_train;
+
+struct ep_model {
+    uint32_t abi;            /* EP_ABI */
+    uint32_t fingerprint[2]; /* of ops, shapes and exported weights; binds a saved head to its model */
+    const char *name;
+    const ep_tensor *tensors;
+    const ep_node *nodes;
+    const uint16_t *inputs, *outputs; /* indices into tensors */
+    uint16_t n_tensors, n_nodes, n_inputs, n_outputs;
+    uint32_t infer_bytes;   /* activations of the inference plan, one sample */
+    uint32_t scratch_bytes; /* working memory of the neediest forward op; not multiplied by the batch */
+    uint32_t param_bytes;   /* all trainable weights, float32 */
+    const ep_train *train;  /* NULL: nothing to train */
+};
+
+/* ---- Optimizers ------------------------------------------------------------------------------------------------ */
+
+typedef struct ep_step ep_step;
+
+typedef struct ep_optimizer {
+    uint8_t slots; /* float32 arrays of state it keeps per weight: SGD 0, momentum 1, Adam 2 */
+    /* w (count,) -= what gradient a*g asks; s0, s1: this range's state. `t`: number of this update, from 1. */
+    void (*apply)(const ep_step *step, uint32_t t, float *w, float *s0, float *s1, float a, const float *g,
+                  uint32_t count);
+    /* An upper bound of |change of a weight| given bounds of |gradient| and of |state slot 0|. */
+    float (*bound)(const ep_step *step, uint32_t t, float gmax, float smax);
+} ep_optimizer;
+
+extern const ep_optimizer ep_sgd;      /* w -= lr * g */
+extern const ep_optimizer ep_momentum; /* v = momentum * v + g;  w -= lr * v   (as PyTorch) */
+extern const ep_optimizer ep_nesterov; /* v = momentum * v + g;  w -= lr * (g + momentum * v) */
+extern const ep_optimizer ep_adam;     /* Kingma & Ba 2015, bias-corrected, epsilon outside the root */
+
+/* How to take one step. Zero means the default, so {.lr = 0.01f} is plain SGD. */
+struct ep_step {
+    float lr;                      /* learning rate, > 0 */
+    const ep_optimizer *optimizer; /* NULL: &ep_sgd */
+    float momentum;                /* momentum, Adam's beta1; 0: 0.9 */
+    float beta2;                   /* Adam; 0: 0.999 */
+    float epsilon;                 /* Adam; 0: 1e-8 */
+    float weight_decay;            /* L2: adds weight_decay * w to the gradient */
+    float clip_norm;               /* largest norm of the whole gradient, 0: no limit; ep_apply() only */
+};
+
+/* ---- Running --------------------------------------------------------------------------------------------------- */
+
+struct ep_s { /* all fields private */
+    const ep_model *model;
+    uint8_t *arena;
+    size_t size;
+    uint32_t batch;          /* capacity: samples that fit at once */
+    uint32_t params_at, acts_at, scratch_at, sums_at, state_at; /* bytes from arena; EP_NONE: not there */
+    const uint32_t *offset;  /* NULL: inference plan, else the training plan's offsets */
+    const ep_optimizer *optimizer; /* whose state the arena holds */
+    uint32_t updates;        /* taken since the optimizer's state was zeroed */
+    uint32_t samples;        /* accumulated since the last ep_apply() */
+    float weight_bound;      /* no |weight| is larger */
+#ifdef EP_TRACE
+    void (*trace)(void *user, const ep_t *ep, uint16_t node, int phase); /* phase: 0 forward, 1 backward */
+    void *trace_user;
+#endif
+};
+
+/* What ep_arena_size() is to make room for, beyond inference. */
+enum {
+    EP_FOR_RESTORE = 1, /* weights in RAM */
+    EP_FOR_TRAIN = 2,   /* ep_learn() with SGD */
+    EP_FOR_SUMS = 4     /* ep_accumulate(), ep_apply(), ep_learn_batch() */
+};
+
+/* Bytes of arena for `batch` samples at once, the EP_FOR_* bits in `what` and an optimizer (NULL: SGD).
+ * 0 if an argument is invalid, the model cannot be trained though `what` says so, or the size passes 2^31. */
+size_t ep_arena_size(const ep_model *model, uint32_t batch, unsigned what, const ep_optimizer *optimizer);
+
+/* Binds a model to an arena (aligned to EP_ALIGN, `size` bytes, see the table at the top; batch capacity 1) and puts
+ * the weights as exported into it. The arena must outlive `ep`. Returns EP_ERR_ARG, EP_ERR_ALIGN, EP_ERR_ABI, EP_ERR_ARENA. */
+int ep_init(ep_t *ep, const ep_model *model, void *arena, size_t size);
+
+/* The same with room for `batch` samples at once and just the parts `what` asks for. */
+int ep_init_batch(ep_t *ep, const ep_model *model, void *arena, size_t size, uint32_t batch, unsigned what,
+                  const ep_optimizer *optimizer);
+
+/* Weights as exported, optimizer state and gradient sums zero. EP_ERR_ARG. */
+int ep_reset(ep_t *ep);
+
+/* Runs a model of one input and one output on one sample. `x`: the input tensor's type and count; `y` likewise.
+ * Returns EP_ERR_ARG (null, or several inputs or outputs: use ep_input, ep_run, ep_output). */
+int ep_infer(ep_t *ep, const void *x, void *y);
+
+/* The same on n samples, in chunks of the batch capacity. */
+int ep_infer_batch(ep_t *ep, const void *x, void *y, uint32_t n);
+
+/* Piecewise: fill ep_input(ep, i), run, read ep_output(ep, i). Pointers into the arena, NULL if i is out of range.
+ * Inputs may be overwritten by the run. ep_run returns EP_ERR_ARG if n is 0 or over the capacity. */
+void *ep_input(ep_t *ep, unsigned i);
+int ep_run(ep_t *ep, uint32_t n);
+const void *ep_output(const ep_t *ep, unsigned i);
+
+#ifndef EP_NO_TRAIN
+/* One step on one sample: forward, loss, backward, update in place. `target` as the model's loss takes it; `loss`
+ * (may be NULL) gets the loss before the update. Returns EP_ERR_ARG, EP_ERR_FROZEN, EP_ERR_ARENA (no room to train,
+ * or for this optimizer), EP_ERR_LABEL, EP_ERR_DIVERGED; on any of them no weight has changed. */
+int ep_learn(ep_t *ep, const void *x, const void *target, const ep_step *step, float *loss);
+
+/* Mini-batches: add n samples' gradients to the sums, then take one step on their mean. Needs EP_FOR_SUMS.
+ * ep_accumulate: EP_ERR_ARG, _FROZEN, _ARENA, _LABEL, _DIVERGED (a sample's gradient is not finite; the sums stay).
+ * ep_apply: EP_ERR_ARG (also: nothing accumulated), _ARENA, _DIVERGED (refused whole; the sums are dropped). */
+int ep_accumulate(ep_t *ep, const void *x, const void *target, uint32_t n, float *loss);
+int ep_apply(ep_t *ep, const ep_step *step);
+
+/* ep_accumulate over n samples in chunks, then ep_apply. Refused whole on any error. */
+int ep_learn_batch(ep_t *ep, const void *x, const void *target, uint32_t n, const ep_step *step, float *loss);
+#endif
+
+/* The trainable weights, float32, in the order and layout of the model's EP_PARAM tensors: *count floats.
+ * NULL if the arena holds none. For reading; write with ep_set_params (EP_ERR_ARG, EP_ERR_DIVERGED if not finite). */
+const float *ep_params(const ep_t *ep, uint32_t *count);
+int ep_set_params(ep_t *ep, const float *values, uint32_t count);
+
+/* ---- Keeping what was learned ----------------------------------------------------------------------------------- */
+
+/* Storage of two equal slots, as two flash sectors. Callbacks return 0 or a negative value. `write` gets offsets and
+ * sizes that are multiples of `write_size`, to ranges erased before; `erase` gets whole slots. */
+typedef struct ep_storage {
+    void *user;
+    int (*read)(void *user, uint32_t offset, void *buffer, uint32_t size);
+    int (*write)(void *user, uint32_t offset, const void *buffer, uint32_t size);
+    int (*erase)(void *user, uint32_t offset, uint32_t size);
+    uint32_t slot_size;  /* bytes; >= ep_record_size() */
+    uint32_t write_size; /* 1 .. 64, a power of two; 0: 1 */
+} ep_storage;
+
+/* Bytes of a saved head: header and weights, rounded up to `write_size`. */
+uint32_t ep_record_size(const ep_model *model, uint32_t write_size);
+
+/* Writes the weights as a record into the slot that does not hold the newest one; the header goes last, so a power cut
+ * at any byte leaves the older record in force. EP_ERR_ARG (no weights in RAM, slot too small), EP_ERR_IO. */
+int ep_save(ep_t *ep, const ep_storage *storage);
+
+/* Takes the newest valid record of this model. Optimizer state is zeroed. On error the weights stay as they are:
+ * EP_ERR_ARG, EP_ERR_ARENA (needs EP_FOR_RESTORE), EP_ERR_NO_RECORD, EP_ERR_FOREIGN, EP_ERR_IO. */
+int ep_restore(ep_t *ep, const ep_storage *storage);
+
+/* ---- Models from images (.ep) ----------------------------------------------------------------------------------- */
+
+/* One row per op that ep_load() may meet. `check` sees that attributes, counts and types fit each other, so that
+ * forward and backward stay inside their tensors: 0 or EP_ERR_IMAGE. */
+typedef struct ep_registry_row {
+    uint16_t code;
+    uint16_t attr_words;
+    const char *name;
+    const ep_op *op;
+    const ep_grad *grad; /* NULL: no backward */
+    int (*check)(const ep_model *model, const ep_node *node);
+} ep_registry_row;
+
+typedef struct ep_registry {
+    const ep_registry_row *ops;
+    const ep_loss *const *losses; /* by code */
+    uint16_t n_ops, n_losses;
+} ep_registry;
+
+extern const ep_registry ep_all; /* everything this library has; make a smaller one to link less */
+
+/* Bytes of memory ep_load() needs for its tables; EP_ERR_IMAGE, EP_ERR_ABI. Reads only the image's header. */
+long ep_load_size(const void *image, size_t size);
+
+/* Builds a model from an image. The image (aligned to EP_ALIGN) and `memory` (likewise, `memory_size` bytes) must
+ * outlive it; weights are used where they lie. Every offset, count, shape and type is checked: an image is not
+ * trusted. Returns EP_ERR_ARG, EP_ERR_ALIGN, EP_ERR_ARENA (memory too small), EP_ERR_ABI, EP_ERR_CHECKSUM, EP_ERR_IMAGE,
+ * EP_ERR_OP. */
+int ep_load(ep_model *model, const void *image, size_t size, void *memory, size_t memory_size,
+            const ep_registry *registry);
+
+/* CRC-32 (IEEE 802.3, reflected, as zlib's) of more bytes; start with crc = 0. */
+uint32_t ep_crc32(uint32_t crc, const void *data, size_t size);
+
+#include "edgeprop_ops.h"
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,68 @@
+/* What ops may ask of the core. Not installed; users include edgeprop.h. */
+#ifndef EP_INTERNAL_H
+#define EP_INTERNAL_H
+
+#include "edgeprop.h"
+
+/* Where a tensor's values lie: the arena for activations, the weights' part for trainable weights (the model's own
+ * data when the arena has none), the model's data for constants. */
+void *ep_tensor_ptr(const ep_t *ep, uint16_t index);
+
+/* Where the gradient of activation `index` lies, or NULL if nobody wants it. */
+float *ep_gradient_ptr(const ep_t *ep, uint16_t index);
+
+/* Inputs and outputs of a node, by position. */
+static inline const ep_tensor *ep_in_tensor(const ep_t *ep, const ep_node *node, unsigned i)
+{
+    return &ep->model->tensors[node->io[i]];
+}
+static inline const ep_tensor *ep_out_tensor(const ep_t *ep, const ep_node *node, unsigned i)
+{
+    return &ep->model->tensors[node->io[node->n_in + i]];
+}
+static inline const void *ep_in(const ep_t *ep, const ep_node *node, unsigned i)
+{
+    return ep_tensor_ptr(ep, node->io[i]);
+}
+static inline void *ep_out(const ep_t *ep, const ep_node *node, unsigned i)
+{
+    return ep_tensor_ptr(ep, node->io[node->n_in + i]);
+}
+static inline float *ep_din(const ep_t *ep, const ep_node *node, unsigned i)
+{
+    return ep_gradient_ptr(ep, node->io[i]);
+}
+static inline float *ep_dout(const ep_t *ep, const ep_node *node, unsigned i)
+{
+    return ep_gradient_ptr(ep, node->io[node->n_in + i]);
+}
+static inline int ep_accumulates(const ep_node *node, unsigned i)
+{
+    return (node->accumulate >> i) & 1;
+}
+static inline int ep_trains(const ep_t *ep, const ep_node *node, unsigned i)
+{
+    return (ep_in_tensor(ep, node, i)->flags & EP_PARAM) != 0;
+}
+
+/* Working memory for one op at a time; its size is planned by the exporter (0 bytes unless the op asks). */
+void *ep_scratch(const ep_t *ep);
+
+/* Hands gradient a * g (count,) of elements at .. at+count-1 of trainable tensor `index` to whoever collects it: the
+ * optimizer, in place, or the gradient sums. Every element must be handed over exactly once per call of `params` when
+ * n is 1; with sums (n may be larger) any number of times. */
+void ep_emit(const ep_t *ep, const ep_sink *sink, uint16_t index, uint32_t at, uint32_t count, float a, const float *g);
+
+/* 1 if the sink adds to sums, so that several contributions to one element are allowed. */
+int ep_sink_adds(const ep_sink *sink);
+
+/* dY of a fused clamp, in place: 0 where y is not strictly between lo and hi. */
+void ep_mask_clamp(float *dy, const float *y, float lo, float hi, size_t count);
+
+/* Largest |v[i]|; NaN or infinity if there is one. */
+float ep_max_abs(const float *v, size_t count);
+
+/* Round half to even, as ONNX Runtime does; |v| < 2^22. */
+int32_t ep_round_even(float v);
+
+#endif
