@@ -46,7 +46,7 @@ def load(model: onnx.ModelProto | bytes | str | Path) -> Imported:
     source = Path(model).name if isinstance(model, str | Path) else ""
     raw = Path(model).read_bytes() if isinstance(model, str | Path) else model
     try:
-        proto = to_proto(raw)  # type: ignore[arg-type]
+        proto = to_proto(raw)
     except Exception as error:
         raise ValueError(f"{source or 'the bytes given'}: not an ONNX model ({error})") from error
     data = raw if isinstance(raw, bytes) else proto.SerializeToString(deterministic=True)
@@ -85,7 +85,9 @@ def _dims(value: onnx.ValueInfoProto) -> list[int | None]:
     """Sizes of the axes, None where one may vary."""
     if not value.type.tensor_type.HasField("shape"):
         raise ValueError(f"input '{value.name}' has no shape: give it one before exporting")
-    return [d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None for d in value.type.tensor_type.shape.dim]
+    return [
+        d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None for d in value.type.tensor_type.shape.dim
+    ]
 
 
 def find_batch(graph: onnx.GraphProto) -> int | None:
@@ -99,7 +101,9 @@ def find_batch(graph: onnx.GraphProto) -> int | None:
     for name, shape in shapes.items():
         varying = [axis for axis, size in enumerate(shape) if size is None and axis > 0]
         if varying:
-            raise ValueError(f"input '{name}': axis {varying[0]} may vary; only the first (batch) axis can, fix the others")
+            raise ValueError(
+                f"input '{name}': axis {varying[0]} may vary; only the first (batch) axis can, fix the others"
+            )
     first = {shape[0] if shape else 1 for shape in shapes.values()}
     if None in first:
         return 0

@@ -1,4 +1,4 @@
-"""The desktop's answer: onnxruntime, with the options under which it is well defined to the bit (docs/arithmetic.md)."""
+"""The desktop's answer: onnxruntime, with the options that make it well defined to the bit (docs/arithmetic.md)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ def _has_uint8_activations(model: onnx.ModelProto) -> bool:
     types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     nodes = [node for node in model.graph.node if node.op_type in ("QuantizeLinear", "QLinearConv")]
     zero_points = [node.input[2 if node.op_type == "QuantizeLinear" else 7 : 9] for node in nodes]
-    return any(not names or types.get(names[0], onnx.TensorProto.UINT8) == onnx.TensorProto.UINT8 for names in zero_points)
+    return any(
+        not names or types.get(names[0], onnx.TensorProto.UINT8) == onnx.TensorProto.UINT8 for names in zero_points
+    )
 
 
 def options(model: onnx.ModelProto) -> ort.SessionOptions:

@@ -129,7 +129,18 @@ def lower(
     UnsupportedError : nodes that do not fit the device, all of them in one message
     ValueError : the file is no valid ONNX model, or `trainable`, `loss` do not fit it
     """
-    imported = load(model)
+    return lower_with_values(load(model), name=name, trainable=trainable, loss=loss, labels=labels)[0]
+
+
+def lower_with_values(
+    imported: Imported,
+    *,
+    name: str | None = None,
+    trainable: str | Sequence[str] | None = None,
+    loss: str | None = None,
+    labels: Sequence[object] | None = None,
+) -> tuple[Program, Context]:
+    """`lower`, with the Context beside the Program: it knows which tensor holds which ONNX value, and how."""
     said = metadata(imported.proto)
     wanted = said.get("trainable", []) if trainable is None else trainable
     marks = Marks([wanted] if isinstance(wanted, str) else list(wanted))
@@ -146,7 +157,7 @@ def lower(
     )
     mark_trainable(ctx, program, marks, loss or said.get("loss"))
     _drop_unused(program)
-    return program
+    return program, ctx
 
 
 def identifier(text: str) -> str:

@@ -85,7 +85,11 @@ class Context:
         if value not in self._constants:
             array = array_of(value)
             node = value.producer()
-            if array is None and node is not None and all(i is None or self.constant(i) is not None for i in node.inputs):
+            if (
+                array is None
+                and node is not None
+                and all(i is None or self.constant(i) is not None for i in node.inputs)
+            ):
                 array = self._evaluate(node, value) if any(i is not None for i in node.inputs) else None
             self._constants[value] = array
         return self._constants[value]
@@ -258,7 +262,9 @@ class Context:
 
     # ---- Results ----------------------------------------------------------------------------------------------------
 
-    def result(self, output: ir.Value, shape: Sequence[int], axes: Sequence[int], tensor: str, dtype: str = "f32") -> None:
+    def result(
+        self, output: ir.Value, shape: Sequence[int], axes: Sequence[int], tensor: str, dtype: str = "f32"
+    ) -> None:
         """Note what a node computed: ONNX `shape`, its axes in memory order (those left out have size 1)."""
         dims = new_dims(shape)
         self.values[output] = Value(Storage(tensor, [dims[axis][0] for axis in axes]), dims, dtype)

@@ -36,8 +36,8 @@ def convolution_weight(weight: np.ndarray, kind: str) -> np.ndarray:
     if weight.ndim == 3:
         weight = weight[:, :, None, :]
     if kind == "depthwise_conv2d":
-        return weight[:, 0].transpose(1, 2, 0)
-    return weight.transpose(0, 2, 3, 1)
+        return np.transpose(weight[:, 0], (1, 2, 0))
+    return np.transpose(weight, (0, 2, 3, 1))
 
 
 def convolution_shape(node: ir.Node, value: Value, weight: np.ndarray) -> tuple[Window, str, dict[str, int]]:
@@ -95,9 +95,7 @@ def _weighted(
     return op
 
 
-def dense_weight(
-    ctx: Context, value: Value, weight: np.ndarray
-) -> tuple[str, np.ndarray, int]:
+def dense_weight(ctx: Context, value: Value, weight: np.ndarray) -> tuple[str, np.ndarray, int]:
     """Tensor to read, weights (n_out, n_in) with columns in its memory order, rows. `weight` is (n_in, n_out)."""
     if weight.ndim != 2 or weight.shape[0] != value.shape[-1]:
         raise Refusal(f"weights {weight.shape} do not fit input {value.shape}", "a constant matrix (n_in, n_out)")
@@ -165,12 +163,13 @@ def batch_normalization(ctx: Context, node: ir.Node) -> None:
 
 def add(ctx: Context, node: ir.Node) -> None:
     """Add of two values, or of a value and a constant."""
-    constants = [ctx.constant(value) for value in node.inputs]
-    if constants[0] is None and constants[1] is None:
+    left, right = (ctx.constant(value) for value in node.inputs)
+    if right is not None:
+        affine(ctx, node, ctx.value(node), np.ones(()), right)
+    elif left is not None:
+        affine(ctx, node, ctx.value(node, 1), np.ones(()), left, 1)
+    else:
         _add_values(ctx, node)
-        return
-    at = 0 if constants[0] is None else 1
-    affine(ctx, node, ctx.value(node, at), np.ones(()), constants[1 - at], at)
 
 
 def sub(ctx: Context, node: ir.Node) -> None:
@@ -186,11 +185,13 @@ def sub(ctx: Context, node: ir.Node) -> None:
 
 def mul(ctx: Context, node: ir.Node) -> None:
     """Mul by a constant."""
-    constants = [ctx.constant(value) for value in node.inputs]
-    at = 0 if constants[0] is None else 1
-    if constants[1 - at] is None:
+    left, right = (ctx.constant(value) for value in node.inputs)
+    if right is not None:
+        affine(ctx, node, ctx.value(node), right, np.zeros(()))
+    elif left is not None:
+        affine(ctx, node, ctx.value(node, 1), left, np.zeros(()), 1)
+    else:
         raise Refusal("both operands are computed", "Mul by a constant")
-    affine(ctx, node, ctx.value(node, at), constants[1 - at], np.zeros(()), at)
 
 
 def div(ctx: Context, node: ir.Node) -> None:
@@ -213,7 +214,9 @@ def same_rank(a: Value, b: Value) -> tuple[Value, Value]:
         for v in (a, b)
     ]
     if padded[0].shape != padded[1].shape:
-        raise Refusal(f"its operands {a.shape} and {b.shape} differ in shape", "operands of one shape, or a constant one")
+        raise Refusal(
+            f"its operands {a.shape} and {b.shape} differ in shape", "operands of one shape, or a constant one"
+        )
     return padded[0], padded[1]
 
 
@@ -246,15 +249,12 @@ def _smallest_period(flat: np.ndarray, sizes: list[int]) -> int:
     return flat.size
 
 
-def affine(
-    ctx: Context, node: ir.Node, value: Value, scale: np.ndarray, offset: np.ndarray | None, index: int = 0
-) -> None:
+def affine(ctx: Context, node: ir.Node, value: Value, scale: np.ndarray, offset: np.ndarray, index: int = 0) -> None:
     """y = x * scale + offset with constants that broadcast to x: folded into x's layer, else an affine_f32.
 
     index : which input of the node x is
     """
     require_float(value)
-    assert offset is not None
     try:
         if np.broadcast_shapes(value.shape, scale.shape, offset.shape) != value.shape:
             rank = max(scale.ndim, offset.ndim) - len(value.shape)
@@ -458,7 +458,7 @@ def global_average_pool(ctx: Context, node: ir.Node) -> None:
 
 def axes_of(ctx: Context, node: ir.Node, rank: int, index: int = 1) -> list[int] | None:
     """Axes given as an attribute (older opsets) or an input, none negative; None where not given."""
-    given = node.attributes.get_ints("axes")
+    given = node.attributes.get_ints("axes", None)
     if given is None and len(node.inputs) > index and node.inputs[index] is not None:
         given = [int(i) for i in ctx.needed(node, index, "axes").ravel()]
     return None if given is None else sorted(int(axis) % rank for axis in given)

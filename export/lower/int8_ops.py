@@ -96,7 +96,12 @@ def centred(ctx: Context, node: ir.Node, index: int) -> tuple[np.ndarray, np.nda
 
 
 def constants(
-    ctx: Context, node: ir.Node, weight: np.ndarray, sums: np.ndarray, bias: np.ndarray | None, scales: tuple
+    ctx: Context,
+    node: ir.Node,
+    weight: np.ndarray,
+    sums: np.ndarray,
+    bias: np.ndarray | None,
+    scales: tuple[Scale, np.ndarray, Scale],
 ) -> list[str]:
     """Weight, bias and multiplier tensors of an integer layer.
 
@@ -182,9 +187,7 @@ def matmul_integer_to_float(ctx: Context, node: ir.Node) -> None:
     dequantized_dense(ctx, node, coded(ctx, ctx.value(node), x), weight * w_scale, bias)
 
 
-def dequantized_dense(
-    ctx: Context, node: ir.Node, value: Value, weight: np.ndarray, bias: np.ndarray | None
-) -> None:
+def dequantized_dense(ctx: Context, node: ir.Node, value: Value, weight: np.ndarray, bias: np.ndarray | None) -> None:
     """An integer layer with a float32 output: dequantize, then a float dense layer."""
     if weight.ndim != 2 or weight.shape[0] != value.shape[-1]:
         raise Refusal(f"weights {weight.shape} do not fit input {value.shape}", "a constant matrix (n_in, n_out)")
@@ -197,7 +200,9 @@ def dequantized_dense(
     label = str(node.name or node.outputs[0].name)
     names = [
         ctx.const(f"{label}.weight", permute_columns(weight.T, last, order), "f32"),
-        ctx.const(f"{label}.bias", np.zeros(n_out) if bias is None else np.broadcast_to(bias.reshape(-1), (n_out,)), "f32"),
+        ctx.const(
+            f"{label}.bias", np.zeros(n_out) if bias is None else np.broadcast_to(bias.reshape(-1), (n_out,)), "f32"
+        ),
     ]
     output = ctx.activation(node.outputs[0].name, (n_out,) if rows == 1 else (rows, n_out))
     ctx.emit("dense_f32", node, [real, *names], output, n_in=n_in, n_out=n_out, rows=rows, **no_limits())

@@ -71,7 +71,7 @@ def squeeze(ctx: Context, node: ir.Node) -> None:
 def unsqueeze(ctx: Context, node: ir.Node) -> None:
     """Unsqueeze."""
     value = ctx.value(node)
-    given = node.attributes.get_ints("axes")
+    given = node.attributes.get_ints("axes", None)
     count = len(given) if given is not None else ctx.needed(node, 1, "axes").size
     rank = len(value.shape) + count
     axes = axes_of(ctx, node, rank) or []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
@@ -15,6 +16,7 @@ from .context import Context
 
 #: loss that belongs to the op at the end of a network, and looks at that op's input
 _LOSS_BEHIND = {"softmax_f32": "softmax_cross_entropy", "sigmoid_f32": "sigmoid_cross_entropy"}
+_LAST = re.compile(r"last(:[1-9]\d*)?")
 LOSSES = ("softmax_cross_entropy", "sigmoid_cross_entropy", "mse", "hinge")
 
 
@@ -62,7 +64,9 @@ def _list(text: str) -> list[str]:
 
 def has_backward(kind: str) -> bool:
     """Whether the runtime has a backward for an op."""
-    return not kind.endswith("_s8") and kind not in ("quantize", "dequantize")
+    from ... import runtime
+
+    return bool(runtime.OPS[kind].has_grad)
 
 
 def mark_trainable(ctx: Context, program: Program, marks: Marks, loss: str | None) -> None:
@@ -78,8 +82,9 @@ def mark_trainable(ctx: Context, program: Program, marks: Marks, loss: str | Non
     if not marks.patterns:
         program.loss = loss
         return
-    layers = [layer for layer in ctx.layers.values() if marks(layer.names)]
     _check_patterns(ctx, marks)
+    last = _last(ctx, marks)
+    layers = [layer for layer in ctx.layers.values() if marks(layer.names) or layer.op.name in last]
     for layer in layers:
         for name in layer.weights:
             if sum(name in op.inputs for op in program.ops) > 1:
@@ -89,17 +94,26 @@ def mark_trainable(ctx: Context, program: Program, marks: Marks, loss: str | Non
     _check_backward(program, [layer.op for layer in layers], ends)
 
 
+def _last(ctx: Context, marks: Marks) -> list[str]:
+    """Names of the layers that `last` (the last one with weights) and `last:n` mean."""
+    names = [layer.op.name for op in ctx.ops for layer in ctx.layers.values() if layer.op is op]
+    count = max([int(p.partition(":")[2] or 1) for p in marks.patterns if _LAST.fullmatch(p)], default=0)
+    return names[-count:] if count else []
+
+
 def _check_patterns(ctx: Context, marks: Marks) -> None:
     """Every pattern must mean a float layer with weights."""
     bad, missing = [], []
     known = [name for layer in ctx.layers.values() for name in layer.names]
     for pattern in marks.patterns:
-        if any(matches(pattern, name) for name in known):
+        if any(matches(pattern, name) for name in known) or (known and _LAST.fullmatch(pattern)):
             continue
         ops = [op for op in ctx.ops if matches(pattern, op.name)]
         if ops:
             why = "it is int8, which does not learn" if ops[0].kind.endswith("_s8") else "it has no weights"
-            bad.append(UnsupportedNode(ops[0].name, ops[0].kind, f"marked trainable, but {why}", "keep that layer in float32"))
+            bad.append(
+                UnsupportedNode(ops[0].name, ops[0].kind, f"marked trainable, but {why}", "keep that layer in float32")
+            )
         else:
             missing.append(pattern)
     if bad:
@@ -116,13 +130,19 @@ def _attach_loss(program: Program, loss: str | None) -> str:
     implied = _LOSS_BEHIND.get(last.kind) if last is not None else None
     loss = loss or implied or ("softmax_cross_entropy" if program.labels else None)
     if loss is None:
-        raise ValueError(f"the model has no final Softmax or Sigmoid that implies a loss: give one of {', '.join(LOSSES)}")
+        raise ValueError(
+            f"the model has no final Softmax or Sigmoid that implies a loss: give one of {', '.join(LOSSES)}"
+        )
     program.loss = loss
     program.logits = last.inputs[0] if last is not None and implied == loss else output
     if program.tensors[program.logits].dtype != "f32":
         name = last.name if last is not None else output
         raise UnsupportedError(
-            [UnsupportedNode(name, "output", "the loss needs float32, but the output is quantized", "keep the head in float32")]
+            [
+                UnsupportedNode(
+                    name, "output", "the loss needs float32, but the output is quantized", "keep the head in float32"
+                )
+            ]
         )
     return program.logits
 
@@ -141,7 +161,9 @@ def _check_backward(program: Program, layers: list[Op], logits: str) -> None:
         needed.update(op.inputs)
         if reached.intersection(op.outputs) and not has_backward(op.kind):
             why = "it lies between a trainable layer and the loss, and has no backward"
-            bad.append(UnsupportedNode(op.name, op.kind, why, "keep everything behind the first trainable layer in float32"))
+            bad.append(
+                UnsupportedNode(op.name, op.kind, why, "keep everything behind the first trainable layer in float32")
+            )
     for op in layers:
         if not needed.intersection(op.outputs):
             raise ValueError(f"layer '{op.name}' is marked trainable, but the loss on '{logits}' does not depend on it")

@@ -49,7 +49,7 @@ def spatial_axes(value: Value) -> tuple[int, ...]:
         raise Refusal(f"its input has {len(value.shape)} axes", "an input of shape (N, C, L) or (N, C, H, W)")
     if value.shape[0] != 1:
         raise Refusal("its input has a first axis that is not the batch", "an input of shape (N, C, H, W)")
-    return tuple(range(2, len(value.shape))) + (1,)
+    return (*range(2, len(value.shape)), 1)
 
 
 def window(node: ir.Node, value: Value, kernel: Sequence[int]) -> Window:

@@ -1,4 +1,4 @@
-"""A Program run in NumPy: the oracle the C runtime is held against, tensor by tensor. One function per op, for reading, not speed."""
+"""A Program run in NumPy: the oracle the C runtime is held against, tensor by tensor. One function per op."""
 
 from __future__ import annotations
 
@@ -56,8 +56,12 @@ def _taps(op: Op, x: Array, channels: int, fill: float) -> Array:
     """(kernel_h, kernel_w, out_h, out_w, channels) of an image (in_h, in_w, channels), `fill` outside it."""
     a = op.attrs
     x = x.reshape(a["in_h"], a["in_w"], channels)
-    below = max((a["out_h"] - 1) * a["stride_h"] + (a["kernel_h"] - 1) * a["dilation_h"] + 1 - a["pad_top"] - a["in_h"], 0)
-    right = max((a["out_w"] - 1) * a["stride_w"] + (a["kernel_w"] - 1) * a["dilation_w"] + 1 - a["pad_left"] - a["in_w"], 0)
+    below = max(
+        (a["out_h"] - 1) * a["stride_h"] + (a["kernel_h"] - 1) * a["dilation_h"] + 1 - a["pad_top"] - a["in_h"], 0
+    )
+    right = max(
+        (a["out_w"] - 1) * a["stride_w"] + (a["kernel_w"] - 1) * a["dilation_w"] + 1 - a["pad_left"] - a["in_w"], 0
+    )
     padded = np.pad(x, ((a["pad_top"], below), (a["pad_left"], right), (0, 0)), constant_values=fill)
     out = np.empty((a["kernel_h"], a["kernel_w"], a["out_h"], a["out_w"], channels), x.dtype)
     for i in range(a["kernel_h"]):
@@ -102,7 +106,13 @@ def _average(op: Op, x: Array) -> tuple[Array, Array]:
     inside = np.ones((a["in_h"], a["in_w"], 1), np.float32)
     if a["count_include_pad"]:
         inside = np.ones((a["in_h"] + a["pad_top"] + a["pad_bottom"], a["in_w"] + a["pad_left"] + a["pad_right"], 1))
-        shifted = Op(op.kind, op.name, [], [], {**a, "in_h": inside.shape[0], "in_w": inside.shape[1], "pad_top": 0, "pad_left": 0})
+        shifted = Op(
+            op.kind,
+            op.name,
+            [],
+            [],
+            {**a, "in_h": inside.shape[0], "in_w": inside.shape[1], "pad_top": 0, "pad_left": 0},
+        )
         return taps.sum((0, 1)), _taps(shifted, inside, 1, 0).sum((0, 1))
     return taps.sum((0, 1)), _taps(op, inside, 1, 0).sum((0, 1))
 
@@ -168,7 +178,9 @@ def dequantize(program: Program, op: Op, x: list[Array]) -> Array:
 
 def _integer(program: Program, op: Op, acc: Array, multiplier: Array) -> Array:
     y = program.tensors[op.outputs[0]]
-    v = np.clip(acc.astype(np.int32).astype(np.float32) * multiplier, np.float32(op.attrs["lo"]), np.float32(op.attrs["hi"]))
+    v = np.clip(
+        acc.astype(np.int32).astype(np.float32) * multiplier, np.float32(op.attrs["lo"]), np.float32(op.attrs["hi"])
+    )
     return (np.rint(v).astype(np.int32) + y.zero_point).astype(np.int8)
 
 
@@ -239,8 +251,30 @@ def copy(program: Program, op: Op, x: list[Array]) -> Array:
 OPS: dict[str, Run] = {
     f.__name__: f
     for f in (
-        conv2d_f32, depthwise_conv2d_f32, dense_f32, max_pool2d_f32, average_pool2d_f32, add_f32, clip_f32, leaky_relu_f32,
-        sigmoid_f32, tanh_f32, affine_f32, softmax_f32, transpose, quantize, dequantize, conv2d_s8, depthwise_conv2d_s8,
-        dense_s8, max_pool2d_s8, average_pool2d_s8, global_average_pool_s8, add_s8, lut_s8, softmax_s8, copy,
+        conv2d_f32,
+        depthwise_conv2d_f32,
+        dense_f32,
+        max_pool2d_f32,
+        average_pool2d_f32,
+        add_f32,
+        clip_f32,
+        leaky_relu_f32,
+        sigmoid_f32,
+        tanh_f32,
+        affine_f32,
+        softmax_f32,
+        transpose,
+        quantize,
+        dequantize,
+        conv2d_s8,
+        depthwise_conv2d_s8,
+        dense_s8,
+        max_pool2d_s8,
+        average_pool2d_s8,
+        global_average_pool_s8,
+        add_s8,
+        lut_s8,
+        softmax_s8,
+        copy,
     )
-}  # fmt: skip
+}
