@@ -252,7 +252,6 @@ def _layers(
             got = np.asarray(tensors[name])[:1].reshape(-1)
             if known.dtype == "u8":
                 got = (got.astype(np.int32) + 128).astype(np.uint8)
-            assert known.storage.order is not None
-            flat = permute_array(want, known.dims, known.storage.order)
+            flat = permute_array(want, known.dims, known.storage.order.settled())
             results.append(LayerResult(name, op.name, *_difference(got, flat), flat.size))
     return results

@@ -52,17 +52,26 @@ def load(model: onnx.ModelProto | bytes | str | Path) -> Imported:
     data = raw if isinstance(raw, bytes) else proto.SerializeToString(deterministic=True)
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
+    copy = _with_output_shapes(copy)
     _check(copy)
     _drop_initialized_inputs(copy.graph)
     return Imported(copy, source, hashlib.sha256(data).hexdigest(), find_batch(copy.graph))
+
+
+def _with_output_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Shapes of outputs that have none, which onnxruntime allows and the checker does not."""
+    if all(value.type.tensor_type.HasField("shape") for value in proto.graph.output):
+        return proto
+    return onnx.shape_inference.infer_shapes(proto)
 
 
 def _check(proto: onnx.ModelProto) -> None:
     opset = opsets(proto).get("", MIN_OPSET)
     if opset < MIN_OPSET:
         raise ValueError(f"opset {opset} is too old: convert the model to opset 13 with onnx.version_converter")
-    if any(node.domain not in ("", "ai.onnx") for node in proto.graph.node):
-        return  # the checker has no schema for other domains; the lowering names what it does not know
+    foreign = any(node.domain not in ("", "ai.onnx") for node in proto.graph.node)
+    if foreign or not all(value.type.tensor_type.HasField("shape") for value in proto.graph.output):
+        return  # the checker wants shapes, and the checker has no schema for other domains; the lowering names what it does not know
     try:
         onnx.checker.check_model(proto)
     except onnx.checker.ValidationError as error:

@@ -48,18 +48,32 @@ def significant(factors: Iterable[Factor]) -> list[Factor]:
 
 
 @dataclass
-class Storage:
-    """Memory of a tensor.
+class Order:
+    """In which order elements lie in memory; shared by all tensors that follow one another element by element.
 
-    tensor : name of the device tensor
-    order : factors, slowest first; None: not decided, which only graph inputs are until something reads them
-    port : the ONNX axes of a graph input, which limit the orders it may take
+    factors : slowest first; None: not decided, as for a graph input until something needs an order
+    port : the ONNX axes of the graph input it comes from, which limit the orders it may take
+    perm : the permutation of those axes, once decided
+    tensors : names of the tensors that have this order, whose shapes wait for it
     """
 
-    tensor: str
-    order: list[Factor] | None
+    factors: list[Factor] | None
     port: list[list[Factor]] | None = None
-    port_perm: tuple[int, ...] = ()
+    perm: tuple[int, ...] = ()
+    tensors: list[str] = field(default_factory=list)
+
+    def settled(self) -> list[Factor]:
+        """The factors, decided before."""
+        assert self.factors is not None
+        return self.factors
+
+
+@dataclass
+class Storage:
+    """Memory of a tensor: the device tensor's name, and the order of its elements."""
+
+    tensor: str
+    order: Order
 
 
 @dataclass

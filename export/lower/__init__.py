@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from ..errors import Refusal, UnsupportedError, UnsupportedNode
 from ..importer import Imported, load
-from ..layout import Storage, Value, new_dims, port_permutation, significant
+from ..layout import Order, Storage, Value, new_dims, port_permutation, significant
 from ..normalize import Normal, normalize
 from ..program import Op, Port, Program, Tensor
 from . import float_ops, int8_ops, shape_ops
@@ -216,7 +216,7 @@ def _stand_in(ctx: Context, value: ir.Value) -> None:
     dims = new_dims([size or 0 for size in shape])
     dtype = DTYPE_OF[value.dtype]
     tensor = ctx.activation(value.name, [size or 0 for size in shape], "f32" if dtype == "f32" else "i8")
-    ctx.values[value] = Value(Storage(tensor, [f for axis in dims for f in axis]), dims, dtype, False)
+    ctx.values[value] = Value(Storage(tensor, Order([f for axis in dims for f in axis])), dims, dtype, False)
 
 
 # ---- Ports --------------------------------------------------------------------------------------------------------------
@@ -232,7 +232,7 @@ def _input(ctx: Context, value: ir.Value) -> UnsupportedNode | None:
     dims = new_dims(shape)
     dtype = DTYPE_OF[value.dtype]
     tensor = ctx.activation(value.name, shape[1:] if ctx.batched else shape, "f32" if dtype == "f32" else "i8")
-    ctx.values[value] = Value(Storage(tensor, None, dims), dims, dtype)
+    ctx.values[value] = Value(Storage(tensor, Order(None, dims, tensors=[tensor])), dims, dtype)
     return None
 
 
@@ -243,8 +243,9 @@ def _input_ports(ctx: Context, imported: Imported) -> list[Port]:
         ctx.settle(known, known.factors(range(len(known.dims))))
         tensor = known.storage.tensor
         if known.dtype == "u8":
+            known.storage.tensor = f"{value.name}.codes"
             tensor = _unsigned(ctx, tensor, str(value.name), before=True)
-        ports.append(_port(ctx, imported, str(value.name), tensor, known.shape, known.storage.port_perm))
+        ports.append(_port(ctx, imported, str(value.name), tensor, known.shape, known.storage.order.perm))
     return ports
 
 
@@ -275,8 +276,8 @@ def _output_port(ctx: Context, imported: Imported, value: ir.Value) -> Port:
     known = ctx.values[value]
     if ctx.batched and (not known.shape or known.shape[0] != 1):
         raise Refusal(f"its shape {known.shape} has no batch axis in front", "outputs of shape (N, ...)")
-    assert known.storage.order is not None
-    perm = port_permutation(known.dims, known.storage.order)
+    ctx.settle(known, known.factors(range(len(known.dims))))
+    perm = port_permutation(known.dims, known.storage.order.settled())
     tensor = known.storage.tensor
     if perm is None or (ctx.batched and perm[0] != 0):
         tensor = ctx.ordered(known, range(len(known.dims)))
@@ -284,9 +285,10 @@ def _output_port(ctx: Context, imported: Imported, value: ir.Value) -> Port:
     if ctx.producer(tensor) is None:
         tensor = _copy(ctx, tensor, str(value.name))
     sizes = [known.shape[axis] for axis in perm]
-    if significant(known.storage.order) and len(ctx.tensors[tensor].shape) != len(sizes) - ctx.batched:
+    if significant(known.storage.order.settled()) and len(ctx.tensors[tensor].shape) != len(sizes) - ctx.batched:
         ctx.tensors[tensor].shape = tuple(sizes[1:] if ctx.batched else sizes)
     if known.dtype == "u8":
+        known.storage.tensor = f"{value.name}.codes"
         tensor = _unsigned(ctx, tensor, str(value.name), before=False)
     return _port(ctx, imported, str(value.name), tensor, known.shape, perm)
 

@@ -16,9 +16,9 @@ from .. import reference
 from ..errors import Refusal
 from ..layout import (
     Factor,
+    Order,
     Storage,
     Value,
-    expand,
     new_dims,
     permute_array,
     port_permutation,
@@ -173,6 +173,7 @@ class Context:
     def rename(self, storage: Storage, name: str) -> None:
         """Give a tensor the name of the ONNX value it holds after fusing."""
         old, new = storage.tensor, self.unique(name)
+        storage.order.tensors.append(new)
         op = self.producer(old)
         assert op is not None
         op.outputs = [new if output == old else output for output in op.outputs]
@@ -186,18 +187,19 @@ class Context:
 
     def settle(self, value: Value, wanted: list[Factor]) -> None:
         """Decide the memory order of a graph input that nothing has read yet: `wanted` if its port can have it."""
-        storage = value.storage
-        if storage.order is not None:
+        order = value.storage.order
+        if order.factors is not None:
             return
-        assert storage.port is not None
-        perm = port_permutation(storage.port, wanted)
+        assert order.port is not None
+        perm = port_permutation(order.port, wanted)
         if perm is None or (self.batched and perm[0] != 0):
-            perm = tuple(range(len(storage.port)))
-        storage.port_perm = perm
-        storage.order = [factor for axis in perm for factor in storage.port[axis]]
-        tensor = self.tensors[storage.tensor]
-        sizes = [prod(f.size for f in storage.port[axis]) for axis in perm]
-        tensor.shape = tuple(sizes[1:] if self.batched else sizes)
+            perm = tuple(range(len(order.port)))
+        order.perm = perm
+        order.factors = [factor for axis in perm for factor in order.port[axis]]
+        sizes = [prod(f.size for f in order.port[axis]) for axis in perm]
+        for name in order.tensors:
+            if name in self.tensors:
+                self.tensors[name].shape = tuple(sizes[1:] if self.batched else sizes)
 
     def ordered(self, value: Value, axes: Iterable[int]) -> str:
         """The tensor that holds a value with its ONNX axes in this order, transposed if it must be; axes left out
@@ -209,8 +211,7 @@ class Context:
         """The tensor that holds a value with its factors in this order."""
         self.settle(value, wanted)
         key = tuple(significant(wanted))
-        assert value.storage.order is not None
-        have = significant(value.storage.order)
+        have = significant(value.storage.order.settled())
         if list(key) == have:
             return value.storage.tensor
         if (value.storage.tensor, key) not in self._transposed:
@@ -253,8 +254,7 @@ class Context:
         last = value.dims[-1:]
         leading = significant(value.factors(range(len(value.dims) - 1)))
         self.settle(value, value.factors(range(len(value.dims))))
-        assert value.storage.order is not None
-        have = significant(value.storage.order)
+        have = significant(value.storage.order.settled())
         if have[: len(leading)] == leading:
             return value.storage.tensor, last, have[len(leading) :]
         wanted = leading + significant(last[0])
@@ -267,13 +267,12 @@ class Context:
     ) -> None:
         """Note what a node computed: ONNX `shape`, its axes in memory order (those left out have size 1)."""
         dims = new_dims(shape)
-        self.values[output] = Value(Storage(tensor, [dims[axis][0] for axis in axes]), dims, dtype)
+        self.values[output] = Value(Storage(tensor, Order([dims[axis][0] for axis in axes])), dims, dtype)
 
     def like(self, output: ir.Value, value: Value, tensor: str, dtype: str = "f32") -> None:
         """Note what an element-wise node computed: laid out as its input."""
-        assert value.storage.order is not None
-        order = expand(value.storage.order)
-        self.values[output] = Value(Storage(tensor, order), [expand(axis) for axis in value.dims], dtype)
+        value.storage.order.tensors.append(tensor)
+        self.values[output] = Value(Storage(tensor, value.storage.order), value.dims, dtype)
 
     def alias(self, node: ir.Node, dims: list[list[Factor]]) -> None:
         """Note that a node's output is its first input seen with other axes."""
@@ -292,16 +291,20 @@ class Context:
             return
         self.alias(node, dims)
 
+    def settle_for(self, value: Value, varying: Sequence[int]) -> None:
+        """Decide an open memory order with the given sizes' axes of more than 1 innermost, as channels are."""
+        rank = len(value.dims)
+        inner = [axis for axis in range(rank) if axis - rank >= -len(varying) and varying[axis - rank] != 1]
+        self.settle(value, value.factors([a for a in range(rank) if a not in inner] + inner))
+
     def in_order(self, value: Value, flat_shape: Sequence[int], array: np.ndarray) -> np.ndarray:
         """A constant that broadcasts to a value's ONNX shape, flattened in the value's memory order."""
-        self.settle(value, value.factors(range(len(value.dims))))
-        assert value.storage.order is not None
         full = np.broadcast_to(array, flat_shape)
-        return permute_array(full, value.dims, value.storage.order)
+        return permute_array(full, value.dims, value.storage.order.settled())
 
     def match(self, a: Value, b: Value) -> tuple[str, str]:
         """Tensors of two values of one shape, in the same memory order."""
-        if a.storage.order is None and b.storage.order is not None:
+        if a.storage.order.factors is None and b.storage.order.factors is not None:
             second, first = self.match(b, a)
             return first, second
         pairs = refine(a, b)
@@ -309,9 +312,8 @@ class Context:
         if pairs is None:
             return self.ordered(a, everything), self.ordered(b, everything)
         self.settle(a, a.factors(everything))
-        assert a.storage.order is not None
         other = dict(pairs)
-        wanted = [other[factor] for factor in significant(a.storage.order)]
+        wanted = [other[factor] for factor in significant(a.storage.order.settled())]
         return a.storage.tensor, self.reordered(b, wanted)
 
 

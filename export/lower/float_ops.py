@@ -259,11 +259,11 @@ def affine(ctx: Context, node: ir.Node, value: Value, scale: np.ndarray, offset:
         if np.broadcast_shapes(value.shape, scale.shape, offset.shape) != value.shape:
             rank = max(scale.ndim, offset.ndim) - len(value.shape)
             value = value.view([[Factor(1)] for _ in range(rank)] + value.dims, value.exclusive)
+        ctx.settle_for(value, max((scale, offset), key=np.size).shape)
         flats = [ctx.in_order(value, value.shape, a.astype(np.float64)) for a in (scale, offset)]
     except ValueError as error:
         raise Refusal(f"its constant does not broadcast to {value.shape}", "a constant per channel") from error
-    assert value.storage.order is not None
-    sizes = [factor.size for factor in significant(value.storage.order)]
+    sizes = [factor.size for factor in significant(value.storage.order.settled())]
     natural = max(scale.size, offset.size)  # a BatchNorm whose statistics happen to be equal still has channels
     period = max([_smallest_period(flat, sizes) for flat in flats] + [_suffix(sizes, natural)])
     per_channel = [flat[:period] for flat in flats]
@@ -361,7 +361,6 @@ def clamp(ctx: Context, node: ir.Node, lo: float, hi: float) -> None:
 def _unary(ctx: Context, node: ir.Node, kind: str, **attrs: float) -> None:
     value = ctx.value(node)
     require_float(value)
-    ctx.settle(value, value.factors(range(len(value.dims))))
     source = value.storage.tensor
     output = ctx.activation(node.outputs[0].name, ctx.tensors[source].shape)
     ctx.emit(kind, node, [source], output, **{"count": value.count, "alpha": 0.0, **no_limits(), **attrs})

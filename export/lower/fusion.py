@@ -1,4 +1,4 @@
-"""Chains of element-wise float nodes between one DequantizeLinear and one QuantizeLinear: functions of one code."""
+"""Element-wise float nodes between one DequantizeLinear and one QuantizeLinear: together a function of one code."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ import onnx_ir as ir
 
 from .context import Context
 
-#: operators of one value, element by element
-_UNARY = set(
+#: operators that work element by element
+_ELEMENTWISE = set(
     """Relu LeakyRelu Elu Selu Celu Sigmoid Tanh HardSigmoid HardSwish Softplus Softsign Gelu Mish Erf Exp Log Sqrt Abs Neg
-    Reciprocal Clip PRelu ThresholdedRelu Floor Ceil Round Sign Sin Cos Identity QuickGelu Swish""".split()
+    Reciprocal Clip PRelu ThresholdedRelu Floor Ceil Round Sign Sin Cos Identity QuickGelu Swish
+    Add Sub Mul Div Pow Min Max""".split()
 )
-#: of two values, one of which is a constant of one element
-_BINARY = set("Add Sub Mul Div Pow Min Max".split())
 
 
 @dataclass
 class Chain:
-    """A DequantizeLinear and the nodes between it and its QuantizeLinear (perhaps none: a requantization)."""
+    """A DequantizeLinear and the nodes between it and its QuantizeLinear, in order (perhaps none: a requantization)."""
 
     dequantize: ir.Node
     nodes: list[ir.Node]
@@ -41,26 +40,33 @@ def find_chains(ctx: Context) -> None:
 
 
 def _chain(ctx: Context, quantize: ir.Node) -> Chain | None:
-    value, nodes = quantize.inputs[0], list[ir.Node]()
-    while value is not None and (node := value.producer()) is not None:
-        if node.op_type == "DequantizeLinear":
-            scale = ctx.constant(node.inputs[1])
-            return Chain(node, nodes) if scale is not None and scale.size == 1 and _computed(ctx, node) else None
-        if not ctx.sole(value) or not _is_elementwise(ctx, node):
+    inside: set[ir.Node] = set()
+    sources: set[ir.Node] = set()
+    todo = [quantize.inputs[0]]
+    while todo:
+        value = todo.pop()
+        array = ctx.constant(value)
+        if value is None or (array is not None and array.size == 1):
+            continue
+        node = value.producer()
+        if node is None or array is not None:
             return None
-        nodes.insert(0, node)
-        value = next(v for v in node.inputs if ctx.constant(v) is None)
-    return None
+        if node.op_type == "DequantizeLinear":
+            sources.add(node)
+        elif node.op_type not in _ELEMENTWISE:
+            return None
+        elif node not in inside:
+            inside.add(node)
+            todo.extend(node.inputs)
+    if len(sources) != 1 or any(_leaks(node, inside | {quantize}) for node in inside):
+        return None
+    dequantize = sources.pop()
+    scale = ctx.constant(dequantize.inputs[1])
+    if scale is None or scale.size != 1:
+        return None
+    return Chain(dequantize, [node for node in ctx.normal.model.graph if node in inside])
 
 
-def _computed(ctx: Context, node: ir.Node) -> bool:
-    return ctx.constant(node.outputs[0]) is None
-
-
-def _is_elementwise(ctx: Context, node: ir.Node) -> bool:
-    """True for a function of one value, element by element."""
-    if node.op_type not in _UNARY | _BINARY:
-        return False
-    constants = [ctx.constant(value) for value in node.inputs if value is not None]
-    computed = sum(array is None for array in constants)
-    return computed == 1 and all(array is None or array.size == 1 for array in constants)
+def _leaks(node: ir.Node, inside: set[ir.Node]) -> bool:
+    """True if something outside reads what a node computes."""
+    return any(o.is_graph_output() or any(use.node not in inside for use in o.uses()) for o in node.outputs)

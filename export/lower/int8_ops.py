@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from .. import reference
 from ..errors import Refusal
-from ..layout import Value
+from ..layout import Storage, Value
 from .context import Context, no_limits, proto_of
 from .float_ops import (
     convolution_shape,
@@ -56,11 +56,10 @@ def coded(ctx: Context, value: Value, scale: Scale) -> Value:
         tensor.scale, tensor.zero_point = scale[:2]
     if (tensor.scale, tensor.zero_point) == scale[:2]:
         return value
-    ctx.settle(value, value.factors(range(len(value.dims))))
     name = ctx.activation(f"{tensor.name}.as", tensor.shape, "i8", *scale[:2])
     ctx.emit("copy", None, [tensor.name], name, count=value.count, alpha=0.0, **no_limits()).name = name
-    copy = Value(type(value.storage)(name, value.storage.order), value.dims, value.dtype, False)
-    return copy
+    value.storage.order.tensors.append(name)
+    return Value(Storage(name, value.storage.order), value.dims, value.dtype, False)
 
 
 def limits(scale: Scale) -> dict[str, float]:
@@ -299,7 +298,6 @@ def table_op(ctx: Context, node: ir.Node, nodes: list[ir.Node], index: int, x: S
     """Emit a lut_s8 for `nodes`, evaluated by onnxruntime on all 256 codes; input `index` of the first is the code."""
     first = nodes[0]
     value = coded(ctx, ctx.value(first, index), x)
-    ctx.settle(value, value.factors(range(len(value.dims))))
     table = _table(ctx, nodes, str(first.inputs[index].name), x)  # type: ignore[union-attr]
     name = ctx.const(f"{node.name or node.outputs[0].name}.table", table, "i8")
     source = value.storage.tensor
@@ -337,7 +335,6 @@ def quantize_linear(ctx: Context, node: ir.Node) -> None:
     value = ctx.value(node)
     if value.dtype != "f32":
         raise Refusal("its input is quantized already", "float32")
-    ctx.settle(value, value.factors(range(len(value.dims))))
     source = value.storage.tensor
     output = codes_output(ctx, node, ctx.tensors[source].shape, y)
     ctx.emit("quantize", node, [source], output, count=value.count, alpha=0.0, lo=-inf, hi=inf)
@@ -349,7 +346,6 @@ def dequantize_linear(ctx: Context, node: ir.Node) -> None:
     if ctx.constant(node.outputs[0]) is not None:
         return
     value = coded(ctx, ctx.value(node), parameters(ctx, node, 1))
-    ctx.settle(value, value.factors(range(len(value.dims))))
     source = value.storage.tensor
     output = ctx.activation(node.outputs[0].name, ctx.tensors[source].shape)
     ctx.emit("dequantize", node, [source], output, count=value.count, alpha=0.0, lo=-inf, hi=inf)

@@ -29,6 +29,12 @@ def run(program: Program, inputs: Mapping[str, Array]) -> dict[str, Array]:
     return {name: np.concatenate(parts) for name, parts in outputs.items()}
 
 
+def device(program: Program, inputs: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+    """What `edgeprop.export.check.check` takes as a device: outputs, and the first sample's tensors (1, ...)."""
+    first = {port.name: np.asarray(inputs[port.name]).reshape((-1, *port.shape[1:]))[:1] for port in program.inputs}
+    return run(program, inputs), {name: value[None] for name, value in tensors(program, first).items()}
+
+
 def tensors(program: Program, inputs: Mapping[str, Array]) -> dict[str, Array]:
     """Every tensor of a program for one sample, in device layout; inputs by port name, in ONNX layout, batch 1."""
     values: dict[str, Array] = {t.name: t.data for t in program.tensors.values() if t.data is not None}
