@@ -125,7 +125,7 @@ def _inference(program: Program) -> Iterator[Step]:
     yield Step(writes=[Key(port.tensor) for port in program.inputs])
     for op in program.ops:
         yield _forward_step(program, op)
-    yield Step(reads=[Key(port.tensor) for port in program.outputs])
+    yield Step(reads=[Key(name) for name in _activations(program, [port.tensor for port in program.outputs])])
 
 
 def _training(program: Program, path: _Path) -> Iterator[Step]:
