@@ -160,7 +160,7 @@ def test_arena_sizes_follow_the_layout_in_the_header():
     assert restore_arena(program) == 2608 + 304
     assert train_arena(program) == 2608 + 304
     assert train_arena(program, optimizer="momentum") == 2608 + 304 + 2608
-    assert train_arena(program, 4, "adam", sums=True) == 2608 + 4 * 304 + 2608 + 5200
+    assert train_arena(program, 4, "adam", sums=True) == 2608 + 4 * 304 + 2608 + 2 * 2608
     assert sums_bytes(program) == 2608
 
 
