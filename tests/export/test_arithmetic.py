@@ -45,6 +45,25 @@ def test_is_fused(case: Any, tmp_path: Path) -> None:
         assert kinds <= KERNELS[case.__name__]
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+def test_add_all_codes(dtype: Any) -> None:
+    """All pairs of codes: near-ties, where a differently rounded constant shows, are one in 10^5."""
+    rng = np.random.default_rng(0)
+    lo, hi = reference.limits(dtype)
+    codes = np.arange(lo, hi + 1).astype(dtype)
+    a, b = np.repeat(codes, 256)[None], np.tile(codes, 256)[None]
+    for i in range(40):
+        sa, sb = (10 ** rng.uniform(-2, -1, 2)).astype(np.float32)
+        sy = np.float32(float(sa + sb) * rng.uniform(0.5, 1))
+        if i % 3 == 0:
+            sb, sy = np.float32(2.0**-6), np.float32(2.0**-4)
+        za, zb, zy = (int(z) for z in rng.integers(lo, hi + 1, 3))
+        g = Graph()
+        y = g.op("Add", g.dequantize(g.feed("a", a), sa, dtype(za)), g.dequantize(g.feed("b", b), sb, dtype(zb)))
+        found = g.run(g.quantize(y, sy, dtype(zy)), dtype)
+        np.testing.assert_array_equal(reference.add(a, sa, za, b, sb, zb, sy, zy), found)
+
+
 @settings(max_examples=100, deadline=None)
 @given(seed=seeds)
 def test_mul(seed: int) -> None:

@@ -261,7 +261,7 @@ class Add:
     def __init__(self, seed: int, dtype: Any = np.int8) -> None:
         d = Draw(seed, dtype)
         self.dtype = d.dtype
-        shape = (d.size(1, 3), d.size(1, 400))
+        shape = (d.size(1, 3), d.size(2, 400))
         self.a, self.b = d.codes(*shape), d.codes(*shape)
         self.sa, self.sb, self.za, self.zb, self.zy = d.scale(-3, 0), d.scale(-3, 0), d.zero(), d.zero(), d.zero()
         self.sy = d.output_scale(float(self.sa + self.sb) * 100)
