@@ -15,7 +15,7 @@ typedef struct operand {
     float scale;
     int32_t zero_point;
     int32_t dtype;
-    int32_t constant;
+    int32_t constant; /* 1 EP_CONST, 2 EP_PARAM */
     int32_t place_of; /* outputs: index of the input whose memory they share, or -1 */
 } operand;
 
@@ -65,7 +65,7 @@ int run_op(const char *op, const void *attr, operand *args, unsigned n_in, unsig
     const unsigned count = n_in + n_out;
     for (unsigned i = 0; i < count; i++) {
         const ep_tensor t = {args[i].constant ? args[i].data : NULL, args[i].count, EP_NONE, args[i].scale,
-                             (int16_t)args[i].zero_point, (uint8_t)args[i].dtype, args[i].constant ? EP_CONST : 0};
+                             (int16_t)args[i].zero_point, (uint8_t)args[i].dtype, (uint8_t)args[i].constant};
         tensors[i] = t;
         io[i] = (uint16_t)i;
     }

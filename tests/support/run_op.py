@@ -41,7 +41,7 @@ class Arg:
     data: np.ndarray[Any, Any]
     scale: float = 0.0
     zero_point: int = 0
-    constant: bool = False
+    constant: int = 0  # 1 constant, 2 trainable
     place_of: int = -1
     count: int | None = None
 
@@ -94,7 +94,7 @@ def library(*extra: str) -> ctypes.CDLL:
 
 
 def call(
-    op: str, attrs: dict[str, Any], inputs: list[Arg], outputs: list[Arg], n: int = 1, check_only: bool = False
+    op: str, attrs: dict[str, Any] | None, inputs: list[Arg], outputs: list[Arg], n: int = 1, check_only: bool = False
 ) -> int:
     """Runs `op` on n samples; outputs are filled in place. Returns what run_op.c returns: 0, or an EP_ERR_* of its check."""
     args = [*inputs, *outputs]
@@ -110,7 +110,7 @@ def call(
             strict=True,
         ):
             setattr(slot, key, value)
-    packed = ctypes.create_string_buffer(pack(ops()[op], attrs))
+    packed = None if attrs is None else ctypes.create_string_buffer(pack(ops()[op], attrs))
     run = library(*os.environ.get("EP_TEST_CFLAGS", "").split()).run_op
     return int(run(op.encode(), packed, table, len(inputs), len(outputs), ctypes.c_uint32(n), int(check_only)))
 
