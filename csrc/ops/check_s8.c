@@ -1,8 +1,6 @@
 /* What the checks of the int8 ops share. */
 #include "check_s8.h"
 
-#define EP_POSITION_MAX (1 << 28) /* so that sums of a few positions stay in int32 */
-
 static int valid_activation(const ep_tensor *t)
 {
     return t->dtype == EP_I8 && (t->flags & (EP_CONST | EP_PARAM)) == 0 && t->scale > 0.0f && t->scale <= 3.0e38f && t->zero_point >= -128 && t->zero_point <= 127;
@@ -21,37 +19,10 @@ int ep_valid_io_s8(const ep_model *model, const ep_node *node, unsigned n_in, un
     return valid_activation(&model->tensors[node->io[n_in]]);
 }
 
-int ep_valid_const(const ep_model *model, const ep_node *node, unsigned index, uint8_t dtype, uint32_t count)
-{
-    const ep_tensor *t = &model->tensors[node->io[index]];
-    return (t->flags & EP_CONST) != 0 && t->data != NULL && t->dtype == dtype && t->count == count && count > 0;
-}
-
-uint32_t ep_product(int32_t a, int32_t b, int32_t c)
-{
-    if (a <= 0 || b <= 0 || c <= 0) {
-        return 0;
-    }
-    const int64_t ab = (int64_t)a * b;
-    if (ab > INT32_MAX || ab * c > INT32_MAX) {
-        return 0;
-    }
-    return (uint32_t)(ab * c);
-}
-
 int ep_valid_clamp_s8(const ep_model *model, const ep_node *node, float lo, float hi)
 {
     const float zero_point = (float)model->tensors[node->io[node->n_in]].zero_point;
     return lo <= hi && lo >= -128.0f - zero_point && hi <= 127.0f - zero_point;
-}
-
-int ep_valid_axis(int32_t in, int32_t out, int32_t kernel, int32_t stride, int32_t dilation, int32_t pad)
-{
-    if (in <= 0 || out <= 0 || kernel <= 0 || stride <= 0 || dilation <= 0 || pad < 0) {
-        return 0;
-    }
-    return in <= EP_POSITION_MAX && pad <= EP_POSITION_MAX && dilation <= EP_POSITION_MAX / kernel &&
-           stride <= EP_POSITION_MAX / out;
 }
 
 int ep_valid_sums_s8(const ep_model *model, const ep_node *node, uint32_t channels, uint32_t taps)
