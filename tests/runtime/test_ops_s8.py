@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import shutil
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -86,7 +90,7 @@ def test_lut(place_of: int) -> None:
 
 
 def test_soft_fma_equals_fmaf() -> None:
-    """The integer form of fma against the library's, where nothing is subnormal: millions of values, many of them near ties."""
+    """The integer form of fma against the library's: millions of values, none subnormal, many near ties."""
     rng = np.random.default_rng(0)
     pointer = ctypes.POINTER(ctypes.c_float)
     run = run_op.library().run_fma
@@ -104,6 +108,24 @@ def test_soft_fma_equals_fmaf() -> None:
         np.testing.assert_array_equal(got, want)
 
 
+EMULATED = {
+    "with FPU": "arm-linux-gnueabihf-gcc",
+    "without FPU": "arm-none-eabi-gcc --specs=rdimon.specs -marm -mcpu=arm7tdmi -mfloat-abi=soft",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", EMULATED)
+def test_same_bits_on_arm(target: str) -> None:
+    """The tests above, on an emulated ARM, with a soft-float library where there is no FPU."""
+    if shutil.which("qemu-arm") is None or shutil.which(EMULATED[target].split()[0]) is None:
+        pytest.skip("needs qemu-arm and a cross compiler")
+    environment = os.environ | {"CC": EMULATED[target], "EP_TEST_RUNNER": "qemu-arm", "PYTHONPATH": str(run_op.ROOT)}
+    names = "equals_reference or lut or softmax_ties or refuses_sums"
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__, "-k", names]
+    subprocess.run(command, env=environment, check=True, cwd=run_op.ROOT)
+
+
 CONV = {
     "in_h": 5, "in_w": 5, "in_c": 4, "out_h": 5, "out_w": 5, "out_c": 4, "kernel_h": 3, "kernel_w": 3,
     "stride_h": 1, "stride_w": 1, "dilation_h": 1, "dilation_w": 1, "pad_top": 1, "pad_left": 1, "groups": 1,
@@ -115,7 +137,7 @@ POOL = {
     "count_include_pad": 0, "pad_bottom": 1, "pad_right": 1,
 }  # fmt: skip
 ELEMENTWISE = {"count": 100, "alpha": 0, "lo": -128, "hi": 127}
-VALID: dict[str, tuple[dict[str, float], tuple[int, ...], tuple[int, ...], int]] = {
+VALID: dict[str, tuple[dict[str, Any], tuple[int, ...], tuple[int, ...], int]] = {
     # op: attributes, counts of the activations, (weight, bias, multiplier) or table count, output count
     "conv2d_s8": (CONV, (100,), (144, 4, 4), 100),
     "depthwise_conv2d_s8": (CONV | {"groups": 4}, (100,), (36, 4, 4), 100),
@@ -152,7 +174,9 @@ HOSTILE = [0, -1, 2, 3, 7, 1 << 15, 1 << 28, (1 << 31) - 1, -(1 << 31)]
 def test_check_guards_attributes(op: str) -> None:
     """Any one attribute changed is refused, or the node still stays inside its tensors."""
     for name, value in VALID[op][0].items():
-        values: list[float] = [np.nan, np.inf, -np.inf, -129, 128, 1e30] if name in ("lo", "hi", "alpha") else list(HOSTILE)
+        values: list[float] = (
+            [np.nan, np.inf, -np.inf, -129, 128, 1e30] if name in ("lo", "hi", "alpha") else list(HOSTILE)
+        )
         for other in values:
             if other == value:
                 continue
@@ -168,7 +192,11 @@ def test_check_guards_geometry(seed: int) -> None:
     d = Draw(seed)
     op = ["conv2d_s8", "depthwise_conv2d_s8", "max_pool2d_s8", "average_pool2d_s8"][d.size(0, 3)]
     attrs = dict(VALID[op][0])
-    names = [n for n in attrs if n not in ("lo", "hi", "in_c", "out_c", "channels", "in_h", "in_w", "out_h", "out_w", "groups")]
+    names = [
+        n
+        for n in attrs
+        if n not in ("lo", "hi", "in_c", "out_c", "channels", "in_h", "in_w", "out_h", "out_w", "groups")
+    ]
     for name in d.rng.choice(names, d.size(1, 5)):
         attrs[str(name)] = int(d.rng.choice([*HOSTILE, 1, 4, 5, 6, 1 << 27]))
     inputs, outputs = operands(op)
@@ -202,7 +230,7 @@ def test_check_refuses_tensors(op: str) -> None:
 
 
 CLAMPED = ["conv2d_s8", "depthwise_conv2d_s8", "dense_s8", "add_s8"]
-REFUSED: list[tuple[str, dict[str, float], dict[int, dict[str, float]]]] = [
+REFUSED: list[tuple[str, dict[str, Any], dict[int, dict[str, Any]]]] = [
     # op, attributes changed, operands changed
     *((op, {name: value}, {}) for op in CLAMPED for name, value in (("lo", -129), ("hi", 128), ("lo", np.nan))),
     *((op, {"lo": 5, "hi": 4}, {}) for op in CLAMPED),
@@ -229,7 +257,7 @@ REFUSED: list[tuple[str, dict[str, float], dict[int, dict[str, float]]]] = [
 
 
 @pytest.mark.parametrize(("op", "attrs", "changes"), REFUSED)
-def test_check_refuses(op: str, attrs: dict[str, float], changes: dict[int, dict[str, float]]) -> None:
+def test_check_refuses(op: str, attrs: dict[str, Any], changes: dict[int, dict[str, Any]]) -> None:
     """One thing wrong at a time, all else fitting."""
     inputs, outputs = operands(op)
     for index, change in changes.items():
