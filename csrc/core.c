@@ -118,7 +118,7 @@ int ep_init_batch(ep_t *ep, const ep_model *model, void *arena, size_t size, uin
 
 /* ---- Where things lie -------------------------------------------------------------------------------------------- */
 
-size_t ep_tensor_bytes(const ep_tensor *tensor)
+size_t ep_tensor_size(const ep_tensor *tensor)
 {
     return tensor->dtype == EP_F32 || tensor->dtype == EP_I32 ? (size_t)tensor->count * 4 : tensor->count;
 }
@@ -171,7 +171,7 @@ int ep_reset(ep_t *ep)
     for (uint16_t i = 0; i < model->n_tensors; i++) {
         const ep_tensor *tensor = &model->tensors[i];
         if (!(tensor->flags & EP_PARAM)) continue;
-        memcpy(ep->arena + ep->params_at + tensor->offset, tensor->data, ep_tensor_bytes(tensor));
+        memcpy(ep->arena + ep->params_at + tensor->offset, tensor->data, ep_tensor_size(tensor));
     }
     return EP_OK;
 }
@@ -220,8 +220,8 @@ int ep_infer_batch(ep_t *ep, const void *x, void *y, uint32_t n)
     if (ep == NULL || ep->model == NULL || x == NULL || y == NULL || n == 0) return EP_ERR_ARG;
     model = ep->model;
     if (model->n_inputs != 1 || model->n_outputs != 1) return EP_ERR_ARG;
-    x_bytes = ep_tensor_bytes(&model->tensors[model->inputs[0]]);
-    y_bytes = ep_tensor_bytes(&model->tensors[model->outputs[0]]);
+    x_bytes = ep_tensor_size(&model->tensors[model->inputs[0]]);
+    y_bytes = ep_tensor_size(&model->tensors[model->outputs[0]]);
     while (n != 0) {
         uint32_t take = n < ep->batch ? n : ep->batch;
         memcpy(ep_tensor_ptr(ep, model->inputs[0]), from, take * x_bytes);

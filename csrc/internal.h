@@ -49,7 +49,7 @@ static inline int ep_trains(const ep_t *ep, const ep_node *node, unsigned i)
 }
 
 /* Bytes of one sample of an activation, or of all of a constant. */
-size_t ep_tensor_bytes(const ep_tensor *tensor);
+size_t ep_tensor_size(const ep_tensor *tensor);
 
 /* Runs nodes 0 .. end-1 on the n samples that lie in the inputs. */
 void ep_forward(const ep_t *ep, uint16_t end, uint32_t n);

@@ -206,7 +206,7 @@ static float walk(ep_t *ep, const void *x, const void *target, uint32_t n, float
     const uint32_t count = model->tensors[train->logits].count;
     float *dlogits;
     ep->offset = train->offset;
-    memcpy(ep_tensor_ptr(ep, model->inputs[0]), x, n * ep_tensor_bytes(&model->tensors[model->inputs[0]]));
+    memcpy(ep_tensor_ptr(ep, model->inputs[0]), x, n * ep_tensor_size(&model->tensors[model->inputs[0]]));
     ep_forward(ep, train->end_node, n);
     dlogits = ep_gradient_ptr(ep, train->logits);
     *loss = train->loss->forward((const float *)ep_tensor_ptr(ep, train->logits), target, dlogits, count, n);
@@ -282,8 +282,8 @@ int ep_learn(ep_t *ep, const void *x, const void *target, const ep_step *step, f
 static int add_chunks(ep_t *ep, const void *x, const void *target, uint32_t n, const ep_sink *sink, float *loss)
 {
     const ep_model *model = ep->model;
-    const size_t x_bytes = ep_tensor_bytes(&model->tensors[model->inputs[0]]);
-    const size_t target_bytes = model->train->loss->labels ? 4 : ep_tensor_bytes(&model->tensors[model->train->logits]);
+    const size_t x_bytes = ep_tensor_size(&model->tensors[model->inputs[0]]);
+    const size_t target_bytes = model->train->loss->labels ? 4 : ep_tensor_size(&model->tensors[model->train->logits]);
     int rc = EP_OK;
     *loss = 0;
     for (uint32_t done = 0, take; done < n && rc == EP_OK; done += take) {
