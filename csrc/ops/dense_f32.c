@@ -1,0 +1,100 @@
+/* y (rows, n_out) = clamp(x (rows, n_in) . weight (n_out, n_in)^T + bias). */
+#include "common.h"
+
+static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
+{
+    const ep_dense_attr *a = node->attr;
+    ep_dots d = {ep_out(ep, node, 0), ep_in(ep, node, 2), ep_in(ep, node, 0), ep_in(ep, node, 1),
+                 a->n_out, 0, a->n_in, a->n_in,
+                 a->rows * (int32_t)n, a->n_out, a->n_in};
+    ep_dot_rows_f32(&d);
+    ep_clamp_f32(d.y, a->lo, a->hi, (size_t)d.rows * (size_t)d.columns);
+}
+
+const ep_op ep_dense_f32 = {forward};
+
+#ifndef EP_NO_TRAIN
+
+/* dx = dy . weight. */
+static void backward(const ep_t *ep, const ep_node *node, uint32_t n)
+{
+    const ep_dense_attr *a = node->attr;
+    ep_mask_output(ep, node, a->lo, a->hi, n);
+    float *dx = ep_begin_din(ep, node, n);
+    if (dx != NULL) {
+        const ep_outer o = {dx, ep_dout(ep, node, 0), ep_in(ep, node, 1),
+                            a->n_in, a->n_out, 1, a->n_in,
+                            a->rows * (int32_t)n, a->n_in, a->n_out};
+        ep_outer_f32(&o);
+    }
+}
+
+/* dweight = dy^T . x of one row is handed over as it is, without memory for it. */
+static void emit_rank_one(const ep_t *ep, const ep_node *node, const ep_sink *sink)
+{
+    const ep_dense_attr *a = node->attr;
+    const float *dy = ep_dout(ep, node, 0), *x = ep_in(ep, node, 0);
+    for (int32_t k = 0; k < a->n_out; k++) {
+        ep_emit(ep, sink, node->io[1], (uint32_t)(k * a->n_in), (uint32_t)a->n_in, dy[k], x);
+    }
+}
+
+/* dweight = dy^T . x of several rows, tile by tile. */
+static void emit_tiles(const ep_t *ep, const ep_node *node, const ep_sink *sink, int32_t rows)
+{
+    const ep_dense_attr *a = node->attr;
+    const float *dy = ep_dout(ep, node, 0), *x = ep_in(ep, node, 0);
+    float tile[EP_TILE_ROWS * EP_TILE_COLUMNS];
+    ep_outer o = {tile, NULL, NULL, EP_TILE_COLUMNS, 1, a->n_out, a->n_in, 0, 0, rows};
+    for (int32_t k = 0; k < a->n_out; k += EP_TILE_ROWS) {
+        for (int32_t j = 0; j < a->n_in; j += EP_TILE_COLUMNS) {
+            memset(tile, 0, sizeof tile);
+            o.a = dy + k;
+            o.b = x + j;
+            o.rows = a->n_out - k < EP_TILE_ROWS ? a->n_out - k : EP_TILE_ROWS;
+            o.columns = a->n_in - j < EP_TILE_COLUMNS ? a->n_in - j : EP_TILE_COLUMNS;
+            ep_outer_f32(&o);
+            for (int32_t r = 0; r < o.rows; r++) {
+                ep_emit(ep, sink, node->io[1], (uint32_t)((k + r) * a->n_in + j), (uint32_t)o.columns, 1.0f,
+                        tile + r * EP_TILE_COLUMNS);
+            }
+        }
+    }
+}
+
+static void params(const ep_t *ep, const ep_node *node, uint32_t n, const ep_sink *sink)
+{
+    const ep_dense_attr *a = node->attr;
+    const int32_t rows = a->rows * (int32_t)n;
+    if (ep_trains(ep, node, 1)) {
+        if (rows == 1) {
+            emit_rank_one(ep, node, sink);
+        } else {
+            emit_tiles(ep, node, sink, rows);
+        }
+    }
+    if (ep_trains(ep, node, 2)) {
+        ep_emit_bias(ep, node, sink, a->n_out, (uint32_t)rows);
+    }
+}
+
+static float bound(const ep_t *ep, const ep_node *node, uint32_t n)
+{
+    return ep_bound_layer(ep, node, n, (float)((const ep_dense_attr *)node->attr)->rows * (float)n);
+}
+
+const ep_grad ep_dense_f32_grad = {backward, params, bound};
+
+#endif
+
+int ep_check_dense_f32(const ep_model *model, const ep_node *node)
+{
+    if (node->attr == NULL) {
+        return EP_ERR_IMAGE;
+    }
+    const ep_dense_attr *a = node->attr;
+    const int ok = ep_valid_layer_f32(model, node, ep_product(a->rows, a->n_in, 1), ep_product(a->n_out, a->n_in, 1),
+                                      ep_product(a->n_out, 1, 1), ep_product(a->rows, a->n_out, 1)) &&
+                   a->lo <= a->hi;
+    return ok ? EP_OK : EP_ERR_IMAGE;
+}
