@@ -333,9 +333,9 @@ extern const ep_registry ep_all; /* everything this library has; make a smaller 
 long ep_load_size(const void *image, size_t size);
 
 /* Builds a model from an image. The image (aligned to EP_ALIGN) and `memory` (likewise, `memory_size` bytes) must
- * outlive it; weights are used where they lie. Every offset, count, shape and type is checked: an image is not
- * trusted. `size` may be larger than the image. Under EP_NO_TRAIN what only learning needs is skipped. Returns EP_ERR_ARG, EP_ERR_ALIGN, EP_ERR_ARENA (memory too small), EP_ERR_ABI, EP_ERR_CHECKSUM, EP_ERR_IMAGE,
- * EP_ERR_OP. */
+ * outlive it; weights are used where they lie. `size` may be larger than the image. Every offset, count, shape and type
+ * is checked: an image is not trusted. Under EP_NO_TRAIN what only learning needs is skipped. Returns EP_ERR_ARG,
+ * EP_ERR_ALIGN, EP_ERR_ARENA (memory too small), EP_ERR_ABI, EP_ERR_CHECKSUM, EP_ERR_IMAGE, EP_ERR_OP. */
 int ep_load(ep_model *model, const void *image, size_t size, void *memory, size_t memory_size,
             const ep_registry *registry);
 
