@@ -1,5 +1,5 @@
-/* Average pooling on codes, in the float32 steps of ONNX Runtime's QLinearAveragePool: dequantize, sum row by row, divide by
- * the number of taps, divide by the output's scale, add its zero point, round half to even. */
+/* Average pooling on codes, in the float32 steps of ONNX Runtime's QLinearAveragePool: dequantize, sum row by row,
+ * divide by the number of taps, divide by the output's scale, add its zero point, round half to even. */
 #include "../kernels/portable_s8.h"
 #include "check_s8.h"
 

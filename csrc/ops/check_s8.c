@@ -3,7 +3,8 @@
 
 static int valid_activation(const ep_tensor *t)
 {
-    return t->dtype == EP_I8 && (t->flags & (EP_CONST | EP_PARAM)) == 0 && t->scale > 0.0f && t->scale <= 3.0e38f && t->zero_point >= -128 && t->zero_point <= 127;
+    return t->dtype == EP_I8 && (t->flags & (EP_CONST | EP_PARAM)) == 0 && t->scale > 0.0f && t->scale <= 3.0e38f &&
+           t->zero_point >= -128 && t->zero_point <= 127;
 }
 
 int ep_valid_io_s8(const ep_model *model, const ep_node *node, unsigned n_in, unsigned n_act)

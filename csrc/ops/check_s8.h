@@ -11,8 +11,8 @@ int ep_valid_io_s8(const ep_model *model, const ep_node *node, unsigned n_in, un
 /* 1 if lo <= hi and adding the output's zero point to anything between them gives an int8 code. */
 int ep_valid_clamp_s8(const ep_model *model, const ep_node *node, float lo, float hi);
 
-/* 1 if inputs 2 and 3 are `channels` biases and finite multipliers, and no sum of bias and `taps` products of codes leaves
- * int32. */
+/* 1 if inputs 2 and 3 are `channels` biases and finite multipliers, and no sum of bias and `taps` products of codes
+ * leaves int32. */
 int ep_valid_sums_s8(const ep_model *model, const ep_node *node, uint32_t channels, uint32_t taps);
 
 /* 1 if the geometry of a pooling node (ep_pool2d_attr) makes sense and fits its tensors. */
