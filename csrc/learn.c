@@ -1,0 +1,400 @@
+/* Learning: forward, loss, backward, update.
+ *
+ * A step that would leave a weight NaN or infinite is refused whole, in place and without a copy of the weights: the
+ * backward walk fills in all dX first, then every trainable node bounds its weights' gradients, and only if the largest
+ * possible update leaves all weights within EP_WEIGHT_LIMIT does the second walk touch them. */
+#include <float.h>
+#include <string.h>
+
+#include "internal.h"
+
+#ifndef EP_NO_TRAIN
+
+/* Who collects the gradients of weights. All three point to parts in the order and layout of the weights. */
+struct ep_sink {
+    const ep_step *step; /* NULL: they are added to the sums */
+    uint32_t t;
+    float *to;           /* the weights, or the sums */
+    float *s0, *s1;      /* the optimizer's state; NULL where it keeps none */
+};
+
+/* A step as it will be taken, once it is admitted. */
+typedef struct update {
+    ep_step step;      /* defaults filled in */
+    uint32_t t;        /* number of the update */
+    uint32_t state_at; /* EP_NONE: the optimizer keeps none */
+    int fresh;         /* its state is zeroed first */
+} update;
+
+/* ---- The arena's tail: [sums | state] ---------------------------------------------------------------------------- */
+
+static uint32_t weights_of(const ep_t *ep)
+{
+    return ep->model->param_bytes / (uint32_t)sizeof(float);
+}
+
+static size_t part_bytes(const ep_t *ep)
+{
+    return (size_t)ep_align_up(ep->model->param_bytes);
+}
+
+/* How many parts, each as large as the weights, fit behind the scratch. */
+static size_t tail_parts(const ep_t *ep)
+{
+    return (ep->size - ep->tail_at) / part_bytes(ep);
+}
+
+static float *at(const ep_t *ep, uint32_t offset)
+{
+    return (float *)(void *)(ep->arena + offset);
+}
+
+/* The sums come first in the tail. Their place is taken if an optimizer's state had to go there. */
+static int place_sums(ep_t *ep)
+{
+    if (ep->sums_at != EP_NONE) return EP_OK;
+    if (tail_parts(ep) < 1 || ep->state_at == ep->tail_at) return EP_ERR_ARENA;
+    ep->sums_at = ep->tail_at;
+    return EP_OK;
+}
+
+/* State goes behind the sums, or into their place if there is no room behind and nobody wants sums. */
+static int place_state(const ep_t *ep, update *u, int with_sums)
+{
+    const size_t slots = u->step.optimizer->slots, parts = tail_parts(ep);
+    if (slots == 0) {
+        u->state_at = EP_NONE;
+    } else if (!u->fresh) {
+        u->state_at = ep->state_at;
+    } else if (parts > slots) {
+        u->state_at = ep->tail_at + (uint32_t)part_bytes(ep);
+    } else if (parts == slots && !with_sums && ep->samples == 0 && !(ep->what & EP_FOR_SUMS)) {
+        u->state_at = ep->tail_at;
+    } else {
+        return EP_ERR_ARENA;
+    }
+    return EP_OK;
+}
+
+/* ---- Steps ------------------------------------------------------------------------------------------------------- */
+
+static int within(float v, float lo, float hi)
+{
+    return v >= lo && v <= hi; /* not for NaN */
+}
+
+static int valid_step(const ep_step *step)
+{
+    return step->lr > 0 && step->lr <= FLT_MAX && step->momentum >= 0 && step->momentum < 1 && step->beta2 >= 0 &&
+           step->beta2 < 1 && within(step->epsilon, 0, FLT_MAX) && within(step->weight_decay, 0, FLT_MAX) &&
+           within(step->clip_norm, 0, FLT_MAX) && (step->optimizer == NULL || step->optimizer->slots <= 2);
+}
+
+/* What `step` will do to this arena; nothing of it is changed yet. */
+static int prepare(const ep_t *ep, const ep_step *step, int with_sums, update *u)
+{
+    if (!valid_step(step)) return EP_ERR_ARG;
+    u->step = *step;
+    if (step->optimizer == NULL) u->step.optimizer = &ep_sgd;
+    if (step->momentum == 0) u->step.momentum = 0.9f;
+    if (step->beta2 == 0) u->step.beta2 = 0.999f;
+    if (step->epsilon == 0) u->step.epsilon = 1e-8f;
+    u->fresh = u->step.optimizer != ep->optimizer;
+    u->t = u->fresh ? 1 : ep->updates < UINT32_MAX ? ep->updates + 1 : ep->updates;
+    return place_state(ep, u, with_sums);
+}
+
+/* Refuses a step whose gradients are within `gmax` if it might take a weight too far. The bound of the weights is a
+ * running one; only when it has grown too large are they looked at. */
+static int admit(ep_t *ep, const update *u, float gmax)
+{
+    const ep_step *step = &u->step;
+    float smax = 0;
+    if (u->state_at != EP_NONE && !u->fresh) smax = ep_max_abs(at(ep, u->state_at), weights_of(ep));
+    for (int looked = 0;; looked = 1) {
+        float g = step->weight_decay == 0 ? gmax : gmax + step->weight_decay * ep->weight_bound;
+        float reach = ep->weight_bound + step->optimizer->bound(step, u->t, g, smax);
+        if (reach <= EP_WEIGHT_LIMIT) { /* not for NaN */
+            ep->weight_bound = reach;
+            return EP_OK;
+        }
+        if (looked) return EP_ERR_DIVERGED;
+        ep->weight_bound = ep_max_abs(ep_weights(ep), weights_of(ep));
+    }
+}
+
+/* Makes the admitted step the arena's, and a sink that takes it. */
+static ep_sink begin(ep_t *ep, const update *u)
+{
+    const unsigned slots = u->step.optimizer->slots;
+    ep_sink sink = {&u->step, u->t, ep_weights(ep), NULL, NULL};
+    if (slots > 0) {
+        if (u->fresh) memset(ep->arena + u->state_at, 0, slots * part_bytes(ep));
+        sink.s0 = at(ep, u->state_at);
+        if (slots > 1) sink.s1 = at(ep, u->state_at + (uint32_t)part_bytes(ep));
+    }
+    if (u->state_at == ep->tail_at) ep->sums_at = EP_NONE;
+    ep->optimizer = u->step.optimizer;
+    ep->state_at = u->state_at;
+    ep->updates = u->t;
+    return sink;
+}
+
+void ep_emit(const ep_t *ep, const ep_sink *sink, uint16_t index, uint32_t first, uint32_t count, float a,
+             const float *g)
+{
+    const size_t i = ep->model->tensors[index].offset / sizeof(float) + first;
+    float *to = sink->to + i;
+    if (sink->step != NULL) {
+        sink->step->optimizer->apply(sink->step, sink->t, to, sink->s0 != NULL ? sink->s0 + i : NULL,
+                                     sink->s1 != NULL ? sink->s1 + i : NULL, a, g, count);
+        return;
+    }
+    for (uint32_t k = 0; k < count; k++) to[k] += a * g[k];
+}
+
+int ep_sink_adds(const ep_sink *sink)
+{
+    return sink->step == NULL;
+}
+
+/* ---- Walks ------------------------------------------------------------------------------------------------------- */
+
+static int has_trainable(const ep_t *ep, const ep_node *node)
+{
+    for (unsigned i = 0; i < node->n_in; i++) {
+        if (ep_trains(ep, node, i)) return 1;
+    }
+    return 0;
+}
+
+static void backward(const ep_t *ep, uint32_t n)
+{
+    const ep_train *train = ep->model->train;
+    for (uint16_t i = train->end_node; i-- > train->first_node;) {
+        const ep_node *node = &ep->model->nodes[i];
+        if (node->grad == NULL) continue;
+        node->grad->backward(ep, node, n);
+#ifdef EP_TRACE
+        if (ep->trace != NULL) ep->trace(ep->trace_user, ep, i, 1);
+#endif
+    }
+}
+
+/* No |gradient| of a weight is larger; infinity if there is none such. */
+static float gradient_bound(const ep_t *ep, uint32_t n)
+{
+    const ep_train *train = ep->model->train;
+    float largest = 0;
+    for (uint16_t i = train->first_node; i < train->end_node; i++) {
+        const ep_node *node = &ep->model->nodes[i];
+        float bound;
+        if (node->grad == NULL || node->grad->params == NULL || !has_trainable(ep, node)) continue;
+        bound = node->grad->bound(ep, node, n);
+        if (!(bound <= EP_WEIGHT_LIMIT)) return INFINITY; /* NaN too */
+        if (bound > largest) largest = bound;
+    }
+    return largest;
+}
+
+/* Forward, loss, backward on n samples, for the gradient of the sum over them. Returns a bound of the weights'
+ * gradients, infinite if these or the mean loss are not finite. Leaves the training plan in force. */
+static float walk(ep_t *ep, const void *x, const void *target, uint32_t n, float *loss)
+{
+    const ep_model *model = ep->model;
+    const ep_train *train = model->train;
+    const uint32_t count = model->tensors[train->logits].count;
+    float *dlogits;
+    ep->offset = train->offset;
+    memcpy(ep_tensor_ptr(ep, model->inputs[0]), x, n * ep_tensor_size(&model->tensors[model->inputs[0]]));
+    ep_forward(ep, train->end_node, n);
+    dlogits = ep_gradient_ptr(ep, train->logits);
+    *loss = train->loss->forward((const float *)ep_tensor_ptr(ep, train->logits), target, dlogits, count, n);
+    if (!(fabsf(*loss) <= FLT_MAX)) return INFINITY;
+    if (n > 1) { /* the loss gives the mean */
+        const size_t all = (size_t)count * n;
+        for (size_t i = 0; i < all; i++) dlogits[i] *= (float)n;
+    }
+    backward(ep, n);
+    return gradient_bound(ep, n);
+}
+
+static void collect(const ep_t *ep, uint32_t n, const ep_sink *sink)
+{
+    const ep_train *train = ep->model->train;
+    for (uint16_t i = train->first_node; i < train->end_node; i++) {
+        const ep_node *node = &ep->model->nodes[i];
+        if (node->grad == NULL || node->grad->params == NULL || !has_trainable(ep, node)) continue;
+        node->grad->params(ep, node, n, sink);
+    }
+}
+
+/* ---- What callers give ------------------------------------------------------------------------------------------- */
+
+static int check_ready(const ep_t *ep, const void *x, const void *target)
+{
+    if (ep == NULL || ep->model == NULL || x == NULL || target == NULL) return EP_ERR_ARG;
+    if (ep->model->train == NULL || ep->model->param_bytes == 0) return EP_ERR_FROZEN;
+    if (ep->model->n_inputs != 1) return EP_ERR_ARG;
+    return ep->what & EP_FOR_TRAIN ? EP_OK : EP_ERR_ARENA;
+}
+
+static int check_targets(const ep_t *ep, const void *target, uint32_t n)
+{
+    const ep_train *train = ep->model->train;
+    const uint32_t count = ep->model->tensors[train->logits].count;
+    const int32_t *labels = (const int32_t *)target;
+    if (!train->loss->labels) {
+        return ep_max_abs((const float *)target, (size_t)n * count) <= FLT_MAX ? EP_OK : EP_ERR_LABEL;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        if (labels[i] < 0 || (uint32_t)labels[i] >= count) return EP_ERR_LABEL;
+    }
+    return EP_OK;
+}
+
+/* ---- One sample, in place ---------------------------------------------------------------------------------------- */
+
+int ep_learn(ep_t *ep, const void *x, const void *target, const ep_step *step, float *loss)
+{
+    update u;
+    float value, gmax;
+    int rc = check_ready(ep, x, target);
+    if (rc != EP_OK) return rc;
+    if (step == NULL || step->clip_norm > 0) return EP_ERR_ARG; /* the norm would need the whole gradient at once */
+    rc = prepare(ep, step, 0, &u);
+    if (rc == EP_OK) rc = check_targets(ep, target, 1);
+    if (rc != EP_OK) return rc;
+    gmax = walk(ep, x, target, 1, &value);
+    rc = admit(ep, &u, gmax);
+    if (rc == EP_OK) {
+        ep_sink sink = begin(ep, &u);
+        collect(ep, 1, &sink);
+        if (loss != NULL) *loss = value;
+    }
+    ep->offset = NULL;
+    return rc;
+}
+
+/* ---- Mini-batches ------------------------------------------------------------------------------------------------ */
+
+/* Adds n samples' gradients to the sums, chunk by chunk, or with `sink` NULL only sees whether all are finite. */
+static int add_chunks(ep_t *ep, const void *x, const void *target, uint32_t n, const ep_sink *sink, float *loss)
+{
+    const ep_model *model = ep->model;
+    const size_t x_bytes = ep_tensor_size(&model->tensors[model->inputs[0]]);
+    const size_t target_bytes = model->train->loss->labels ? 4 : ep_tensor_size(&model->tensors[model->train->logits]);
+    int rc = EP_OK;
+    *loss = 0;
+    for (uint32_t done = 0, take; done < n && rc == EP_OK; done += take) {
+        float value;
+        take = n - done < ep->batch ? n - done : ep->batch;
+        if (!(walk(ep, (const uint8_t *)x + done * x_bytes, (const uint8_t *)target + done * target_bytes, take, &value) <=
+              EP_WEIGHT_LIMIT)) {
+            rc = EP_ERR_DIVERGED;
+        } else if (sink != NULL) {
+            collect(ep, take, sink);
+        }
+        *loss += value * ((float)take / (float)n);
+    }
+    ep->offset = NULL;
+    return rc;
+}
+
+/* Sums are whole or untouched: while they hold nothing, a refused chunk leaves nothing behind. If they do hold
+ * something and there are several chunks, all are tried first, which takes twice the time. */
+static int add_samples(ep_t *ep, const void *x, const void *target, uint32_t n, float *loss)
+{
+    const ep_sink sums = {NULL, 0, at(ep, ep->sums_at), NULL, NULL};
+    int rc = EP_OK;
+    if (ep->samples == 0) {
+        memset(ep->arena + ep->sums_at, 0, ep->model->param_bytes);
+    } else if (n > ep->batch) {
+        rc = add_chunks(ep, x, target, n, NULL, loss);
+    }
+    if (rc == EP_OK) rc = add_chunks(ep, x, target, n, &sums, loss);
+    if (rc == EP_OK) ep->samples += n;
+    return rc;
+}
+
+static int check_batch(ep_t *ep, const void *x, const void *target, uint32_t n)
+{
+    int rc = check_ready(ep, x, target);
+    if (rc != EP_OK) return rc;
+    if (n == 0 || n > UINT32_MAX - ep->samples) return EP_ERR_ARG;
+    rc = place_sums(ep);
+    return rc == EP_OK ? check_targets(ep, target, n) : rc;
+}
+
+int ep_accumulate(ep_t *ep, const void *x, const void *target, uint32_t n, float *loss)
+{
+    float value;
+    int rc = check_batch(ep, x, target, n);
+    if (rc == EP_OK) rc = add_samples(ep, x, target, n, &value);
+    if (rc == EP_OK && loss != NULL) *loss = value;
+    return rc;
+}
+
+/* Euclidean norm, in units of the largest element lest a square overflows, in blocks lest small terms get lost. */
+static float norm(const float *g, uint32_t count, float largest)
+{
+    float sum = 0;
+    if (largest < FLT_MIN) return 0;
+    for (uint32_t i = 0; i < count;) {
+        float block = 0;
+        for (uint32_t end = count - i < 64 ? count : i + 64; i < end; i++) {
+            const float r = g[i] / largest;
+            block += r * r;
+        }
+        sum += block;
+    }
+    return largest * sqrtf(sum);
+}
+
+/* What to multiply the sums by: the mean over the samples, shortened to clip_norm. */
+static float mean_factor(const ep_step *step, uint32_t samples, const float *sums, uint32_t count, float largest)
+{
+    const float mean = 1.0f / (float)samples;
+    float length;
+    if (step->clip_norm == 0) return mean;
+    length = norm(sums, count, largest) * mean;
+    return length > step->clip_norm ? mean * (step->clip_norm / length) : mean;
+}
+
+int ep_apply(ep_t *ep, const ep_step *step)
+{
+    update u;
+    const float *sums;
+    float gmax, a = 0;
+    int rc;
+    if (ep == NULL || ep->model == NULL || step == NULL || ep->samples == 0) return EP_ERR_ARG;
+    rc = prepare(ep, step, 1, &u);
+    if (rc != EP_OK) return rc;
+    sums = at(ep, ep->sums_at);
+    gmax = ep_max_abs(sums, weights_of(ep));
+    if (gmax <= FLT_MAX) a = mean_factor(&u.step, ep->samples, sums, weights_of(ep), gmax);
+    rc = gmax <= FLT_MAX ? admit(ep, &u, gmax * a) : EP_ERR_DIVERGED;
+    ep->samples = 0;
+    if (rc == EP_OK) {
+        ep_sink sink = begin(ep, &u);
+        u.step.optimizer->apply(&u.step, u.t, sink.to, sink.s0, sink.s1, a, sums, weights_of(ep));
+    }
+    return rc;
+}
+
+int ep_learn_batch(ep_t *ep, const void *x, const void *target, uint32_t n, const ep_step *step, float *loss)
+{
+    update u;
+    float value;
+    int rc = check_batch(ep, x, target, n);
+    if (rc != EP_OK) return rc;
+    rc = step != NULL ? prepare(ep, step, 1, &u) : EP_ERR_ARG; /* before any work; ep_apply() does it again */
+    if (rc == EP_OK) rc = add_samples(ep, x, target, n, &value);
+    if (rc == EP_OK) rc = ep_apply(ep, step);
+    if (rc == EP_OK && loss != NULL) *loss = value;
+    return rc;
+}
+
+#else
+typedef int ep_learn_left_out; /* ISO C wants a declaration in every file */
+#endif

@@ -1,0 +1,419 @@
+/* Models from images (docs/format.md).
+ *
+ * An image is not trusted. All that core, learning and ops rely on is checked here: the header and sections, then each
+ * tensor, each node, the training plan, and last each op's own `check`. Sizes and places are added up in 64 bits, where
+ * 32-bit fields cannot overflow. */
+#include <string.h>
+
+#include "internal.h"
+
+enum { HEADER = 96, TENSOR = 24, NODE = 20 }; /* bytes in an image */
+
+/* Set in the flags of a tensor while loading: an activation has a value, a trainable weight has its node. */
+#define SEEN 0x80u
+
+/* The header's numbers, and where its sections begin. */
+typedef struct header {
+    uint32_t bytes, crc, tensors, nodes, io, words, inputs, outputs;
+    uint32_t infer_bytes, scratch_bytes, param_bytes, data_bytes;
+    uint32_t loss, train_bytes, train_scratch_bytes, first_node, end_node, logits, name_bytes;
+    uint64_t tensors_at, nodes_at, io_at, words_at, train_at, data_at, name_at, end;
+} header;
+
+/* What loading goes by. */
+typedef struct loader {
+    const uint8_t *image;
+    header h;
+    const ep_registry *registry;
+    ep_tensor *tensors;
+    ep_node *nodes;
+    ep_train *train;
+} loader;
+
+static uint16_t get_u16(const uint8_t *from)
+{
+    return (uint16_t)(from[0] | from[1] << 8);
+}
+
+static uint32_t get_u32(const uint8_t *from)
+{
+    return get_u16(from) | (uint32_t)get_u16(from + 2) << 16;
+}
+
+/* ---- Header and sections ----------------------------------------------------------------------------------------- */
+
+static void lay_out(header *h)
+{
+    h->tensors_at = HEADER;
+    h->nodes_at = h->tensors_at + ep_align_up((uint64_t)h->tensors * TENSOR);
+    h->io_at = h->nodes_at + ep_align_up((uint64_t)h->nodes * NODE);
+    h->words_at = h->io_at + ep_align_up((uint64_t)h->io * 2);
+    h->train_at = h->words_at + ep_align_up((uint64_t)h->words * 4);
+    h->data_at = h->train_at + (h->loss != 0 ? ep_align_up((uint64_t)h->tensors * 8) : 0);
+    h->name_at = h->data_at + ep_align_up(h->data_bytes);
+    h->end = h->name_at + h->name_bytes; /* what follows is for the desktop */
+}
+
+static int read_header(const uint8_t *image, size_t size, header *h)
+{
+    uint32_t *const fields[] = {&h->tensors,       &h->nodes,       &h->io,         &h->words,     &h->inputs,
+                                &h->outputs,       &h->infer_bytes, &h->scratch_bytes, &h->param_bytes, &h->data_bytes,
+                                &h->loss,          &h->train_bytes, &h->train_scratch_bytes};
+    const uint16_t one = 1;
+    uint8_t first;
+    memcpy(&first, &one, 1);
+    if (size < HEADER || memcmp(image, "EPM1", 4) != 0) return EP_ERR_IMAGE;
+    if (get_u16(image + 4) != 1 || get_u16(image + 6) != EP_ABI || first != 1) return EP_ERR_ABI; /* little-endian */
+    h->bytes = get_u32(image + 8);
+    h->crc = get_u32(image + 12);
+    for (unsigned i = 0; i < sizeof fields / sizeof fields[0]; i++) *fields[i] = get_u32(image + 24 + 4 * i);
+    h->first_node = get_u16(image + 76);
+    h->end_node = get_u16(image + 78);
+    h->logits = get_u32(image + 80);
+    h->name_bytes = get_u32(image + 84);
+    lay_out(h);
+    if (h->tensors > 0xFFFF || h->nodes > 0xFFFF || h->inputs - 1 >= 0xFFFF || h->outputs - 1 >= 0xFFFF ||
+        (uint64_t)h->inputs + h->outputs > h->io || h->end > h->bytes) {
+        return EP_ERR_IMAGE;
+    }
+    return EP_OK;
+}
+
+static uint64_t table_bytes(const header *h)
+{
+    return ep_align_up(sizeof(ep_train)) + ep_align_up(h->tensors * sizeof(ep_tensor)) +
+           ep_align_up(h->nodes * sizeof(ep_node));
+}
+
+long ep_load_size(const void *image, size_t size)
+{
+    header h;
+    int rc;
+    if (image == NULL) return EP_ERR_ARG;
+    rc = read_header((const uint8_t *)image, size, &h);
+    return rc == EP_OK ? (long)table_bytes(&h) : rc;
+}
+
+/* ---- Tensors ----------------------------------------------------------------------------------------------------- */
+
+/* 1 if `bytes` at `offset` lie within `whole`, aligned. */
+static int fits(uint32_t offset, uint64_t bytes, uint32_t whole)
+{
+    return offset % EP_ALIGN == 0 && offset + bytes <= whole;
+}
+
+/* 1 if two ranges are disjoint, or begin together: then an op may go through them element by element. */
+static int apart_or_same(uint64_t a, uint64_t a_bytes, uint64_t b, uint64_t b_bytes)
+{
+    return a == b || a + a_bytes <= b || b + b_bytes <= a;
+}
+
+static uint64_t bytes_of(const ep_tensor *tensor)
+{
+    return (uint64_t)tensor->count * (tensor->dtype == EP_F32 || tensor->dtype == EP_I32 ? 4 : 1);
+}
+
+/* `params`: bytes of the trainable weights before this tensor, and then with it. */
+static int load_tensor(const loader *l, const uint8_t *row, ep_tensor *tensor, uint32_t *params)
+{
+    const uint32_t place = get_u32(row);
+    const uint32_t scale = get_u32(row + 12);
+    tensor->count = get_u32(row + 4);
+    tensor->offset = get_u32(row + 8);
+    memcpy(&tensor->scale, &scale, sizeof scale);
+    tensor->zero_point = (int16_t)get_u16(row + 16);
+    tensor->dtype = row[18];
+    tensor->flags = row[19];
+    tensor->data = NULL;
+    if (tensor->dtype < EP_F32 || tensor->dtype > EP_U8 || tensor->count == 0) return EP_ERR_IMAGE;
+    if (tensor->flags == 0) {
+        if (place != EP_NONE) return EP_ERR_IMAGE;
+        if (tensor->offset == EP_NONE) return EP_OK;
+        return fits(tensor->offset, bytes_of(tensor), l->h.infer_bytes) ? EP_OK : EP_ERR_IMAGE;
+    }
+    if (!fits(place, bytes_of(tensor), l->h.data_bytes)) return EP_ERR_IMAGE;
+    tensor->data = l->image + l->h.data_at + place;
+    if (tensor->flags == EP_CONST) return EP_OK;
+    if (tensor->flags != EP_PARAM || tensor->dtype != EP_F32 || tensor->offset != *params) return EP_ERR_IMAGE;
+    if (bytes_of(tensor) > l->h.param_bytes - *params) return EP_ERR_IMAGE;
+    *params += tensor->count * 4;
+    return EP_OK;
+}
+
+static int load_tensors(const loader *l)
+{
+    const uint8_t *row = l->image + l->h.tensors_at;
+    uint32_t params = 0;
+    for (uint32_t i = 0; i < l->h.tensors; i++, row += TENSOR) {
+        if (load_tensor(l, row, &l->tensors[i], &params) != EP_OK) return EP_ERR_IMAGE;
+    }
+    return params == l->h.param_bytes ? EP_OK : EP_ERR_IMAGE;
+}
+
+/* ---- Nodes ------------------------------------------------------------------------------------------------------- */
+
+static const ep_registry_row *find_op(const ep_registry *registry, uint16_t code)
+{
+    for (uint16_t i = 0; i < registry->n_ops; i++) {
+        if (registry->ops[i].code == code) return &registry->ops[i];
+    }
+    return NULL;
+}
+
+static int load_node(const loader *l, const uint8_t *row, ep_node *node)
+{
+    const ep_registry_row *known = find_op(l->registry, get_u16(row));
+    const uint64_t io = get_u32(row + 8), word = get_u32(row + 12);
+    const uint32_t words = get_u16(row + 6);
+    if (known == NULL) return EP_ERR_OP;
+    node->n_in = row[2];
+    node->n_out = row[3];
+    node->accumulate = row[5];
+    if (node->n_in == 0 || node->n_out == 0 || row[4] > 1 || words != known->attr_words) return EP_ERR_IMAGE;
+    if (io + node->n_in + node->n_out + l->h.inputs + l->h.outputs > l->h.io) return EP_ERR_IMAGE;
+    if (word + words > l->h.words) return EP_ERR_IMAGE;
+    node->op = known->op;
+    node->io = (const uint16_t *)(const void *)(l->image + l->h.io_at + 2 * io);
+    node->attr = words != 0 ? l->image + l->h.words_at + 4 * word : NULL;
+    node->grad = NULL;
+#ifndef EP_NO_TRAIN
+    if (row[4] != 0 && known->grad == NULL) return EP_ERR_OP;
+    if (row[4] != 0) node->grad = known->grad;
+#endif
+    return EP_OK;
+}
+
+/* An input has a value by now; a trainable weight belongs to one node, whose update is then whole. */
+static int check_input(const loader *l, uint16_t index)
+{
+    ep_tensor *tensor;
+    if (index >= l->h.tensors) return EP_ERR_IMAGE;
+    tensor = &l->tensors[index];
+    if (tensor->flags == EP_CONST || tensor->flags == SEEN) return EP_OK;
+    if (tensor->flags != EP_PARAM) return EP_ERR_IMAGE;
+    tensor->flags |= SEEN;
+    return EP_OK;
+}
+
+/* An output gets its only value here, in memory that overlaps no input halfway. */
+static int check_output(const loader *l, const ep_node *node, uint16_t index)
+{
+    ep_tensor *y;
+    if (index >= l->h.tensors) return EP_ERR_IMAGE;
+    y = &l->tensors[index];
+    if (y->flags != 0 || y->offset == EP_NONE) return EP_ERR_IMAGE;
+    for (unsigned i = 0; i < node->n_in; i++) {
+        const ep_tensor *x = &l->tensors[node->io[i]];
+        if (x->flags == SEEN && !apart_or_same(x->offset, bytes_of(x), y->offset, bytes_of(y))) return EP_ERR_IMAGE;
+    }
+    y->flags = SEEN;
+    return EP_OK;
+}
+
+static int load_nodes(const loader *l)
+{
+    const uint8_t *row = l->image + l->h.nodes_at;
+    for (uint32_t i = 0; i < l->h.nodes; i++, row += NODE) {
+        ep_node *node = &l->nodes[i];
+        int rc = load_node(l, row, node);
+        if (rc != EP_OK) return rc;
+        for (unsigned k = 0; k < node->n_in; k++) {
+            if (check_input(l, node->io[k]) != EP_OK) return EP_ERR_IMAGE;
+        }
+        for (unsigned k = node->n_in; k < (unsigned)node->n_in + node->n_out; k++) {
+            if (check_output(l, node, node->io[k]) != EP_OK) return EP_ERR_IMAGE;
+        }
+    }
+    return EP_OK;
+}
+
+/* Before the nodes: what the caller fills in. */
+static int mark_inputs(const loader *l, const ep_model *model)
+{
+    for (uint16_t i = 0; i < model->n_inputs; i++) {
+        const uint16_t index = model->inputs[i];
+        if (index >= l->h.tensors) return EP_ERR_IMAGE;
+        if (l->tensors[index].flags != 0 || l->tensors[index].offset == EP_NONE) return EP_ERR_IMAGE;
+        l->tensors[index].flags = SEEN;
+    }
+    return EP_OK;
+}
+
+/* After the nodes: what the caller reads. */
+static int check_outputs(const loader *l, const ep_model *model)
+{
+    for (uint16_t i = 0; i < model->n_outputs; i++) {
+        const uint16_t index = model->outputs[i];
+        if (index >= l->h.tensors || l->tensors[index].flags != SEEN) return EP_ERR_IMAGE;
+    }
+    return EP_OK;
+}
+
+/* ---- Training ---------------------------------------------------------------------------------------------------- */
+
+#ifndef EP_NO_TRAIN
+
+/* Places of activations and their gradients: none, or within the plan. */
+static int check_places(const loader *l)
+{
+    const uint32_t bytes = l->h.train_bytes;
+    for (uint32_t i = 0; i < l->h.tensors; i++) {
+        const ep_tensor *tensor = &l->tensors[i];
+        const uint32_t value = l->train->offset[i], gradient = l->train->grad_offset[i];
+        if (gradient != EP_NONE) {
+            if (tensor->flags != SEEN || tensor->dtype != EP_F32) return EP_ERR_IMAGE;
+            if (!fits(gradient, bytes_of(tensor), bytes)) return EP_ERR_IMAGE;
+        }
+        if (tensor->flags == SEEN && value != EP_NONE && !fits(value, bytes_of(tensor), bytes)) return EP_ERR_IMAGE;
+    }
+    return EP_OK;
+}
+
+/* In places `at`, y overlaps no input of its node halfway. */
+static int check_overlap(const loader *l, const ep_node *node, const uint32_t *at, uint16_t y)
+{
+    for (unsigned i = 0; i < node->n_in; i++) {
+        const uint16_t x = node->io[i];
+        if (l->tensors[x].flags != SEEN || at[x] == EP_NONE || at[y] == EP_NONE) continue;
+        if (!apart_or_same(at[x], bytes_of(&l->tensors[x]), at[y], bytes_of(&l->tensors[y]))) return EP_ERR_IMAGE;
+    }
+    return EP_OK;
+}
+
+/* All that node `index` touches while learning has a place. */
+static int check_walk(const loader *l, uint32_t index)
+{
+    const ep_node *node = &l->nodes[index];
+    const unsigned n = (unsigned)node->n_in + node->n_out;
+    for (unsigned k = 0; k < n; k++) {
+        const uint16_t i = node->io[k];
+        if (l->tensors[i].flags != SEEN) continue;
+        if (l->train->offset[i] == EP_NONE) return EP_ERR_IMAGE;
+        if (k < node->n_in) continue;
+        if (node->grad != NULL && index >= l->h.first_node && l->train->grad_offset[i] == EP_NONE) return EP_ERR_IMAGE;
+        if (check_overlap(l, node, l->train->offset, i) != EP_OK) return EP_ERR_IMAGE;
+        if (check_overlap(l, node, l->train->grad_offset, i) != EP_OK) return EP_ERR_IMAGE;
+    }
+    return EP_OK;
+}
+
+static int produces(const ep_node *node, uint32_t index)
+{
+    for (unsigned k = 0; k < node->n_out; k++) {
+        if (node->io[node->n_in + k] == index) return 1;
+    }
+    return 0;
+}
+
+static const ep_loss *find_loss(const ep_registry *registry, uint32_t code)
+{
+    return code < registry->n_losses ? registry->losses[code] : NULL;
+}
+
+static int load_train(const loader *l, ep_model *model)
+{
+    const header *h = &l->h;
+    ep_train *train = l->train;
+    int reached = 0; /* the logits */
+    train->loss = find_loss(l->registry, h->loss);
+    if (train->loss == NULL) return EP_ERR_OP;
+    train->offset = (const uint32_t *)(const void *)(l->image + h->train_at);
+    train->grad_offset = train->offset + h->tensors;
+    train->bytes = h->train_bytes;
+    train->scratch_bytes = h->train_scratch_bytes;
+    train->first_node = (uint16_t)h->first_node;
+    train->end_node = (uint16_t)h->end_node;
+    train->logits = (uint16_t)h->logits;
+    if (h->first_node >= h->end_node || h->end_node > h->nodes || h->logits >= h->tensors) return EP_ERR_IMAGE;
+    if (h->param_bytes == 0 || check_places(l) != EP_OK) return EP_ERR_IMAGE;
+    for (uint16_t i = 0; i < model->n_inputs; i++) {
+        if (train->offset[model->inputs[i]] == EP_NONE) return EP_ERR_IMAGE;
+    }
+    for (uint32_t i = 0; i < h->end_node; i++) {
+        if (check_walk(l, i) != EP_OK) return EP_ERR_IMAGE;
+        reached |= produces(&l->nodes[i], h->logits);
+    }
+    if (!reached || train->grad_offset[h->logits] == EP_NONE) return EP_ERR_IMAGE;
+    model->train = train;
+    return EP_OK;
+}
+
+#else
+
+static int load_train(const loader *l, ep_model *model)
+{
+    (void)l, (void)model;
+    return EP_OK;
+}
+
+#endif
+
+/* ---- All together ------------------------------------------------------------------------------------------------ */
+
+static void fill_model(const loader *l, ep_model *model)
+{
+    const header *h = &l->h;
+    memset(model, 0, sizeof *model);
+    model->abi = EP_ABI;
+    model->fingerprint[0] = get_u32(l->image + 16);
+    model->fingerprint[1] = get_u32(l->image + 20);
+    model->name = h->name_bytes != 0 ? (const char *)(l->image + h->name_at) : "";
+    model->tensors = l->tensors;
+    model->nodes = l->nodes;
+    model->outputs = (const uint16_t *)(const void *)(l->image + h->io_at) + (h->io - h->outputs);
+    model->inputs = model->outputs - h->inputs;
+    model->n_tensors = (uint16_t)h->tensors;
+    model->n_nodes = (uint16_t)h->nodes;
+    model->n_inputs = (uint16_t)h->inputs;
+    model->n_outputs = (uint16_t)h->outputs;
+    model->infer_bytes = h->infer_bytes;
+    model->scratch_bytes = h->scratch_bytes;
+    model->param_bytes = h->param_bytes;
+}
+
+static int check_ops(const loader *l, const ep_model *model)
+{
+    const uint8_t *row = l->image + l->h.nodes_at;
+    for (uint32_t i = 0; i < l->h.tensors; i++) l->tensors[i].flags &= (uint8_t)~SEEN;
+    for (uint32_t i = 0; i < l->h.nodes; i++, row += NODE) {
+        if (find_op(l->registry, get_u16(row))->check(model, &l->nodes[i]) != EP_OK) return EP_ERR_IMAGE;
+    }
+    return EP_OK;
+}
+
+static int load_all(const loader *l, ep_model *model)
+{
+    const header *h = &l->h;
+    int rc;
+    if (h->name_bytes != 0 && l->image[h->end - 1] != 0) return EP_ERR_IMAGE;
+    fill_model(l, model);
+    rc = load_tensors(l);
+    if (rc == EP_OK) rc = mark_inputs(l, model);
+    if (rc == EP_OK) rc = load_nodes(l);
+    if (rc == EP_OK) rc = check_outputs(l, model);
+    if (rc == EP_OK && h->loss != 0) rc = load_train(l, model);
+    return rc == EP_OK ? check_ops(l, model) : rc;
+}
+
+int ep_load(ep_model *model, const void *image, size_t size, void *memory, size_t memory_size,
+            const ep_registry *registry)
+{
+    loader l;
+    ep_model loaded;
+    int rc;
+    if (model == NULL || image == NULL || memory == NULL || registry == NULL) return EP_ERR_ARG;
+    if ((uintptr_t)image % EP_ALIGN != 0 || (uintptr_t)memory % EP_ALIGN != 0) return EP_ERR_ALIGN;
+    l.image = (const uint8_t *)image;
+    l.registry = registry;
+    rc = read_header(l.image, size, &l.h);
+    if (rc != EP_OK) return rc;
+    if (l.h.bytes > size) return EP_ERR_IMAGE;
+    if (ep_crc32(0, l.image + 16, l.h.bytes - 16) != l.h.crc) return EP_ERR_CHECKSUM;
+    if (table_bytes(&l.h) > memory_size) return EP_ERR_ARENA;
+    l.train = (ep_train *)memory;
+    l.tensors = (ep_tensor *)(void *)((uint8_t *)memory + ep_align_up(sizeof(ep_train)));
+    l.nodes = (ep_node *)(void *)((uint8_t *)l.tensors + ep_align_up(l.h.tensors * sizeof(ep_tensor)));
+    rc = load_all(&l, &loaded);
+    if (rc == EP_OK) *model = loaded;
+    return rc;
+}

@@ -1,0 +1,118 @@
+/* Optimizers: how a gradient changes the weights, and by how much at most.
+ *
+ * The gradient is a * g, with weight_decay * w added. An `apply` is called for one range of weights after the other,
+ * so all of them must see the same t. A `bound` must not be smaller than what apply() does, rounding apart, and is
+ * infinite where the state would not stay finite. */
+#include "internal.h"
+
+#ifndef EP_NO_TRAIN
+
+/* w -= lr * g */
+static void sgd_apply(const ep_step *step, uint32_t t, float *w, float *s0, float *s1, float a, const float *g,
+                      uint32_t count)
+{
+    const float lr = step->lr, decay = step->weight_decay, rate = lr * a;
+    (void)t, (void)s0, (void)s1;
+    if (decay == 0 && fabsf(rate) < EP_WEIGHT_LIMIT) { /* the usual case: two operations a weight */
+        for (uint32_t i = 0; i < count; i++) w[i] -= rate * g[i];
+        return;
+    }
+    for (uint32_t i = 0; i < count; i++) w[i] -= lr * (a * g[i] + decay * w[i]);
+}
+
+static float sgd_bound(const ep_step *step, uint32_t t, float gmax, float smax)
+{
+    (void)t, (void)smax;
+    return step->lr * gmax;
+}
+
+const ep_optimizer ep_sgd = {0, sgd_apply, sgd_bound};
+
+/* v = momentum * v + g;  w -= lr * v   (Polyak 1964, as PyTorch writes it) */
+static void momentum_apply(const ep_step *step, uint32_t t, float *w, float *s0, float *s1, float a, const float *g,
+                           uint32_t count)
+{
+    const float lr = step->lr, momentum = step->momentum, decay = step->weight_decay;
+    (void)t, (void)s1;
+    for (uint32_t i = 0; i < count; i++) {
+        const float v = momentum * s0[i] + (a * g[i] + decay * w[i]);
+        s0[i] = v;
+        w[i] -= lr * v;
+    }
+}
+
+static float velocity_bound(const ep_step *step, float gmax, float smax)
+{
+    const float v = step->momentum * smax + gmax;
+    return v <= EP_WEIGHT_LIMIT ? v : INFINITY;
+}
+
+static float momentum_bound(const ep_step *step, uint32_t t, float gmax, float smax)
+{
+    (void)t;
+    return step->lr * velocity_bound(step, gmax, smax);
+}
+
+const ep_optimizer ep_momentum = {1, momentum_apply, momentum_bound};
+
+/* v = momentum * v + g;  w -= lr * (g + momentum * v)   (Nesterov 1983 in the form of Sutskever et al. 2013) */
+static void nesterov_apply(const ep_step *step, uint32_t t, float *w, float *s0, float *s1, float a, const float *g,
+                           uint32_t count)
+{
+    const float lr = step->lr, momentum = step->momentum, decay = step->weight_decay;
+    (void)t, (void)s1;
+    for (uint32_t i = 0; i < count; i++) {
+        const float gi = a * g[i] + decay * w[i], v = momentum * s0[i] + gi;
+        s0[i] = v;
+        w[i] -= lr * (gi + momentum * v);
+    }
+}
+
+static float nesterov_bound(const ep_step *step, uint32_t t, float gmax, float smax)
+{
+    (void)t;
+    return step->lr * (gmax + step->momentum * velocity_bound(step, gmax, smax));
+}
+
+const ep_optimizer ep_nesterov = {1, nesterov_apply, nesterov_bound};
+
+/* 1 - beta^t by squaring, on q = 1 - beta^k itself: 1 - beta^(j+k) = p + (1 - p) q has no cancellation, which
+ * 1 - powf() has while t is small. At most 32 rounds. */
+static float bias_correction(float beta, uint32_t t)
+{
+    float p = 0, q = 1 - beta;
+    for (; t != 0; t >>= 1) {
+        if (t & 1) p += (1 - p) * q;
+        q += (1 - q) * q;
+    }
+    return p;
+}
+
+/* m = beta1 * m + (1 - beta1) * g;  v = beta2 * v + (1 - beta2) * g^2;
+ * w -= lr * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + epsilon)   (Kingma & Ba 2015, algorithm 1) */
+static void adam_apply(const ep_step *step, uint32_t t, float *w, float *s0, float *s1, float a, const float *g,
+                       uint32_t count)
+{
+    const float beta1 = step->momentum, beta2 = step->beta2, decay = step->weight_decay;
+    const float rate = step->lr / bias_correction(beta1, t), unbias = 1 / bias_correction(beta2, t);
+    for (uint32_t i = 0; i < count; i++) {
+        const float gi = a * g[i] + decay * w[i];
+        s0[i] = beta1 * s0[i] + (1 - beta1) * gi;
+        s1[i] = beta2 * s1[i] + (1 - beta2) * gi * gi;
+        w[i] -= rate * s0[i] / (sqrtf(s1[i] * unbias) + step->epsilon);
+    }
+}
+
+/* The root may underflow to 0, so only epsilon is sure to be in the denominator. g^2 must not overflow. */
+static float adam_bound(const ep_step *step, uint32_t t, float gmax, float smax)
+{
+    const float m = step->momentum * smax + (1 - step->momentum) * gmax;
+    if (!(gmax < 1e18f)) return INFINITY;
+    return step->lr / bias_correction(step->momentum, t) * m / step->epsilon;
+}
+
+const ep_optimizer ep_adam = {2, adam_apply, adam_bound};
+
+#else
+typedef int ep_optimizers_left_out; /* ISO C wants a declaration in every file */
+#endif
