@@ -31,8 +31,11 @@ _LIBRARY = """
     memmove memset memcmp strlen strcpy printf puts scanf linux unix arm arm64 mips i386 environ errno stdin stdout stderr
 """.split()
 _TAKEN = frozenset(_KEYWORDS) | frozenset(_LIBRARY)
-#: of the runtime's own names, and of types (POSIX keeps *_t)
-_RESERVED = re.compile(r"(ep|edgeprop)(_.*)?|.*_t", re.IGNORECASE)
+#: of the runtime's own names, of types (POSIX keeps *_t), and of macros in headers that edgeprop.h includes
+_RESERVED = re.compile(
+    r"(ep|edgeprop)(_.*)?|.*_t|null|nan|infinity|huge(_val.?)?|maxfloat|eof|(m|fp|flt|dbl|ldbl|math)_.*|.*int.*_(max|min|c|width)|size_max",
+    re.IGNORECASE,
+)
 
 
 def word(text: str, longest: int = 40) -> str:
@@ -116,27 +119,25 @@ def matrix(values: np.ndarray[Any, np.dtype[Any]]) -> np.ndarray[Any, np.dtype[A
     return values.reshape(values.shape[0], -1)
 
 
-def rows(values: np.ndarray[Any, np.dtype[Any]], indent: str = "    ") -> Iterator[str]:
-    """Lines of an array's initializer: a matrix row starts a line, and goes on in deeper ones if it is long."""
-    is_float = values.dtype.kind == "f"
-    table = matrix(values)
-    texts = [[number(v) for v in row] if is_float else [str(v) for v in row.tolist()] for row in table]
+def rows(values: np.ndarray[Any, np.dtype[Any]]) -> Iterator[str]:
+    """Lines of an array's initializer: a line per matrix row, or several under its number where the rows are long."""
+    texts = [[number(v) if values.dtype.kind == "f" else str(v) for v in row.tolist()] for row in matrix(values)]
     width = max((len(text) for row in texts for text in row), default=0)
-    last = len(texts) - 1
     for i, row in enumerate(texts):
-        padded = [text.rjust(width) for text in row]
-        yield from wrap(padded, indent, end="" if i == last else ",")
+        lines = list(wrap([text.rjust(width) for text in row], end="" if i == len(texts) - 1 else ","))
+        if len(lines) > 1 and len(texts) > 1:
+            yield f"    /* {i} */"
+        yield from lines
 
 
-def wrap(items: Sequence[str], indent: str = "    ", end: str = "") -> Iterator[str]:
-    """Items with commas between them, on as many lines as they need; the second and later ones deeper."""
-    line, first = "", True
+def wrap(items: Sequence[str], end: str = "") -> Iterator[str]:
+    """Items with commas between them, indented, on as many lines as they need."""
+    indent, line = "    ", ""
     for i, item in enumerate(items):
         piece = item + ("," if i < len(items) - 1 else end)
-        start = indent if first else indent + "  "
-        if line and len(start) + len(line) + 1 + len(piece) > WIDTH:
-            yield start + line
-            line, first = piece, False
+        if line and len(indent) + len(line) + 1 + len(piece) > WIDTH:
+            yield indent + line
+            line = piece
         else:
             line = f"{line} {piece}" if line else piece
-    yield (indent if first else indent + "  ") + line
+    yield indent + line

@@ -72,7 +72,7 @@ class _Header:
             self._name_constants(op, layer, names)
         for tensor in program.tensors.values():
             if not tensor.is_activation and tensor.name not in self.arrays:
-                self.arrays[tensor.name] = names.new(f"{self.name}_{word(tensor.name) or 'constant'}")
+                self.arrays[tensor.name] = names.new(f"{self.name}_{word(tensor.name) or 'constant'}_values")
                 self.captions[tensor.name] = f"{tensor.name}: {_shape(tensor)}"
 
     def _name_constants(self, op: Op, layer: str, names: Names) -> None:
@@ -210,7 +210,7 @@ class _Header:
 
     def _array(self, tensor: Tensor) -> Iterator[str]:
         data = values(tensor)
-        low, high = (number(v) if tensor.dtype == "f32" else str(v) for v in (data.min(), data.max()))
+        low, high = (f"{v:.4g}" if tensor.dtype == "f32" else str(v) for v in (data.min(), data.max()))
         learns = "; learns" if tensor.trainable else ""
         yield f"/* {comment(self.captions[tensor.name])}; {low} .. {high}{learns} */"
         yield f"static EP_ALIGNED const {_C_TYPES[tensor.dtype]} {self.arrays[tensor.name]}[{tensor.count}] = {{"

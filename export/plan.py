@@ -125,7 +125,7 @@ def _inference(program: Program) -> Iterator[Step]:
     yield Step(writes=[Key(port.tensor) for port in program.inputs])
     for op in program.ops:
         yield _forward_step(program, op)
-    yield Step(reads=[Key(name) for name in _activations(program, [port.tensor for port in program.outputs])])
+    yield Step(reads=[Key(port.tensor) for port in program.outputs])
 
 
 def _training(program: Program, path: _Path) -> Iterator[Step]:
@@ -265,9 +265,14 @@ def _check_order(program: Program) -> None:
             if name in known:
                 raise ValueError(f"op '{op.name}' computes '{name}', which is there already")
             known.add(name)
-    for name in [*program.tensors, *(port.tensor for port in program.outputs)]:
+    for name in program.tensors:
         if name not in known:
             raise ValueError(f"nothing computes '{name}'")
+    for port in program.outputs:
+        if port.tensor not in program.tensors or not program.tensors[port.tensor].is_activation:
+            raise ValueError(f"output '{port.name}' is no value that the program computes")
+    if not (program.ops and program.inputs and program.outputs):
+        raise ValueError("the program has no ops, no inputs or no outputs")
 
 
 # ---- Lifetimes and blocks

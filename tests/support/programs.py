@@ -128,10 +128,12 @@ class Builder:
             self._tensor(f"{name}.multiplier", "f32", (channels,), data=m),
         ]
 
-    def conv_s8(self, x: str, channels: int, name: str, stride: int = 1, kernel: int = 3, depthwise: bool = False) -> str:
+    def conv_s8(
+        self, x: str, channels: int, name: str, stride: int = 1, kernel: tuple[int, int] = (3, 3), depthwise: bool = False
+    ) -> str:
         h, w, c = self.shape(x)
         attrs = _window(h, w, c, channels, stride, kernel)
-        shape = (kernel, kernel, channels) if depthwise else (channels, kernel, kernel, c)
+        shape = (*kernel, channels) if depthwise else (channels, *kernel, c)
         inputs = [x, *self._weights_s8(name, shape, channels)]
         y = self._tensor(
             f"{name}_out", "i8", (attrs["out_h"], attrs["out_w"], channels), scale=0.05, zero_point=-5
@@ -154,12 +156,12 @@ class Builder:
         self.program.logits, self.program.loss = logits, loss
 
 
-def _window(h: int, w: int, in_c: int, out_c: int, stride: int, kernel: int = 3) -> dict[str, int]:
-    """Attributes of a square convolution with `same` padding."""
-    pad = (kernel - 1) // 2
+def _window(h: int, w: int, in_c: int, out_c: int, stride: int, kernel: tuple[int, int] = (3, 3)) -> dict[str, int]:
+    """Attributes of a convolution with `same` padding."""
     return dict(
-        in_h=h, in_w=w, in_c=in_c, out_h=-(-h // stride), out_w=-(-w // stride), out_c=out_c, kernel_h=kernel,
-        kernel_w=kernel, stride_h=stride, stride_w=stride, dilation_h=1, dilation_w=1, pad_top=pad, pad_left=pad,
+        in_h=h, in_w=w, in_c=in_c, out_h=-(-h // stride), out_w=-(-w // stride), out_c=out_c,
+        kernel_h=kernel[0], kernel_w=kernel[1], stride_h=stride, stride_w=stride, dilation_h=1, dilation_w=1,
+        pad_top=(kernel[0] - 1) // 2, pad_left=(kernel[1] - 1) // 2,
     )  # fmt: skip
 
 
@@ -188,7 +190,7 @@ def cnn(trainable: bool = True) -> Program:
     b = Builder("cnn")
     x = b.quantize(b.input((12, 12, 1), "image"), "to_int8")
     x = b.pool(b.conv_s8(x, 8, "conv1"), "pool1", "max_pool2d_s8")
-    x = b.conv_s8(b.conv_s8(x, 8, "dw", depthwise=True), 16, "pw", kernel=1)
+    x = b.conv_s8(b.conv_s8(x, 8, "dw", depthwise=True), 16, "pw", kernel=(1, 1))
     x = b.dequantize(b.global_pool_s8(x, "pool2"), "to_float")
     logits = b.dense(x, 10, "fc", trainable=trainable)
     b.output(b.softmax(logits))
@@ -221,7 +223,7 @@ def resnet8_int8() -> Program:
         stride = 1 if i == 0 else 2
         y = b.conv_s8(b.conv_s8(x, channels, f"a{i}", stride), channels, f"b{i}")
         if i > 0:
-            x = b.conv_s8(x, channels, f"skip{i}", stride, kernel=1)
+            x = b.conv_s8(x, channels, f"skip{i}", stride, kernel=(1, 1))
         x = b.add(x, y, f"add{i}", lo=-123.0, hi=132.0, kind="add_s8")
     b.output(b.dense_s8(b.global_pool_s8(x, "pool"), 10, "fc"))
     return b.program
@@ -231,9 +233,9 @@ def ds_cnn_int8() -> Program:
     """Shapes of MLPerf Tiny's keyword spotting."""
     b = Builder("kws")
     x = b.input((49, 10, 1), "mfcc", "i8", scale=0.5847, zero_point=83)
-    x = b.conv_s8(x, 64, "stem", stride=2)
+    x = b.conv_s8(x, 64, "stem", stride=2, kernel=(10, 4))
     for i in range(4):
-        x = b.conv_s8(b.conv_s8(x, 64, f"dw{i}", depthwise=True), 64, f"pw{i}", kernel=1)
+        x = b.conv_s8(b.conv_s8(x, 64, f"dw{i}", depthwise=True), 64, f"pw{i}", kernel=(1, 1))
     b.output(b.dense_s8(b.global_pool_s8(x, "pool"), 12, "fc"))
     return b.program
 
@@ -245,7 +247,7 @@ def vww_int8() -> Program:
     widths = [(16, 1), (32, 2), (32, 1), (64, 2), (64, 1), (128, 2), *[(128, 1)] * 5, (256, 2), (256, 1)]
     for i, (channels, stride) in enumerate(widths):
         x = b.conv_s8(x, b.shape(x)[2], f"dw{i}", stride, depthwise=True)
-        x = b.conv_s8(x, channels, f"pw{i}", kernel=1)
+        x = b.conv_s8(x, channels, f"pw{i}", kernel=(1, 1))
     b.output(b.dense_s8(b.global_pool_s8(x, "pool"), 2, "fc"))
     return b.program
 
