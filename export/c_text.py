@@ -12,28 +12,31 @@ import numpy as np
 WIDTH = 120  # columns of a line
 
 _KEYWORDS = """
-    auto break case char const continue default do double else enum extern float for goto if inline int long register
-    restrict return short signed sizeof static struct switch typedef union unsigned void volatile while alignas alignof
-    asm bool catch class concept consteval constexpr constinit const_cast decltype delete dynamic_cast explicit export
-    false friend mutable namespace new noexcept nullptr operator private protected public reinterpret_cast requires
-    static_assert static_cast template this thread_local throw true try typeid typename typeof using virtual wchar_t and
-    and_eq bitand bitor compl not not_eq or or_eq xor xor_eq near far interrupt huge
-""".split()
+    auto break case char const continue default do double else enum extern float for goto if inline int long
+    register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while
+    alignas alignof asm bool catch class concept consteval constexpr constinit const_cast decltype delete
+    dynamic_cast explicit export false friend mutable namespace new noexcept nullptr operator private protected
+    public reinterpret_cast requires static_assert static_cast template this thread_local throw true try typeid
+    typename typeof using virtual wchar_t and and_eq bitand bitor compl not not_eq or or_eq xor xor_eq near far
+    interrupt huge
+"""
 #: what <math.h>, <stddef.h> and <stdint.h> declare or C libraries are known to define, and `main`
 _LIBRARY = """
     acos acosh asin asinh atan atan2 atanh cbrt ceil copysign cos cosh drem erf erfc exp exp10 exp2 expm1 fabs fdim
-    finite floor fma fmax fmin fmod frexp gamma hypot ilogb isfinite isgreater isinf isless isnan isnormal isunordered
-    j0 j1 jn ldexp lgamma llrint llround log log10 log1p log2 logb lrint lround modf nan nearbyint nextafter nexttoward
-    offsetof pow pow10 remainder remquo rint round scalb scalbln scalbn signbit signgam significand sin sincos sinh sqrt
-    tan tanh tgamma trunc y0 y1 yn fpclassify isgreaterequal islessequal islessgreater max_align_t math_errhandling
-    abs abort atexit bsearch calloc div exit free index labs malloc main qsort rand realloc rindex srand system time
-    clock signal read write open close link unlink pipe stat select send recv bind listen accept connect socket memcpy
-    memmove memset memcmp strlen strcpy printf puts scanf linux unix arm arm64 mips i386 environ errno stdin stdout stderr
-""".split()
-_TAKEN = frozenset(_KEYWORDS) | frozenset(_LIBRARY)
+    finite floor fma fmax fmin fmod frexp gamma hypot ilogb isfinite isgreater isinf isless isnan isnormal
+    isunordered j0 j1 jn ldexp lgamma llrint llround log log10 log1p log2 logb lrint lround modf nan nearbyint
+    nextafter nexttoward offsetof pow pow10 remainder remquo rint round scalb scalbln scalbn signbit signgam
+    significand sin sincos sinh sqrt tan tanh tgamma trunc y0 y1 yn fpclassify isgreaterequal islessequal
+    islessgreater max_align_t math_errhandling abs abort atexit bsearch calloc div exit free index labs malloc main
+    qsort rand realloc rindex srand system time clock signal read write open close link unlink pipe stat select send
+    recv bind listen accept connect socket memcpy memmove memset memcmp strlen strcpy printf puts scanf linux unix
+    arm arm64 mips i386 environ errno stdin stdout stderr
+"""
+_TAKEN = frozenset(_KEYWORDS.split()) | frozenset(_LIBRARY.split())
 #: of the runtime's own names, of types (POSIX keeps *_t), and of macros in headers that edgeprop.h includes
 _RESERVED = re.compile(
-    r"(ep|edgeprop)(_.*)?|.*_t|null|nan|infinity|huge(_val.?)?|maxfloat|eof|(m|fp|flt|dbl|ldbl|math)_.*|.*int.*_(max|min|c|width)|size_max",
+    r"(ep|edgeprop)(_.*)?|.*_t|null|nan|infinity|huge(_val.?)?|maxfloat|eof|size_max"
+    r"|(m|fp|flt|dbl|ldbl|math)_.*|.*int.*_(max|min|c|width)",
     re.IGNORECASE,
 )
 
@@ -80,7 +83,9 @@ def comment(text: str) -> str:
 
     Letters of all scripts stay; what does not print, or changes the direction of print, becomes its number.
     """
-    shown = "".join(c if c.isprintable() and unicodedata.bidirectional(c) not in _TURNS else f"U+{ord(c):04X}" for c in text)
+    shown = "".join(
+        c if c.isprintable() and unicodedata.bidirectional(c) not in _TURNS else f"U+{ord(c):04X}" for c in text
+    )
     shown = shown.replace("\\", "/").replace("??", "? ?").replace("??", "? ?")
     return re.sub(r"(\*)(?=/)|(/)(?=\*)", lambda m: m[0] + " ", shown)
 

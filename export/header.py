@@ -15,7 +15,7 @@ import numpy as np
 from .. import runtime
 from .c_text import Names, comment, identifier, number, rows, string, word, wrap
 from .layers import Layer, layers, shape_text, table_bytes
-from .plan import infer_arena, restore_arena, sums_bytes, traits, train_arena
+from .plan import infer_arena, restore_arena, sums_bytes, train_arena, traits
 from .program import NONE, Op, Port, Program, Tensor
 from .tables import NodeRow, Tables, TensorRow, tables, values
 
@@ -104,7 +104,8 @@ class _Header:
 
     def _first_screen(self) -> Iterator[str]:
         program = self.program
-        yield f'/* {self.name}: the network "{comment(program.name)}" for edgeprop. Written by `edgeprop export`; to change it, export again.'
+        yield f'/* {self.name}: the network "{comment(program.name)}" for edgeprop.'
+        yield " * Written by `edgeprop export`; to change it, export again."
         yield " *"
         source = f"{program.source or 'unknown'}" + (f", SHA-256 {program.source_hash}" if program.source_hash else "")
         yield f" * Source  {comment(source)}"
@@ -155,7 +156,7 @@ class _Header:
     # ---- Declarations
 
     def _sizes(self) -> Iterator[str]:
-        yield "/* Bytes of arena, and elements and quantization of one sample: real value = SCALE * (code - ZERO_POINT). */"
+        yield "/* Bytes of arena; elements of one sample; real value = SCALE * (code - ZERO_POINT). */"
         for what, size, _ in _arenas(self.program):
             if what == "TRAIN_ARENA":
                 yield "#ifndef EP_NO_TRAIN"
@@ -297,11 +298,14 @@ class _Header:
             yield "};"
         first, second = self.rows.fingerprint()
         yield f"const ep_model {name} = {{"
-        yield f"    .abi = EP_ABI, .fingerprint = {{0x{first:08X}u, 0x{second:08X}u}}, .name = {string(self.program.name)},"
-        yield f"    .tensors = {name}_tensors, .nodes = {name}_nodes, .inputs = {name}_inputs, .outputs = {name}_outputs,"
+        yield f"    .abi = EP_ABI, .fingerprint = {{0x{first:08X}u, 0x{second:08X}u}},"
+        yield f"    .name = {string(self.program.name)},"
+        yield f"    .tensors = {name}_tensors, .nodes = {name}_nodes,"
+        yield f"    .inputs = {name}_inputs, .outputs = {name}_outputs,"
         yield f"    .n_tensors = {len(self.rows.tensors)}, .n_nodes = {len(self.rows.nodes)},"
         yield f"    .n_inputs = {len(self.rows.inputs)}, .n_outputs = {len(self.rows.outputs)},"
-        yield f"    .infer_bytes = {plan.infer_bytes}, .scratch_bytes = {plan.scratch_bytes}, .param_bytes = {plan.param_bytes},"
+        yield f"    .infer_bytes = {plan.infer_bytes}, .scratch_bytes = {plan.scratch_bytes},"
+        yield f"    .param_bytes = {plan.param_bytes},"
         if self.rows.train is not None:
             yield from ("#ifndef EP_NO_TRAIN", f"    .train = &{name}_train,", "#endif")
         yield "};"

@@ -159,11 +159,17 @@ def _facts(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if figures["labels"]:
         yield "Labels", ", ".join(figures["labels"])
     totals = figures["totals"]
-    yield "Flash", f"{totals['flash']:,} B: weights {totals['weights']:,}, tables {totals['tables']:,} (on a 32-bit target)"
+    yield (
+        "Flash",
+        f"{totals['flash']:,} B: weights {totals['weights']:,}, tables {totals['tables']:,} (on a 32-bit target)",
+    )
     for key, size in figures["ram"].items():
         yield "RAM", f"{size:,} B for {_RAM_LINES[key]}" if key != "sums" else f"{size:,} B {_RAM_LINES[key]}"
     if totals["trainable"]:
-        yield "Learns", f"{totals['trainable']:,} weights, by {figures['loss']}; a saved record takes {totals['record']:,} B"
+        yield (
+            "Learns",
+            f"{totals['trainable']:,} weights, by {figures['loss']}; a saved record takes {totals['record']:,} B",
+        )
     for what, name in (("infer", "inference"), ("train", "learning")):
         if what in figures["plan"]:
             yield "Plan", _plan_text(name, figures["plan"][what])

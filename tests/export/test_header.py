@@ -71,7 +71,12 @@ def test_first_screen_tells_the_model():
     text = to_header(program)
     screen = text[: text.index("*/")]
     assert len(screen.splitlines()) < 50
-    for needed in ("cnn.onnx", program.source_hash, "image: float32 (12, 12, 1) height, width, channel", "CNN_TRAIN_ARENA"):
+    for needed in (
+        "cnn.onnx",
+        program.source_hash,
+        "image: float32 (12, 12, 1) height, width, channel",
+        "CNN_TRAIN_ARENA",
+    ):
         assert needed in screen
     for op in program.ops:
         assert re.search(rf"{op.name} +{op.kind} ", screen)
@@ -243,12 +248,14 @@ def test_definitions_compile_without_a_warning(build, flags, compiler, write, tm
 
 
 @pytest.mark.parametrize("compiler", COMPILERS)
-@pytest.mark.parametrize(("language", "suffix"), [("-std=c89", ".c"), ("-std=c11", ".c"), ("-std=c++98", ".cpp"), ("-std=c++17", ".cpp")])
+@pytest.mark.parametrize(
+    ("language", "suffix"), [("-std=c89", ".c"), ("-std=c11", ".c"), ("-std=c++98", ".cpp"), ("-std=c++17", ".cpp")]
+)
 @pytest.mark.parametrize("build", ALL)
 def test_declarations_compile_as_old_c_and_as_cpp(build, language, suffix, compiler, write, tmp_path):
     path, name = write(build())
     macro = name.upper()
-    use = f"unsigned long size(void); unsigned long size(void) {{ return (unsigned long){name}.n_nodes + {macro}_INFER_ARENA; }}\n"
+    use = f"int f(unsigned long);\nint f(unsigned long size) {{ return {name}.n_nodes && size > {macro}_INFER_ARENA; }}\n"
     compiler = {"gcc": "g++", "clang": "clang++"}[compiler] if suffix == ".cpp" else compiler
     _compile(compiler, f'#include "{path.name}"\n{use}', tmp_path, suffix, language)
 
@@ -272,10 +279,12 @@ def test_labels_are_what_they_were(write, tmp_path):
     source = tmp_path / "labels.c"
     source.write_text(
         f'#include <stdio.h>\n#define {name.upper()}_IMPLEMENTATION\n#include "{path.name}"\n'
-        f"int main(void) {{ for (int i = 0; i < {name.upper()}_LABELS; i++) printf(\"%s%c\", {name}_label_names[i], 0); "
+        f'int main(void) {{ for (int i = 0; i < {name.upper()}_LABELS; i++) printf("%s%c", {name}_label_names[i], 0); '
         f'printf("%s%c%d", {name}.name, 0, {name.upper()}_LABEL_YES_2); return 0; }}\n'
     )
-    text = subprocess.run([program(source, tmp_path / "labels", include=tmp_path)], capture_output=True, check=True).stdout
+    text = subprocess.run(
+        [program(source, tmp_path / "labels", include=tmp_path)], capture_output=True, check=True
+    ).stdout
     assert text.decode().split("\0") == [*model.labels, model.name, "3"]
 
 

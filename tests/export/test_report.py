@@ -86,7 +86,17 @@ def _columns(line: str) -> int:
     return line.replace("\\|", "").count("|")
 
 
-HOSTILE = ["a|b", "<script>alert(1)</script>", "</td></table>", "line\nbreak", "`code`", "*/", "größe", "[x](y)", "&amp;"]
+HOSTILE = [
+    "a|b",
+    "<script>alert(1)</script>",
+    "</td></table>",
+    "line\nbreak",
+    "`code`",
+    "*/",
+    "größe",
+    "[x](y)",
+    "&amp;",
+]
 
 
 @pytest.mark.parametrize("name", HOSTILE)

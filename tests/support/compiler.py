@@ -41,7 +41,9 @@ def library(*flags: str) -> Path:
     return archive
 
 
-def program(source: Path, output: Path, *flags: str, defines: tuple[str, ...] = (), include: Path | None = None) -> Path:
+def program(
+    source: Path, output: Path, *flags: str, defines: tuple[str, ...] = (), include: Path | None = None
+) -> Path:
     """An executable of one C file and the runtime."""
     cc = os.environ.get("CC", "cc")
     folders = ["-I", str(CSRC), *(["-I", str(include)] if include else [])]

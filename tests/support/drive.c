@@ -96,9 +96,14 @@ static void learn(const ep_model *model, int steps, uint32_t batch, const ep_opt
 
 static void sizes(const ep_model *model)
 {
+#ifdef EP_NO_TRAIN
+    const ep_optimizer *optimizer = NULL;
+#else
+    const ep_optimizer *optimizer = &ep_adam;
+#endif
     printf("fingerprint %08x %08x name %s\n", model->fingerprint[0], model->fingerprint[1], model->name);
     for (unsigned what = 0; what < 8; what++) {
-        printf("arena %u: %zu %zu\n", what, ep_arena_size(model, 1, what, NULL), ep_arena_size(model, 5, what, &ep_adam));
+        printf("arena %u: %zu %zu\n", what, ep_arena_size(model, 1, what, NULL), ep_arena_size(model, 5, what, optimizer));
     }
 }
 

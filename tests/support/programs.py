@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeprop.export.program import DTYPES, Op, Port, Program, Tensor
+from edgeprop.export.program import Op, Port, Program, Tensor
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -58,7 +58,14 @@ class Builder:
         return self._op("dense_f32", name, [x, w, b], y, n_in=n_in, n_out=n_out, rows=1, lo=lo, hi=hi)
 
     def conv(
-        self, x: str, channels: int, name: str, trainable: bool = False, lo: float = -inf, hi: float = inf, stride: int = 1
+        self,
+        x: str,
+        channels: int,
+        name: str,
+        trainable: bool = False,
+        lo: float = -inf,
+        hi: float = inf,
+        stride: int = 1,
     ) -> str:
         """3 x 3, padded to keep the size at stride 1."""
         h, w, c = self.shape(x)
@@ -97,15 +104,17 @@ class Builder:
         return self._op(kind, name, [a, b], y, count=self.program.tensors[a].count, alpha=0.0, lo=lo, hi=hi)
 
     def softmax(self, x: str, name: str = "softmax") -> str:
-        return self._op("softmax_f32", name, [x], self.like(x, f"{name}_out"), rows=1, channels=self.program.tensors[x].count)
+        return self._op(
+            "softmax_f32", name, [x], self.like(x, f"{name}_out"), rows=1, channels=self.program.tensors[x].count
+        )
 
     def pool(self, x: str, name: str, kind: str = "max_pool2d_f32") -> str:
         """2 x 2."""
         h, w, c = self.shape(x)
         t = self.program.tensors[x]
         y = self._tensor(f"{name}_out", t.dtype, (h // 2, w // 2, c), scale=t.scale, zero_point=t.zero_point)
-        attrs = dict(in_h=h, in_w=w, channels=c, out_h=h // 2, out_w=w // 2, kernel_h=2, kernel_w=2)
-        attrs |= dict(stride_h=2, stride_w=2, dilation_h=1, dilation_w=1, pad_top=0, pad_left=0)
+        attrs = {"in_h": h, "in_w": w, "channels": c, "out_h": h // 2, "out_w": w // 2, "kernel_h": 2, "kernel_w": 2}
+        attrs |= {"stride_h": 2, "stride_w": 2, "dilation_h": 1, "dilation_w": 1, "pad_top": 0, "pad_left": 0}
         return self._op(kind, name, [x], y, **attrs, count_include_pad=0, pad_bottom=0, pad_right=0)
 
     def quantize(self, x: str, name: str, scale: float = 0.05, zero_point: int = -3) -> str:
@@ -129,15 +138,19 @@ class Builder:
         ]
 
     def conv_s8(
-        self, x: str, channels: int, name: str, stride: int = 1, kernel: tuple[int, int] = (3, 3), depthwise: bool = False
+        self,
+        x: str,
+        channels: int,
+        name: str,
+        stride: int = 1,
+        kernel: tuple[int, int] = (3, 3),
+        depthwise: bool = False,
     ) -> str:
         h, w, c = self.shape(x)
         attrs = _window(h, w, c, channels, stride, kernel)
         shape = (*kernel, channels) if depthwise else (channels, *kernel, c)
         inputs = [x, *self._weights_s8(name, shape, channels)]
-        y = self._tensor(
-            f"{name}_out", "i8", (attrs["out_h"], attrs["out_w"], channels), scale=0.05, zero_point=-5
-        )
+        y = self._tensor(f"{name}_out", "i8", (attrs["out_h"], attrs["out_w"], channels), scale=0.05, zero_point=-5)
         kind = "depthwise_conv2d_s8" if depthwise else "conv2d_s8"
         return self._op(kind, name, inputs, y, **attrs, groups=c if depthwise else 1, lo=-123.0, hi=132.0)
 
@@ -158,11 +171,11 @@ class Builder:
 
 def _window(h: int, w: int, in_c: int, out_c: int, stride: int, kernel: tuple[int, int] = (3, 3)) -> dict[str, int]:
     """Attributes of a convolution with `same` padding."""
-    return dict(
-        in_h=h, in_w=w, in_c=in_c, out_h=-(-h // stride), out_w=-(-w // stride), out_c=out_c,
-        kernel_h=kernel[0], kernel_w=kernel[1], stride_h=stride, stride_w=stride, dilation_h=1, dilation_w=1,
-        pad_top=(kernel[0] - 1) // 2, pad_left=(kernel[1] - 1) // 2,
-    )  # fmt: skip
+    (kernel_h, kernel_w), out_h, out_w = kernel, -(-h // stride), -(-w // stride)
+    sizes = {"in_h": h, "in_w": w, "in_c": in_c, "out_h": out_h, "out_w": out_w, "out_c": out_c}
+    steps = {"stride_h": stride, "stride_w": stride, "dilation_h": 1, "dilation_w": 1}
+    pads = {"pad_top": (kernel_h - 1) // 2, "pad_left": (kernel_w - 1) // 2}
+    return {**sizes, "kernel_h": kernel_h, "kernel_w": kernel_w, **steps, **pads}
 
 
 def head() -> Program:
@@ -268,26 +281,8 @@ def random_program(random: np.random.Generator, n_ops: int, learn: bool) -> Prog
     values = [b.input((4, 4, 2), "x0")]
     if random.random() < 0.3:
         values.append(b.input((4, 4, 2), "x1"))
-
-    def pick() -> str:
-        return values[max(len(values) - 1 - int(random.geometric(0.5)) + 1, 0)]
-
     for i in range(n_ops):
-        name, trainable = f"op{i}", learn and random.random() < 0.25
-        lo = 0.0 if random.random() < 0.4 else -inf
-        makers = [
-            lambda: b.conv(pick(), 2, name, trainable, lo),
-            lambda: b.depthwise(pick(), name, trainable, lo),
-            lambda: b.affine(pick(), name, trainable),
-            lambda: b.add(pick(), pick(), name, lo),
-            lambda: b.add(pick(), pick(), name, lo),
-            lambda: b.unary("clip_f32", pick(), name, lo=0.0, hi=6.0),
-            lambda: b.unary("leaky_relu_f32", pick(), name, alpha=0.1),
-            lambda: b.unary("sigmoid_f32", pick(), name),
-            lambda: b.unary("tanh_f32", pick(), name),
-            lambda: b.unary("copy", pick(), name),
-        ]
-        values.append(makers[int(random.integers(len(makers)))]())
+        values.append(_random_op(b, random, values, f"op{i}", learn))
         if random.random() < 0.1:
             b.output(values[-1])
     logits = b.dense(values[-1], 3, "fc", learn)
@@ -298,6 +293,29 @@ def random_program(random: np.random.Generator, n_ops: int, learn: bool) -> Prog
     return b.program
 
 
+def _random_op(b: Builder, random: np.random.Generator, values: list[str], name: str, learn: bool) -> str:
+    """One more op on values so far, rather the last ones."""
+
+    def pick() -> str:
+        return values[max(len(values) - int(random.geometric(0.5)), 0)]
+
+    trainable = learn and bool(random.random() < 0.25)
+    lo = 0.0 if random.random() < 0.4 else -inf
+    makers = [
+        lambda: b.conv(pick(), 2, name, trainable, lo),
+        lambda: b.depthwise(pick(), name, trainable, lo),
+        lambda: b.affine(pick(), name, trainable),
+        lambda: b.add(pick(), pick(), name, lo),
+        lambda: b.add(pick(), pick(), name, lo),
+        lambda: b.unary("clip_f32", pick(), name, lo=0.0, hi=6.0),
+        lambda: b.unary("leaky_relu_f32", pick(), name, alpha=0.1),
+        lambda: b.unary("sigmoid_f32", pick(), name),
+        lambda: b.unary("tanh_f32", pick(), name),
+        lambda: b.unary("copy", pick(), name),
+    ]
+    return makers[int(random.integers(len(makers)))]()
+
+
 def _freeze_unreached(program: Program) -> None:
     """Weights that the logits do not depend on cannot be trained."""
     reached = {program.logits}
@@ -306,7 +324,3 @@ def _freeze_unreached(program: Program) -> None:
             reached.update(op.inputs)
     for tensor in program.trainable():
         tensor.trainable = tensor.name in reached
-
-
-def nbytes(tensor: Tensor) -> int:
-    return int(np.prod(tensor.shape)) * DTYPES[tensor.dtype].itemsize
