@@ -203,6 +203,9 @@ struct ep_s { /* all fields private */
     size_t size;
     uint32_t batch;          /* capacity: samples that fit at once */
     uint32_t params_at, acts_at, scratch_at, sums_at, state_at; /* bytes from arena; EP_NONE: not there */
+    uint32_t state_end;
+    uint32_t used;           /* bytes of the arena that are taken; sums and state go behind when first needed */
+    uint8_t can_train;
     const uint32_t *offset;  /* NULL: inference plan, else the training plan's offsets */
     const ep_optimizer *optimizer; /* whose state the arena holds */
     uint32_t updates;        /* taken since the optimizer's state was zeroed */

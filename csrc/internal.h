@@ -45,6 +45,15 @@ static inline int ep_trains(const ep_t *ep, const ep_node *node, unsigned i)
     return (ep_in_tensor(ep, node, i)->flags & EP_PARAM) != 0;
 }
 
+/* Bytes of one sample of an activation, or of a constant. */
+size_t ep_tensor_size(const ep_tensor *t);
+
+/* The weights were replaced: optimizer state and gradient sums start anew. */
+void ep_params_changed(ep_t *ep);
+
+/* Runs nodes 0 .. end-1 on n samples. */
+void ep_forward(ep_t *ep, uint16_t end, uint32_t n);
+
 /* Working memory for one op at a time; its size is planned by the exporter (0 bytes unless the op asks). */
 void *ep_scratch(const ep_t *ep);
 
