@@ -16,9 +16,9 @@ static add_args prepare(const ep_elementwise_attr *attr, const ep_tensor *a, con
     p.offset = attr->alpha;
     p.a_ratio = a->scale / y->scale;
     p.b_ratio = b->scale / y->scale;
-    const float a_part = p.a_ratio * ((float)a->zero_point + p.offset);
     const float b_part = p.b_ratio * ((float)b->zero_point + p.offset);
-    const float parts = a_part + b_part, y_zero = (float)y->zero_point + p.offset;
+    const float parts = ep_fma(p.a_ratio, (float)a->zero_point + p.offset, b_part);
+    const float y_zero = (float)y->zero_point + p.offset;
     p.fixed = y_zero - parts;
     p.lo = attr->lo + y_zero;
     p.hi = attr->hi + y_zero;

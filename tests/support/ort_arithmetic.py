@@ -21,7 +21,7 @@ def limits(dtype: Any) -> tuple[int, int]:
     return int(info.min), int(info.max)
 
 
-def fma(a: Array, b: Array, c: Array) -> Array:
+def fma(a: Any, b: Any, c: Any) -> Array:
     """a * b + c of float32 values, rounded once.
 
     The product of two float32 fits float64 exactly; the sum is rounded to odd in float64, so that the second rounding, to
@@ -98,10 +98,10 @@ def gemm(
 def add(
     a: Array, a_scale: float, a_zero: int, b: Array, b_scale: float, b_zero: int, y_scale: float, y_zero: int
 ) -> Array:
-    """QLinearAdd as the AVX2 kernel does it: two fused multiply-adds, the zero points folded into one constant."""
+    """QLinearAdd as the AVX2 kernel does it: fused multiply-adds, the zero points folded into one constant."""
     qmin, qmax = limits(a.dtype)
     ra, rb = f32(a_scale) / f32(y_scale), f32(b_scale) / f32(y_scale)
-    fixed = f32(y_zero) - (ra * f32(a_zero) + rb * f32(b_zero))
+    fixed = f32(y_zero) - fma(ra, f32(a_zero), rb * f32(b_zero))
     v = fma(a.astype(f32), ra, fma(b.astype(f32), rb, fixed))
     return np.clip(np.rint(v), qmin, qmax).astype(a.dtype)
 

@@ -1,0 +1,189 @@
+"""The int8 ops in C against NumPy and against ONNX Runtime itself: no element may differ. And their checks."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from tests.support import run_op
+from tests.support.cases_s8 import CASES, Draw, device, seeds, signed
+from tests.support.run_op import Arg
+
+EP_ERR_IMAGE = -5
+
+
+def channels_first(y: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """NHWC to NCHW; anything else as it is."""
+    return y.transpose(0, 3, 1, 2) if y.ndim == 4 else y
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+@pytest.mark.parametrize("case", CASES)
+@settings(max_examples=200, deadline=None)
+@given(seed=seeds)
+def test_equals_reference(case: Any, dtype: Any, seed: int) -> None:
+    """C against NumPy; a uint8 graph runs on codes less 128."""
+    c = case(seed, dtype)
+    np.testing.assert_array_equal(channels_first(c.device()), signed(c.numpy()))
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+@pytest.mark.parametrize("case", CASES)
+@settings(max_examples=60, deadline=None)
+@given(seed=seeds)
+def test_equals_onnxruntime(case: Any, dtype: Any, seed: int) -> None:
+    """C against ONNX Runtime."""
+    c = case(seed, dtype)
+    graph, output = c.graph()
+    np.testing.assert_array_equal(channels_first(c.device()), signed(graph.run(output, dtype)))
+
+
+@pytest.mark.parametrize("place_of", [-1, 0])
+def test_lut(place_of: int) -> None:
+    """Every code through a random table, in place too."""
+    rng = np.random.default_rng(0)
+    table = rng.integers(-128, 128, 256).astype(np.int8)
+    x = rng.permutation(np.arange(-128, 128)).astype(np.int8).reshape(2, 128)
+    attrs = {"count": 128, "alpha": 0, "lo": 0, "hi": 0}
+    y = device("lut_s8", attrs, [Arg(x, 0.1), Arg(table, constant=True)], x.shape, 0.1, 0, place_of)
+    np.testing.assert_array_equal(y, table[x.astype(int) + 128])
+
+
+def test_soft_fma_equals_fmaf() -> None:
+    """The integer form of fma against the library's, where nothing is subnormal: millions of values, many of them near ties."""
+    rng = np.random.default_rng(0)
+    pointer = ctypes.POINTER(ctypes.c_float)
+    run = run_op.library().run_fma
+    for round_ in range(8):
+        n = 500_000
+        a = rng.integers(-255, 256, n).astype(np.float32) if round_ % 2 else rng.normal(size=n).astype(np.float32)
+        b = (rng.uniform(0.5, 2, n) * 10.0 ** rng.integers(-8, 8, n)).astype(np.float32)
+        near = a * b * np.float32(2.0) ** rng.integers(-50, 51, n).astype(np.float32)
+        c = np.where(rng.random(n) < 0.5, near * rng.choice([-1, 1], n), rng.normal(size=n)).astype(np.float32)
+        c[rng.random(n) < 0.02] = 0
+        c[rng.random(n) < 0.02] *= np.float32(-1)
+        got, want = np.empty((2, n), np.float32)
+        for y, soft in ((got, 1), (want, 0)):
+            run(*(v.ctypes.data_as(pointer) for v in (a, b, c, y)), n, soft)
+        np.testing.assert_array_equal(got, want)
+
+
+CONV = {
+    "in_h": 5, "in_w": 5, "in_c": 4, "out_h": 5, "out_w": 5, "out_c": 4, "kernel_h": 3, "kernel_w": 3,
+    "stride_h": 1, "stride_w": 1, "dilation_h": 1, "dilation_w": 1, "pad_top": 1, "pad_left": 1, "groups": 1,
+    "lo": -128, "hi": 127,
+}  # fmt: skip
+POOL = {
+    "in_h": 5, "in_w": 5, "channels": 4, "out_h": 3, "out_w": 3, "kernel_h": 3, "kernel_w": 3,
+    "stride_h": 2, "stride_w": 2, "dilation_h": 1, "dilation_w": 1, "pad_top": 1, "pad_left": 1,
+    "count_include_pad": 0, "pad_bottom": 1, "pad_right": 1,
+}  # fmt: skip
+ELEMENTWISE = {"count": 100, "alpha": 0, "lo": -128, "hi": 127}
+VALID: dict[str, tuple[dict[str, float], tuple[int, ...], tuple[int, ...], int]] = {
+    # op: attributes, counts of the activations, (weight, bias, multiplier) or table count, output count
+    "conv2d_s8": (CONV, (100,), (144, 4, 4), 100),
+    "depthwise_conv2d_s8": (CONV | {"groups": 4}, (100,), (36, 4, 4), 100),
+    "dense_s8": ({"n_in": 20, "n_out": 4, "rows": 5, "lo": -128, "hi": 127}, (100,), (80, 4, 4), 20),
+    "max_pool2d_s8": (POOL, (100,), (), 36),
+    "average_pool2d_s8": (POOL, (100,), (), 36),
+    "global_average_pool_s8": ({"size": 25, "channels": 4}, (100,), (), 4),
+    "add_s8": (ELEMENTWISE, (100, 100), (), 100),
+    "lut_s8": (ELEMENTWISE, (100,), (256,), 100),
+    "softmax_s8": ({"rows": 4, "channels": 25}, (100,), (256,), 100),
+}
+
+
+def operands(op: str) -> tuple[list[Arg], list[Arg]]:
+    """Inputs and output of a valid node."""
+    _, activations, constants, count = VALID[op]
+    dtypes = [np.float32] if op == "softmax_s8" else [np.int8, np.int32, np.float32]
+    inputs = [Arg(np.zeros(n, np.int8), 0.1) for n in activations]
+    inputs += [Arg(np.ones(n, t), constant=True) for n, t in zip(constants, dtypes, strict=False)]
+    return inputs, [Arg(np.zeros(count, np.int8), 0.1)]
+
+
+@pytest.mark.parametrize("op", VALID)
+def test_check_accepts(op: str) -> None:
+    """A valid node passes its check and runs."""
+    inputs, outputs = operands(op)
+    assert run_op.call(op, VALID[op][0], inputs, outputs) == 0
+
+
+HOSTILE = [0, -1, 2, 3, 7, 1 << 15, 1 << 28, (1 << 31) - 1, -(1 << 31)]
+
+
+@pytest.mark.parametrize("op", VALID)
+def test_check_refuses_attributes(op: str) -> None:
+    """Any one attribute changed is refused, or the node still stays inside its tensors."""
+    refused = 0
+    for name, value in VALID[op][0].items():
+        values: list[float] = [np.nan, np.inf, -np.inf, -129, 128, 1e30] if name in ("lo", "hi", "alpha") else list(HOSTILE)
+        for other in values:
+            if other == value:
+                continue
+            inputs, outputs = operands(op)
+            rc = run_op.call(op, VALID[op][0] | {name: other}, inputs, outputs)
+            assert rc in (0, EP_ERR_IMAGE), (name, other)
+            refused += rc != 0
+    assert refused or op == "lut_s8"
+
+
+@settings(max_examples=400, deadline=None)
+@given(seed=seeds)
+def test_check_refuses_geometry(seed: int) -> None:
+    """Several attributes changed at once, with tensors that fit the sizes: refused, or inside."""
+    d = Draw(seed)
+    op = ["conv2d_s8", "depthwise_conv2d_s8", "max_pool2d_s8", "average_pool2d_s8"][d.size(0, 3)]
+    attrs = dict(VALID[op][0])
+    names = [n for n in attrs if n not in ("lo", "hi", "in_c", "out_c", "channels", "in_h", "in_w", "out_h", "out_w", "groups")]
+    for name in d.rng.choice(names, d.size(1, 5)):
+        attrs[str(name)] = int(d.rng.choice([*HOSTILE, 1, 4, 5, 6, 1 << 27]))
+    inputs, outputs = operands(op)
+    if op.endswith("conv2d_s8"):
+        taps = attrs["kernel_h"] * attrs["kernel_w"] * 4 * (4 if op == "conv2d_s8" else 1)
+        inputs[1] = Arg(np.ones(int(min(max(taps, 1), 1 << 20)), np.int8), constant=True)
+    assert run_op.call(op, attrs, inputs, outputs) in (0, EP_ERR_IMAGE)
+
+
+@pytest.mark.parametrize("op", VALID)
+def test_check_refuses_tensors(op: str) -> None:
+    """Counts, types, scales and zero points that do not fit."""
+    attrs, activations, constants, _ = VALID[op]
+    for i in range(len(activations) + len(constants) + 1):
+        for change in ("count", "type", "scale", "zero_point", "kind"):
+            inputs, outputs = operands(op)
+            arg = [*inputs, *outputs][i]
+            if arg.constant and change in ("scale", "zero_point"):
+                continue
+            if change == "count":
+                arg.count = arg.data.size - 1
+            elif change == "type":
+                arg.data = np.zeros(arg.data.size, np.uint8)
+            elif change == "scale":
+                arg.scale = float(np.random.default_rng(i).choice([0.0, -1.0, np.nan, np.inf]))
+            elif change == "zero_point":
+                arg.zero_point = 128
+            else:
+                arg.constant = not arg.constant
+            assert run_op.call(op, attrs, inputs, outputs, check_only=True) == EP_ERR_IMAGE, (i, change)
+
+
+@pytest.mark.parametrize("op", ["conv2d_s8", "depthwise_conv2d_s8", "dense_s8"])
+def test_check_refuses_sums(op: str) -> None:
+    """A bias with which a sum could leave int32, and multipliers that are not finite."""
+    for index, value in ((2, 2**31 - 1), (2, -(2**31)), (3, np.nan), (3, np.inf)):
+        inputs, outputs = operands(op)
+        inputs[index].data[-1] = value
+        assert run_op.call(op, VALID[op][0], inputs, outputs, check_only=True) == EP_ERR_IMAGE
+
+
+def test_check_refuses_tables() -> None:
+    """Softmax tables whose sums are not finite and positive."""
+    for at, value in ((0, np.nan), (3, -1.0), (7, 3e38), (255, 0.0)):
+        inputs, outputs = operands("softmax_s8")
+        inputs[1].data[at] = value
+        assert run_op.call("softmax_s8", VALID["softmax_s8"][0], inputs, outputs, check_only=True) == EP_ERR_IMAGE
