@@ -3,7 +3,8 @@
 #ifndef EP_PORTABLE_S8_H
 #define EP_PORTABLE_S8_H
 
-#include <stdint.h>
+#include "window.h"
+
 #include <string.h>
 
 #define EP_LANES 16 /* channels whose sums are kept at once, on the stack */
@@ -97,30 +98,5 @@ static inline void ep_multiply_add_s8(int32_t *acc, const int8_t *x, const int8_
         acc[k] += (int32_t)x[k] * w[k];
     }
 }
-
-/* Taps of a window that lie inside an axis of `size`: begin <= tap < end, the window starting at `start`. */
-typedef struct ep_taps {
-    int32_t begin, end;
-} ep_taps;
-
-static inline ep_taps ep_taps_inside(int32_t start, int32_t kernel, int32_t dilation, int32_t size)
-{
-    ep_taps t = {0, 0};
-    if (start < 0) {
-        t.begin = (dilation - 1 - start) / dilation;
-    }
-    if (start < size) {
-        t.end = (size - start + dilation - 1) / dilation;
-    }
-    t.end = t.end > kernel ? kernel : t.end;
-    t.begin = t.begin > t.end ? t.end : t.begin;
-    return t;
-}
-
-/* A window's place: its first row and column, and the taps of it that lie inside the image. */
-typedef struct ep_window {
-    int32_t top, left;
-    ep_taps rows, columns;
-} ep_window;
 
 #endif

@@ -1,7 +1,7 @@
 /* Sum of two tensors of codes, as ONNX Runtime's QLinearAdd computes it on x86. May run in place on either input. */
 #include "../kernels/fma.h"
 #include "../kernels/portable_s8.h"
-#include "check_s8.h"
+#include "check.h"
 
 typedef struct add_args {
     float a_ratio, b_ratio; /* input scale / output scale */

@@ -1,7 +1,7 @@
 /* Convolution on codes, with groups and dilation: y = requantize(bias + sum of taps). The bias has the input's zero point
  * folded in over all taps, so a tap in the padding counts as the zero point itself. */
 #include "../kernels/portable_s8.h"
-#include "check_s8.h"
+#include "check.h"
 
 typedef struct conv_args { /* what stays the same over the image */
     const ep_conv2d_attr *attr;

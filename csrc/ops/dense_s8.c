@@ -1,6 +1,6 @@
 /* Fully connected layer on codes: y = requantize(bias + W x). */
 #include "../kernels/portable_s8.h"
-#include "check_s8.h"
+#include "check.h"
 
 /* One row of x (n_in,) to one of y (n_out,), EP_LANES outputs at a time. */
 static void dense_row(const ep_dense_attr *attr, const int8_t *x, const int8_t *weight, const int32_t *bias,

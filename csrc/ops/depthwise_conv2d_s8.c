@@ -1,6 +1,6 @@
 /* Depthwise convolution on codes: each output channel sees one input channel. Bias and padding as in conv2d_s8. */
 #include "../kernels/portable_s8.h"
-#include "check_s8.h"
+#include "check.h"
 
 typedef struct depthwise_args { /* what stays the same over the image */
     const ep_conv2d_attr *attr;

@@ -1,5 +1,5 @@
 /* Any function of one code, by table. May run in place. */
-#include "check_s8.h"
+#include "check.h"
 
 static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
 {

@@ -1,5 +1,5 @@
-/* What the checks of the int8 ops share. */
-#include "check_s8.h"
+/* What the checks of the ops share. */
+#include "check.h"
 
 #define EP_POSITION_MAX (1 << 28) /* so that sums of a few positions stay in int32 */
 
@@ -71,11 +71,64 @@ int ep_valid_sums_s8(const ep_model *model, const ep_node *node, uint32_t channe
     return 1;
 }
 
-int ep_valid_pool_s8(const ep_model *model, const ep_node *node)
+int ep_valid_pool(const ep_model *model, const ep_node *node)
 {
     const ep_pool2d_attr *a = node->attr;
-    const uint32_t x = ep_product(a->in_h, a->in_w, a->channels), y = ep_product(a->out_h, a->out_w, a->channels);
-    return x != 0 && y != 0 && model->tensors[node->io[0]].count == x && model->tensors[node->io[1]].count == y &&
+    return ep_valid_count(model, node, 0, ep_product(a->in_h, a->in_w, a->channels)) &&
+           ep_valid_count(model, node, 1, ep_product(a->out_h, a->out_w, a->channels)) &&
+           ep_product(a->kernel_h, a->kernel_w, 1) != 0 &&
            ep_valid_axis(a->in_h, a->out_h, a->kernel_h, a->stride_h, a->dilation_h, a->pad_top) &&
            ep_valid_axis(a->in_w, a->out_w, a->kernel_w, a->stride_w, a->dilation_w, a->pad_left);
+}
+
+int ep_valid_conv(const ep_model *model, const ep_node *node)
+{
+    const ep_conv2d_attr *a = node->attr;
+    return ep_valid_count(model, node, 0, ep_product(a->in_h, a->in_w, a->in_c)) &&
+           ep_valid_count(model, node, node->n_in, ep_product(a->out_h, a->out_w, a->out_c)) && a->groups > 0 &&
+           a->in_c % a->groups == 0 && a->out_c % a->groups == 0 &&
+           ep_valid_axis(a->in_h, a->out_h, a->kernel_h, a->stride_h, a->dilation_h, a->pad_top) &&
+           ep_valid_axis(a->in_w, a->out_w, a->kernel_w, a->stride_w, a->dilation_w, a->pad_left);
+}
+
+int ep_valid_io_f32(const ep_model *model, const ep_node *node, unsigned n_in, unsigned n_act)
+{
+    if (node->n_in != n_in || node->n_out != 1 || node->attr == NULL) {
+        return 0;
+    }
+    for (unsigned i = 0; i <= n_in; i++) {
+        const ep_tensor *t = &model->tensors[node->io[i]];
+        if ((i < n_act || i == n_in) && (t->dtype != EP_F32 || (t->flags & (EP_CONST | EP_PARAM)) != 0)) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+int ep_valid_count(const ep_model *model, const ep_node *node, unsigned index, uint32_t count)
+{
+    return count != 0 && model->tensors[node->io[index]].count == count;
+}
+
+int ep_valid_codes(const ep_model *model, const ep_node *node, unsigned index, uint32_t count)
+{
+    const ep_tensor *t = &model->tensors[node->io[index]];
+    const int lo = t->dtype == EP_U8 ? 0 : -128;
+    return (t->dtype == EP_I8 || t->dtype == EP_U8) && t->count == count && t->scale > 0.0f && t->scale <= 3.0e38f &&
+           t->zero_point >= lo && t->zero_point <= lo + 255;
+}
+
+int ep_valid_weight(const ep_model *model, const ep_node *node, unsigned index, uint32_t count)
+{
+    const ep_tensor *t = &model->tensors[node->io[index]];
+    return t->dtype == EP_F32 && (t->flags & (EP_CONST | EP_PARAM)) != 0 && ep_valid_count(model, node, index, count);
+}
+
+int ep_valid_scratch(const ep_model *model, const ep_node *node, uint32_t floats)
+{
+    int trains = 0;
+    for (unsigned i = 0; i < node->n_in; i++) {
+        trains |= (model->tensors[node->io[i]].flags & EP_PARAM) != 0;
+    }
+    return !trains || !node->grad || !model->train || model->train->scratch_bytes / 4u >= floats;
 }

@@ -1,6 +1,6 @@
-/* What the checks of the int8 ops share. Used by the image loader only. */
-#ifndef EP_CHECK_S8_H
-#define EP_CHECK_S8_H
+/* What the checks of the ops share. Used by the image loader only. */
+#ifndef EP_CHECK_H
+#define EP_CHECK_H
 
 #include "../internal.h"
 
@@ -24,7 +24,27 @@ int ep_valid_axis(int32_t in, int32_t out, int32_t kernel, int32_t stride, int32
  * int32. */
 int ep_valid_sums_s8(const ep_model *model, const ep_node *node, uint32_t channels, uint32_t taps);
 
+/* 1 if the node has attributes, `n_in` inputs, one output, and its activations (the first `n_act` inputs and the output)
+ * are float32 and not constant. */
+int ep_valid_io_f32(const ep_model *model, const ep_node *node, unsigned n_in, unsigned n_act);
+
+/* 1 if input `index` (or, past the inputs, the output) has this count, which is not 0. */
+int ep_valid_count(const ep_model *model, const ep_node *node, unsigned index, uint32_t count);
+
+/* 1 if input `index` (or the output) is int8 or uint8 of this count, with a finite, positive scale and a zero point that is
+ * one of its codes. */
+int ep_valid_codes(const ep_model *model, const ep_node *node, unsigned index, uint32_t count);
+
+/* 1 if input `index` is float32, constant or trainable, and of this count. */
+int ep_valid_weight(const ep_model *model, const ep_node *node, unsigned index, uint32_t count);
+
+/* 1 if no weight of this node trains or there is scratch for `floats`. */
+int ep_valid_scratch(const ep_model *model, const ep_node *node, uint32_t floats);
+
+/* 1 if the geometry of a convolution (ep_conv2d_attr) makes sense and fits its activations. */
+int ep_valid_conv(const ep_model *model, const ep_node *node);
+
 /* 1 if the geometry of a pooling node (ep_pool2d_attr) makes sense and fits its tensors. */
-int ep_valid_pool_s8(const ep_model *model, const ep_node *node);
+int ep_valid_pool(const ep_model *model, const ep_node *node);
 
 #endif
