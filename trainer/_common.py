@@ -24,7 +24,7 @@ def lookup(table: Mapping[str, Row], name: str, what: str) -> Row:
     """
     if name in table:
         return table[name]
-    near = difflib.get_close_matches(str(name), table, n=1)
+    near = difflib.get_close_matches(str(name), table, n=1, cutoff=0.45)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise ValueError(f"unknown {what} {name!r}.{hint} Known: {', '.join(sorted(table))}.")
 

@@ -90,7 +90,7 @@ def fit(
         If the loss or a weight became NaN or infinite; the weights are those after the last good epoch.
     """
     trainer = Trainer(net, loss, optimizer, clip_norm, clip_value)
-    require_int(epochs, "epochs", 0), require_int(batch_size, "batch_size")
+    require_int(epochs, "epochs", 0), require_int(batch_size, "batch_size"), require_int(seed, "seed", 0)
     x, y, held_out = trainer.check_data(x, y, validation, seed)
     stoppers: list[Any] = [*callbacks, *([early_stopping] if early_stopping else [])]
     for stopper in stoppers:
