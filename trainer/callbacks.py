@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from ._common import lookup, require_int, require_number
 from .graph import Graph
@@ -28,7 +28,12 @@ class EarlyStopping:
         A column of `History`: "val_loss", "val_metric", "train_loss" or "train_metric".
     """
 
-    MONITORS = {"val_loss": "down", "val_metric": "metric", "train_loss": "down", "train_metric": "metric"}
+    MONITORS: ClassVar[dict[str, str]] = {
+        "val_loss": "down",
+        "val_metric": "metric",
+        "train_loss": "down",
+        "train_metric": "metric",
+    }
 
     def __init__(self, patience: int = 5, *, min_delta: float = 0.0, monitor: str = "val_loss") -> None:
         self.patience = require_int(patience, "patience")

@@ -104,7 +104,8 @@ def fit(
             order = order_rng.permutation(len(x)) if shuffle else np.arange(len(x))
             trainer.run_epoch(x, y, order, batch_size, epoch, held_out, history)
             bar.advance(history)
-            if any([stopper(net, history) for stopper in stoppers]):
+            stops = [bool(stopper(net, history)) for stopper in stoppers]  # each must be called
+            if any(stops):
                 history.stopped_early = epoch + 1 < epochs
                 break
     for stopper in stoppers:

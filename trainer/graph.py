@@ -460,7 +460,7 @@ def chain(layers: Sequence[Layer | str], source: str) -> list[Row]:
     return [Row(names[i + 1], as_layer(layer), (names[i],)) for i, layer in enumerate(layers)]
 
 
-def as_layer(layer: Layer | str) -> Layer:
+def as_layer(layer: Any) -> Layer:
     """Return `layer`, or a new layer of that name.
 
     Raises

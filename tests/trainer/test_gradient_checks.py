@@ -6,7 +6,6 @@ import copy
 
 import numpy as np
 import pytest
-
 from edgeprop import trainer as t
 
 
@@ -74,9 +73,12 @@ def test_checker_leaves_network_and_data_alone():
     x = np.random.default_rng(0).normal(size=(4, 4)).astype(np.float32)
     kept, state, clone = x.copy(), net.state_dict(), copy.deepcopy(net)
     t.check_gradients(net, x, [0, 1, 1, 0])
-    assert np.array_equal(kept, x) and net.dtype == np.float32
+    assert np.array_equal(kept, x)
+    assert net.dtype == np.float32
     assert all(np.array_equal(state[k], v) and v.dtype == np.float32 for k, v in net.state_dict().items())
     assert np.array_equal(net.forward(x, training=True), clone.forward(x, training=True))  # same dropout masks
+    x = x.astype(np.float64)  # no conversion makes a copy now
+    x.flags.writeable = False
     unbuilt = t.Sequential(t.Dense(2))
     t.check_gradients(unbuilt, x, [0, 1, 1, 0])
     assert not unbuilt.built

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from edgeprop import trainer as t
 
 
@@ -31,7 +30,9 @@ def test_names():
     )
     names = [layer.name for layer in net.leaves()]
     assert names == ["conv2d_1", "relu_1", "relu_2", "conv2d_2", "relu_3", "add_1", "flatten_1", "h"]
-    assert net["conv2d_2"] is net[3][0] and net["residual_1"] is net[3] and len(net) == 6
+    assert net["conv2d_2"] is net[3][0]
+    assert net["residual_1"] is net[3]
+    assert len(net) == 6
     net.build((1, 2, 2))
     assert [p.name for p in net.parameters()][:2] == ["conv2d_1.weight", "conv2d_1.bias"]
     with pytest.raises(ValueError, match="Did you mean 'conv2d_1'"):
@@ -85,7 +86,9 @@ def test_summary():
     net[0].trainable = False
     net.build((1, 5, 5))
     text = net.summary()
-    assert "(N, 8, 3, 3)" in text and "frozen" in text and "810 parameters, 730 of them train" in text.replace(",", ",")
+    assert "(N, 8, 3, 3)" in text
+    assert "frozen" in text
+    assert "810 parameters, 730 of them train" in text.replace(",", ",")
 
 
 def test_predict_of_no_samples():
@@ -98,7 +101,8 @@ def test_freezing_a_container_freezes_what_is_in_it():
     block.trainable = False
     net = t.Sequential(block, t.Dense(2))
     net.build(3)
-    assert not block.trainable and net.trainable
+    assert not block.trainable
+    assert net.trainable
     assert [p.name for p in net.parameters(trainable_only=True)] == ["dense_3.weight", "dense_3.bias"]
 
 

@@ -6,10 +6,9 @@ import itertools
 
 import numpy as np
 import pytest
+from edgeprop import trainer as t
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from edgeprop import trainer as t
 
 
 def naive_windows(x, kernel, stride, pads, fill):
@@ -168,7 +167,8 @@ def test_nothing_changes_the_number_format(case, dtype):
     net = case.net(dtype=dtype)
     scores = net.forward(case.x(), training=True)
     dx = net.backward(np.ones_like(scores))
-    assert scores.dtype == dx.dtype == dtype and dx.shape == case.x().shape
+    assert scores.dtype == dx.dtype == dtype
+    assert dx.shape == case.x().shape
     assert all(p.value.dtype == p.grad.dtype == dtype for p in net.parameters())
     for layer in net.leaves():
         layer._saved = None

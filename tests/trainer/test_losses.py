@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import pytest
-
 from edgeprop import trainer as t
 
 SCORES = np.array([[2.0, 1.0, 0.5], [0.0, 0.0, 3.0]])
@@ -25,7 +24,8 @@ def test_softmax_cross_entropy():
     assert dscores[1, 2] == pytest.approx(math.exp(3) / e[1] / 2)
     assert accuracy == 0.5
     one_hot = value_and_gradient(t.SoftmaxCrossEntropy(), np.eye(3)[[0, 1]])
-    assert one_hot[0] == pytest.approx(value) and one_hot[2] == accuracy
+    assert one_hot[0] == pytest.approx(value)
+    assert one_hot[2] == accuracy
     np.testing.assert_allclose(one_hot[1], dscores, atol=1e-15)
 
 
@@ -34,7 +34,8 @@ def test_cross_entropies_survive_huge_scores():
     with np.errstate(all="raise", under="ignore"):
         assert value_and_gradient(t.SoftmaxCrossEntropy(), [1], huge)[0] == 2000
         value, dscores, _ = value_and_gradient(t.SigmoidCrossEntropy(), [[0, 0]], huge)
-    assert value == 500 and dscores.tolist() == [[0.5, 0]]
+    assert value == 500
+    assert dscores.tolist() == [[0.5, 0]]
 
 
 def test_sigmoid_cross_entropy_is_a_mean_over_batch_and_outputs():

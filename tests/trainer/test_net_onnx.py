@@ -6,7 +6,6 @@ import sys
 
 import numpy as np
 import pytest
-
 from edgeprop import trainer as t
 
 onnx = pytest.importorskip("onnx")
@@ -44,15 +43,25 @@ def test_nodes_and_initializers_carry_layer_names(tmp_path):
         "head": "Gemm",
     }
     shapes = {i.name: tuple(i.dims) for i in saved.graph.initializer}
-    assert (
-        shapes["conv2d_1.weight"] == (4, 1, 3, 3) and shapes["head.weight"] == (3, 64) and shapes["head.bias"] == (3,)
-    )
+    assert shapes["conv2d_1.weight"] == (4, 1, 3, 3)
+    assert shapes["head.weight"] == (3, 64)
+    assert shapes["head.bias"] == (3,)
     assert {"batch_norm_1.running_mean", "batch_norm_1.running_var", "relu6_1.min", "relu6_1.max"} < set(shapes)
     assert all(i.data_type == onnx.TensorProto.FLOAT for i in saved.graph.initializer)
     gemm = saved.graph.node[-1]
     assert {a.name: a.i for a in gemm.attribute} == {"transB": 1}
-    assert [i.name for i in saved.graph.input] == ["input"] and [o.name for o in saved.graph.output] == ["output"]
+    assert [i.name for i in saved.graph.input] == ["input"]
+    assert [o.name for o in saved.graph.output] == ["output"]
     assert saved.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+
+
+def test_attributes_follow_the_standards_conventions():
+    net = t.Sequential(t.Conv2D(1, (2, 3), stride=(1, 2), padding="same"), t.BatchNorm(momentum=0.2, eps=1e-3))
+    net.build((1, 4, 4))
+    conv, norm = ({a.name: onnx.helper.get_attribute_value(a) for a in n.attribute} for n in net.to_onnx().graph.node)
+    assert conv == {"kernel_shape": [2, 3], "strides": [1, 2], "pads": [0, 0, 1, 1]}  # the odd pixel below and right
+    assert norm["momentum"] == pytest.approx(0.8)  # ONNX weighs the past
+    assert norm["epsilon"] == pytest.approx(1e-3)
 
 
 def test_equal_networks_give_equal_bytes(tmp_path):

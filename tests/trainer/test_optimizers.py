@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import pytest
-
 from edgeprop import trainer as t
 
 GRADIENTS = [0.5, -1.0, 0.25, 2.0, 0.0]
@@ -105,7 +104,8 @@ def test_clipping():
     t.clip_gradients(parameters, clip_norm=10.0)
     assert parameters[1].grad == -4.0
     t.clip_gradients(parameters, clip_value=3.5)
-    assert parameters[0].grad[0] == 3.0 and parameters[1].grad == -3.5
+    assert parameters[0].grad[0] == 3.0
+    assert parameters[1].grad == -3.5
 
 
 def test_fit_clips():

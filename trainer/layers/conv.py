@@ -166,19 +166,19 @@ class DepthwiseConv2D(Layer):
         product = np.empty_like(y[0])
         for k in range(self.multiplier):
             w = weight[channel * self.multiplier + k, 0]
-            for i, j, rows, columns in self.windows.taps():
+            for i, j, rows, columns in self.windows.taps:
                 y[k] += np.multiply(padded[rows, columns], w[i, j], out=product)
 
     def _dweight_channel(self, padded: Array, dy: Array, dweight: Array) -> None:
         """Fill dweight (kh, kw) from one channel (H, W, N) and dy (out_h, out_w, N)."""
         flat = dy.reshape(-1)
-        for i, j, rows, columns in self.windows.taps():
+        for i, j, rows, columns in self.windows.taps:
             dweight[i, j] = padded[rows, columns].reshape(-1) @ flat
 
     def _dx_channel(self, weight: Array, dy: Array, dpadded: Array) -> None:
         """Add dy (out_h, out_w, N) times weight (kh, kw) to dpadded (H, W, N)."""
         product = np.empty_like(dy)
-        for i, j, rows, columns in self.windows.taps():
+        for i, j, rows, columns in self.windows.taps:
             dpadded[rows, columns] += np.multiply(dy, weight[i, j], out=product)
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:

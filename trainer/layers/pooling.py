@@ -64,7 +64,7 @@ class MaxPool2D(_Pool2D):
         remember = training and self.need_dx
         y: Any = None
         first: Array = np.zeros((len(padded), *self.windows.out, len(x)) if remember else 0, np.int16)
-        for place, (_, _, rows, columns) in enumerate(self.windows.taps()):
+        for place, (_, _, rows, columns) in enumerate(self.windows.taps):
             tap = padded[:, rows, columns]
             if y is None:
                 y = tap.copy()
@@ -83,7 +83,7 @@ class MaxPool2D(_Pool2D):
             return None
         dy = batch_last(dy)
         dpadded = np.zeros(padded_shape, dy.dtype)
-        for place, (_, _, rows, columns) in enumerate(self.windows.taps()):
+        for place, (_, _, rows, columns) in enumerate(self.windows.taps):
             tap = dpadded[:, rows, columns]
             if self.windows.apart:  # each pixel lies in one window at most: nothing to add to
                 np.multiply(dy, first == place, out=tap)
@@ -120,7 +120,7 @@ class AveragePool2D(_Pool2D):
         out_shape = super().setup(in_shape)
         counted = np.ones((1, *in_shape[1:], 1))
         padded = self.windows.pad(counted, float(self.count_include_pad))
-        taps = [padded[:, rows, columns] for _, _, rows, columns in self.windows.taps()]
+        taps = [padded[:, rows, columns] for _, _, rows, columns in self.windows.taps]
         self.counts = np.sum(taps, axis=0).astype(self.dtype)  # (1, out_h, out_w, 1)
         return out_shape
 
@@ -128,7 +128,7 @@ class AveragePool2D(_Pool2D):
         """Map (N, C, H, W) to (N, C, out_h, out_w)."""
         padded = self.windows.pad(batch_last(x))  # (C, H, W, N)
         y = np.zeros((len(padded), *self.windows.out, len(x)), x.dtype)
-        for _, _, rows, columns in self.windows.taps():
+        for _, _, rows, columns in self.windows.taps:
             y += padded[:, rows, columns]
         y /= self.counts
         if training:
@@ -142,7 +142,7 @@ class AveragePool2D(_Pool2D):
             return None
         share = (batch_last(dy) / self.counts).astype(dy.dtype, copy=False)
         dpadded = np.zeros(padded_shape, dy.dtype)
-        for _, _, rows, columns in self.windows.taps():
+        for _, _, rows, columns in self.windows.taps:
             dpadded[:, rows, columns] += share
         return batch_first(self.windows.crop(dpadded))
 

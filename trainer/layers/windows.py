@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -77,15 +77,16 @@ class Windows:
         top, left, bottom, right = self.pads
         return padded[:, top : padded.shape[1] - bottom, left : padded.shape[2] - right]
 
-    def taps(self) -> Iterator[tuple[int, int, slice, slice]]:
-        """Yield (i, j, rows, columns) for each place in the window, row by row.
+    @cached_property
+    def taps(self) -> list[tuple[int, int, slice, slice]]:
+        """(i, j, rows, columns) for each place in the window, row by row.
 
         ``padded[:, rows, columns]`` (C, out_h, out_w, N) is that place in every window.
         """
         (kh, kw), (sh, sw), (oh, ow) = self.kernel, self.stride, self.out
-        for i in range(kh):
-            for j in range(kw):
-                yield i, j, slice(i, i + sh * (oh - 1) + 1, sh), slice(j, j + sw * (ow - 1) + 1, sw)
+        rows = [slice(i, i + sh * (oh - 1) + 1, sh) for i in range(kh)]
+        columns = [slice(j, j + sw * (ow - 1) + 1, sw) for j in range(kw)]
+        return [(i, j, rows[i], columns[j]) for i in range(kh) for j in range(kw)]
 
     def gather(self, padded: Array) -> Array:
         """im2col: (C, H, W, N) to (C*kh*kw, out_h*out_w*N). A view for 1x1 windows, else a copy."""
@@ -102,7 +103,7 @@ class Windows:
         c, _, _, n = padded_shape
         parts = cols.reshape(c, *self.kernel, *self.out, n)
         padded = np.zeros(padded_shape, cols.dtype)
-        for i, j, rows, columns in self.taps():
+        for i, j, rows, columns in self.taps:
             padded[:, rows, columns] += parts[:, i, j]
         return padded
 
