@@ -79,11 +79,6 @@ typedef struct ep_optimizer {
     ...;
 } ep_optimizer;
 
-extern const ep_optimizer ep_sgd;
-extern const ep_optimizer ep_momentum;
-extern const ep_optimizer ep_nesterov;
-extern const ep_optimizer ep_adam;
-
 typedef struct ep_step {
     float lr;
     const ep_optimizer *optimizer;
@@ -114,7 +109,6 @@ const float *ep_params(const ep_t *ep, uint32_t *count);
 int ep_set_params(ep_t *ep, const float *values, uint32_t count);
 uint32_t ep_record_size(const ep_model *model, uint32_t write_size);
 
-extern const ep_registry ep_all;
 long ep_load_size(const void *image, size_t size);
 int ep_load(ep_model *model, const void *image, size_t size, void *memory, size_t memory_size,
             const ep_registry *registry);
@@ -191,11 +185,19 @@ typedef struct ep_py_loss {
     const ep_loss *loss;
 } ep_py_loss;
 
+typedef struct ep_py_optimizer {
+    const char *name;
+    const ep_optimizer *optimizer;
+} ep_py_optimizer;
+
 static const char *const ep_py_version;
 static const ep_py_op ep_py_ops[];
 static const ep_py_loss ep_py_losses[];
 static const int ep_py_n_ops;
 static const int ep_py_n_losses;
+static const ep_py_optimizer ep_py_optimizers[];
+static const int ep_py_n_optimizers;
+static const ep_registry *const ep_py_registry;
 
 int ep_py_fit(ep_t *ep, const void *x, size_t x_bytes, const void *target, size_t target_bytes, uint32_t n,
               uint32_t batch, const ep_step *step, double *loss);

@@ -4,7 +4,7 @@
 #include "edgeprop.h"
 #include "internal.h"
 
-/* ---- The tables of ops and losses, for the exporter ---- */
+/* ---- Tables of what the library has, for Python to read ---- */
 
 typedef struct ep_py_op {
     int code;
@@ -20,6 +20,11 @@ typedef struct ep_py_loss {
     const ep_loss *loss;
 } ep_py_loss;
 
+typedef struct ep_py_optimizer {
+    const char *name;
+    const ep_optimizer *optimizer;
+} ep_py_optimizer;
+
 enum { EP_PY_G = 1, EP_PY_N = 0 };
 #define EP_PY_OP(code, name, attr, grad) {code, #name, #attr, EP_PY_##grad, &ep_##name},
 #define EP_PY_LOSS(code, name) {code, #name, &ep_##name},
@@ -28,6 +33,10 @@ static const ep_py_op ep_py_ops[] = {EP_OPS(EP_PY_OP)};
 static const ep_py_loss ep_py_losses[] = {EP_LOSSES(EP_PY_LOSS)};
 static const int ep_py_n_ops = (int)(sizeof ep_py_ops / sizeof ep_py_ops[0]);
 static const int ep_py_n_losses = (int)(sizeof ep_py_losses / sizeof ep_py_losses[0]);
+static const ep_py_optimizer ep_py_optimizers[] = {
+    {"sgd", &ep_sgd}, {"momentum", &ep_momentum}, {"nesterov", &ep_nesterov}, {"adam", &ep_adam}};
+static const int ep_py_n_optimizers = (int)(sizeof ep_py_optimizers / sizeof ep_py_optimizers[0]);
+static const ep_registry *const ep_py_registry = &ep_all;
 
 /* ---- Learning ---- */
 

@@ -116,7 +116,7 @@ class Image:
         need = check(lib.ep_load_size(image, size), "cannot load the model")
         memory = aligned(need)
         tables = ffi.from_buffer(memory)
-        check(lib.ep_load(self.model, image, size, tables, need, ffi.addressof(lib, "ep_all")), "cannot load the model")
+        check(lib.ep_load(self.model, image, size, tables, need, lib.ep_py_registry), "cannot load the model")
         return memory
 
     def _meta(self) -> dict[str, Any]:

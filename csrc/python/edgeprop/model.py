@@ -23,7 +23,8 @@ __all__ = ["OPTIMIZERS", "Model"]
 
 #: optimizers by name
 OPTIMIZERS: dict[str, Any] = {
-    name: ffi.addressof(lib, f"ep_{name}") for name in ("sgd", "momentum", "nesterov", "adam")
+    ffi.string(row.name).decode(): row.optimizer
+    for row in (lib.ep_py_optimizers[i] for i in range(lib.ep_py_n_optimizers))
 }
 
 #: seconds in C between two looks at Ctrl-C
