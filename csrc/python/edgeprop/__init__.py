@@ -9,9 +9,10 @@
 On the desktop, `edgeprop.trainer` trains networks with NumPy and `edgeprop.export` turns ONNX models into images.
 """
 
+from . import runtime
 from .errors import Error
 from .model import Model
 from .runtime import VERSION as __version__
 from .sources import c_sources, include_dir
 
-__all__ = ["Error", "Model", "__version__", "c_sources", "include_dir"]
+__all__ = ["Error", "Model", "__version__", "c_sources", "include_dir", "runtime"]

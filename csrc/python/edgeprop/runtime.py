@@ -10,7 +10,7 @@ from typing import Any
 
 from ._core import ffi, lib
 
-__all__ = ["ABI", "ALIGN", "ERRORS", "LABEL_LOSSES", "LOSSES", "NONE", "OPS", "VERSION", "OpInfo"]
+__all__ = ["ABI", "ALIGN", "ERRORS", "LABEL_LOSSES", "LOSSES", "NONE", "OPS", "VERSION", "OpInfo", "crc32"]
 
 #: NumPy's name of each C type that an attribute struct may have
 _WORDS = {"int32_t": "i4", "float": "f4"}
@@ -71,3 +71,8 @@ LOSSES: dict[str, int] = {_text(row.name): row.code for row in _LOSS_ROWS}
 LABEL_LOSSES: frozenset[str] = frozenset(_text(row.name) for row in _LOSS_ROWS if row.loss.labels)
 #: names of the error codes, `-9: "EP_ERR_LABEL"`
 ERRORS: dict[int, str] = {getattr(lib, name): name for name in dir(lib) if name.startswith("EP_ERR_")}
+
+
+def crc32(data: bytes) -> int:
+    """CRC-32 (IEEE 802.3) of bytes, as images and saved heads hold it."""
+    return int(lib.ep_crc32(0, ffi.from_buffer(data), len(data)))
