@@ -62,6 +62,11 @@ void ep_mask_clamp(float *dy, const float *y, float lo, float hi, size_t count);
 /* Largest |v[i]|; NaN or infinity if there is one. */
 float ep_max_abs(const float *v, size_t count);
 
+/* The checks of the ops, for ep_registry_row. */
+#define EP_DECLARE(code, name, attr, grad) int ep_check_##name(const ep_model *model, const ep_node *node);
+EP_OPS(EP_DECLARE)
+#undef EP_DECLARE
+
 /* Round half to even, as ONNX Runtime does; |v| < 2^22. */
 int32_t ep_round_even(float v);
 
