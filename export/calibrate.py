@@ -17,6 +17,8 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
+from .importer import find_batch
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 QMIN, QMAX = -128, 127
@@ -148,7 +150,7 @@ def calibrate(
     Parameters
     ----------
     model : float32 model, with inputs of known shape but for the batch axis
-    samples : (n, ...) in the input's ONNX layout and units as the device will see them; a dict by name for several inputs
+    samples : (n, ...) in the input's ONNX layout and in units as the device will see them; a dict by name for several
     method : "minmax"; "percentile", which cuts off outliers; "mse", which trades clipping against rounding
     percentile : per cent of the values that lie inside, for that method
     values : names to look at; default all: inputs and what nodes compute
@@ -184,9 +186,8 @@ def observe_ranges(runner: Runner, feeds: Mapping[str, Array]) -> dict[str, Rang
         for name, array in batch.items():
             low, high = float(array.min(initial=np.inf)), float(array.max(initial=-np.inf))
             if not np.isfinite([low, high]).all():
-                raise CalibrationError(
-                    f"value {name!r} holds NaN or infinity on the calibration samples: check the samples' units and the model"
-                )
+                cure = "check the samples' units and the model"
+                raise CalibrationError(f"value {name!r} holds NaN or infinity on the calibration samples: {cure}")
             old = ranges.get(name, Range(low, high))
             ranges[name] = Range(min(low, old.low), max(high, old.high))
     return ranges
@@ -218,7 +219,10 @@ class Runner:
     def __init__(self, model: onnx.ModelProto, values: Sequence[str] | None = None, batch_size: int = 32) -> None:
         self.values = float_values(model.graph) if values is None else list(values)
         self.inputs = {value.name: value for value in model.graph.input}
-        self.fixed = fixed_batch(model.graph)
+        batch = find_batch(model.graph)
+        if batch is None:
+            raise CalibrationError("the inputs have no batch axis in common: split the model and quantize the stateless part")
+        self.fixed = batch
         self.batch_size = self.fixed or batch_size
         self.session = open_session(model, self.values)
 
@@ -232,24 +236,23 @@ class Runner:
         names = list(self.inputs)
         if not isinstance(samples, Mapping):
             if len(names) != 1:
-                raise CalibrationError(f"the model has inputs {', '.join(names)}: give the samples as a dict by these names")
+                raise CalibrationError(f"the model has inputs {', '.join(names)}: give samples as a dict by these names")
             samples = {names[0]: samples}
         if set(samples) != set(names):
             raise CalibrationError(f"samples for {', '.join(samples)} given, the model's inputs are {', '.join(names)}")
         feeds = {name: self._as_input(name, samples[name]) for name in names}
         counts = {len(array) for array in feeds.values()}
         if len(counts) != 1 or 0 in counts:
-            raise CalibrationError(f"the inputs' samples number {sorted(counts)}: give equally many of each, at least one")
+            raise CalibrationError(f"the inputs have {sorted(counts)} samples: give equally many of each, at least one")
         return feeds
 
     def _as_input(self, name: str, array: Any) -> Array:
         kind = self.inputs[name].type.tensor_type
         wanted = [d.dim_value for d in kind.shape.dim]
         result = np.ascontiguousarray(array, onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
-        fits = result.ndim == len(wanted) and all(w in (0, n) for w, n in zip(wanted[1:], result.shape[1:], strict=True))
-        if not fits:
-            shape = ", ".join(str(d or "any") for d in wanted[1:])
-            raise CalibrationError(f"samples for {name!r} have shape {result.shape}, the model takes (n, {shape}): reshape them")
+        if result.shape[1:] != tuple(wanted[1:]):
+            shape = ", ".join(["n", *map(str, wanted[1:])])
+            raise CalibrationError(f"samples for {name!r} have shape {result.shape}, the model takes ({shape}): reshape them")
         if result.dtype.kind == "f" and not np.isfinite(result).all():
             raise CalibrationError(f"the samples for {name!r} hold NaN or infinity: remove those")
         return result
@@ -286,12 +289,6 @@ def float_values(graph: onnx.GraphProto) -> list[str]:
     """Names of inputs and computed values; non-float ones are dropped by the shapes of `open_session`."""
     inputs = [value.name for value in graph.input if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT]
     return inputs + [name for node in graph.node for name in node.output if name]
-
-
-def fixed_batch(graph: onnx.GraphProto) -> int:
-    """Size of the batch axis where an input fixes it, else 0."""
-    sizes = [v.type.tensor_type.shape.dim[0].dim_value for v in graph.input if v.type.tensor_type.shape.dim]
-    return max(sizes, default=0)
 
 
 def open_session(model: onnx.ModelProto, values: list[str]) -> ort.InferenceSession:

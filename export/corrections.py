@@ -73,8 +73,8 @@ def _mean_error(node: ir.Node, mean: Array, error: Array) -> Array:
 def equalize(model: onnx.ModelProto, fixed: Collection[str] = (), rounds: int = 10) -> onnx.ModelProto:
     """Even out the channels' weight ranges of neighbouring Conv layers with nothing but Relu or pools between them.
 
-    Channel i of the first layer is divided by s_i = sqrt(r1_i r2_i) / r2_i and its reader multiplied by it (equations 8 to
-    11), which changes nothing for the float network. Helps where depthwise layers spread their ranges widely.
+    Channel i of the first layer is divided by s_i = sqrt(r1_i r2_i) / r2_i and its reader multiplied by it (equations 8
+    to 11), which changes nothing for the float network. Helps where depthwise layers spread their ranges widely.
 
     Parameters
     ----------
@@ -102,7 +102,8 @@ def _reader(node: ir.Node) -> ir.Node | None:
 
 def _equalize_pair(first: ir.Node, second: ir.Node) -> None:
     w1, w2 = constant(first.inputs[1]), constant(second.inputs[1])
-    assert w1 is not None and w2 is not None
+    assert w1 is not None
+    assert w2 is not None
     groups = second.attributes.get_int("group", 1)
     channels = len(w1)
     # The reader's weight by its input channel: (in_channels, out_c / groups, taps).

@@ -3,8 +3,8 @@
     int8 = quantize(model, x[:256], trainable="head", labels=range(10))
 
 Activations become asymmetric int8, weights symmetric int8 per output channel, biases int32. QuantizeLinear and
-DequantizeLinear stand where onnxruntime fuses each layer into one integer kernel (docs/arithmetic.md): nothing between a
-layer and the activation it takes up, equal parameters on both sides of what only moves values. Layers that are to
+DequantizeLinear stand where onnxruntime fuses each layer into one integer kernel (docs/arithmetic.md): nothing between
+a layer and the activation it takes up, equal parameters on both sides of what only moves values. Layers that are to
 learn on the device, and all that follows them, stay float32.
 """
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,8 @@ from onnx_ir.passes import common as passes
 
 from .calibrate import Affine, Array, CalibrationError, Range, calibrate
 from .corrections import correct_biases, equalize
-from .simplify import ACTIVATIONS, channel_axis, constant, out_channels, set_constant, simplify, sole_user
+from .lower.training import matches
+from .simplify import ACTIVATIONS, channel_axis, constant, new_constant, out_channels, simplify, sole_user
 
 KEY_TRAINABLE, KEY_LOSS, KEY_LABELS = "edgeprop.trainable", "edgeprop.loss", "edgeprop.labels"
 
@@ -151,9 +151,8 @@ def refuse_quantized(model: onnx.ModelProto) -> None:
     """Raise QuantizeError for a model with quantized activations."""
     for node in model.graph.node:
         if node.op_type in ("QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"):
-            raise QuantizeError(
-                f"the model is quantized already ({node.op_type} {node.name!r}): export it as it is, without calibration"
-            )
+            what = f"{node.op_type} {node.name!r}"
+            raise QuantizeError(f"the model is quantized already ({what}): export it as it is, without calibration")
 
 
 def finish(net: ir.Model, normal: onnx.ModelProto) -> onnx.ModelProto:
@@ -191,8 +190,8 @@ def find_layers(model: onnx.ModelProto, wanted: str | Sequence[str] | None) -> l
     Parameters
     ----------
     model : a model whose layers are Conv, Gemm or MatMul with constant weights
-    wanted : a name or glob pattern ("head", "block3*"), of the node or of the module its weights belong to
-        ("fc" for "fc.weight"); "last", "last:2" for the last one or two; a list of these; None for nothing
+    wanted : a name, whole components of it, or a glob pattern, of the node or its weights ("head", "block3*", "fc" for
+        "fc.weight" and "/fc/Gemm"); "last", "last:2" for the last one or two; a list of these; None for nothing
 
     Raises
     ------
@@ -214,19 +213,18 @@ def is_layer(node: ir.Node) -> bool:
     return weights and len(node.inputs) > 1 and constant(node.inputs[1]) is not None
 
 
-def _aliases(node: ir.Node) -> set[str]:
-    """Names by which a user may call a node: its own, and the module's in "module.weight"."""
-    weights = [str(i.name) for i in node.inputs[1:] if i is not None and constant(i) is not None]
-    return {str(node.name)} | {name.rsplit(".", 1)[0] for name in weights if "." in name}
+def _aliases(node: ir.Node) -> list[str]:
+    """Names by which a user may call a node: its own and its weights'."""
+    return [str(node.name)] + [str(i.name) for i in node.inputs[1:] if i is not None and constant(i) is not None]
 
 
-def _select(known: Mapping[str, set[str]], wanted: str | Sequence[str] | None, what: str) -> list[str]:
+def _select(known: Mapping[str, list[str]], wanted: str | Sequence[str] | None, what: str) -> list[str]:
     patterns = [] if wanted is None else [wanted] if isinstance(wanted, str) else list(wanted)
     chosen: set[str] = set()
     for pattern in patterns:
         found = _last(list(known), pattern)
         if found is None:
-            found = [n for n, names in known.items() if any(a == pattern or fnmatchcase(a, pattern) for a in names)]
+            found = [n for n, names in known.items() if any(matches(pattern, a) for a in names)]
         if not found:
             raise QuantizeError(f"no {what} is called {pattern!r}; there are: {', '.join(known) or 'none'}")
         chosen.update(found)
@@ -236,7 +234,7 @@ def _select(known: Mapping[str, set[str]], wanted: str | Sequence[str] | None, w
 def _last(names: list[str], pattern: str) -> list[str] | None:
     """What "last" or "last:n" means, None for any other pattern or where a layer has that very name."""
     word, _, count = pattern.partition(":")
-    if word != "last" or pattern in names or not (count.isdigit() or not count and ":" not in pattern):
+    if word != "last" or pattern in names or not (count.isdigit() or pattern == "last"):
         return None
     n = int(count or 1)
     return names[-n:] if 0 < n <= len(names) else []
@@ -256,8 +254,8 @@ def quantized_nodes(graph: ir.Graph, trainable: Sequence[str], keep_float: set[s
             behind.update(node.outputs)
         elif node.name not in keep_float and _fits(node) and not RULES[node.op_type].moves:
             chosen.add(node)
-    movers = [n for n in graph if _fits(n) and RULES[n.op_type].moves and n.name not in keep_float and n.name not in held]
-    movers = [node for node in movers if node.outputs[0] not in behind]
+    free = (node for node in graph if node.name not in keep_float and node.outputs[0] not in behind)
+    movers = [node for node in free if _fits(node) and RULES[node.op_type].moves]
     for node in movers:  # behind integer code
         if node.inputs[0].producer() in chosen:  # type: ignore[union-attr]
             chosen.add(node)
@@ -271,7 +269,8 @@ def quantized_nodes(graph: ir.Graph, trainable: Sequence[str], keep_float: set[s
 def _fits(node: ir.Node) -> bool:
     """Whether the rule for a node's operator applies: float32, with constants where it wants them."""
     rule = RULES.get(node.op_type) if node.domain in ("", "ai.onnx") else None
-    if rule is None or any(i is not None and i.type is not None and i.type.dtype != ir.DataType.FLOAT for i in node.inputs[:1]):
+    first = node.inputs[0] if node.inputs else None
+    if rule is None or first is None or (first.dtype is not None and first.dtype != ir.DataType.FLOAT):
         return False
     if rule.weights:
         return _has_weights(node)
@@ -280,13 +279,13 @@ def _fits(node: ir.Node) -> bool:
 
 
 def _has_weights(node: ir.Node) -> bool:
-    arrays = [constant(i) for i in node.inputs[1:3]]
-    if not is_layer(node) or any(array is None for array in arrays) or constant(node.inputs[0]) is not None:
+    """Whether a Conv, Gemm or MatMul is a plain layer: constant weights, one bias per output channel, no factors."""
+    arrays = [array for i in node.inputs[1:3] if (array := constant(i)) is not None]
+    if constant(node.inputs[0]) is not None or not arrays or len(arrays) < len(node.inputs) - 1:
         return False
-    attributes = node.attributes
-    plain = all(attributes.get_float(key, 1.0) == 1.0 for key in ("alpha", "beta")) and not attributes.get_int("transA", 0)
-    bias = arrays[1] if len(arrays) > 1 else None
-    return plain and arrays[0].ndim >= 2 and (bias is None or bias.shape == (out_channels(node),))  # type: ignore[union-attr]
+    factors = [node.attributes.get_float(key, 1.0) for key in ("alpha", "beta")]
+    plain = factors == [1.0, 1.0] and not node.attributes.get_int("transA", 0)
+    return plain and arrays[0].ndim >= 2 and all(bias.shape == (out_channels(node),) for bias in arrays[1:])
 
 
 # ---- Weights ---------------------------------------------------------------------------------------------------------
@@ -446,8 +445,8 @@ class _Quantizer:
         name, params = str(value.name), self.params[value]
         users = [(u.node, u.idx) for u in value.uses()]
         outside = value.is_graph_output()
-        scale = self._initializer(f"{name}.scale", np.float32(params.scale))
-        zero = self._initializer(f"{name}.zero_point", np.int8(params.zero_point))
+        scale = new_constant(self.graph, f"{name}.scale", np.asarray(params.scale, np.float32))
+        zero = new_constant(self.graph, f"{name}.zero_point", np.asarray(params.zero_point, np.int8))
         integer_input = value.is_graph_input() and self.int8_io
         codes = value
         if not integer_input:
@@ -476,14 +475,6 @@ class _Quantizer:
             old.name = f"{name}.float"
             new.name = name
 
-    def _initializer(self, name: str, array: Any) -> ir.Value:
-        tensor = ir.tensor(np.asarray(array), name=name)
-        value = ir.Value(name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=tensor.shape)
-        while value.name in self.graph.initializers:
-            value.name += "_"
-        self.graph.register_initializer(value)
-        return value
-
     def _store_weights(self, node: ir.Node, weights: Weights) -> None:
         """Replace a layer's float weight and bias by integers and their DequantizeLinear."""
         x_scale = self.params[node.inputs[0]].scale  # type: ignore[index]
@@ -507,10 +498,10 @@ class _Quantizer:
         node.replace_input_with(index, None)
         if not old.uses() and not old.is_graph_output():
             self.graph.initializers.pop(name, None)
-        stored = self._initializer(name, codes)
+        stored = new_constant(self.graph, name, codes)
         name = str(stored.name)
-        scales = self._initializer(f"{name}.scale", scale.astype(np.float32))
-        zeros = self._initializer(f"{name}.zero_point", np.zeros(scale.shape, codes.dtype))
+        scales = new_constant(self.graph, f"{name}.scale", scale.astype(np.float32))
+        zeros = new_constant(self.graph, f"{name}.zero_point", np.zeros(scale.shape, codes.dtype))
         attributes = {"axis": axis} if scale.ndim else {}
         dequantize = ir.node("DequantizeLinear", [stored, scales, zeros], attributes, name=f"{name}.dequantized")
         real = dequantize.outputs[0]

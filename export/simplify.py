@@ -17,6 +17,7 @@ from onnx_ir.passes import common as passes
 from onnxscript.optimizer import fold_constants_ir
 
 from .calibrate import Array
+from .importer import load
 
 MIN_OPSET = 13  # the oldest whose QuantizeLinear has an axis
 
@@ -36,7 +37,7 @@ def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
     ------
     ValueError : the opset is older than 13 and onnx cannot convert the model
     """
-    net = ir.from_proto(modern(model))
+    net = ir.from_proto(modern(load(model).proto))
     name_nodes(net.graph)
     fold_constants(net)
     for rewrite in REWRITES:
@@ -52,12 +53,12 @@ def modern(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with shapes inferred, in opset 13 if it was older."""
     version = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), MIN_OPSET)
     if version < MIN_OPSET:
+        model.ir_version = max(model.ir_version, 7)  # one in which initializers need not be inputs
         try:
             model = onnx.version_converter.convert_version(model, MIN_OPSET)
         except Exception as error:
-            raise ValueError(
-                f"the model has opset {version}, which does not convert to {MIN_OPSET} ({error}): export it with opset 13 or later"
-            ) from error
+            cure = f"export it with opset {MIN_OPSET} or later"
+            raise ValueError(f"opset {version} of the model does not convert to {MIN_OPSET} ({error}): {cure}") from error
     return onnx.shape_inference.infer_shapes(model)
 
 
@@ -72,15 +73,29 @@ def fold_constants(net: ir.Model) -> None:
     """Compute what does not depend on the inputs, dequantization of stored weights included; drop Identity."""
     lift = passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)
     lift(net)
+    for node in list(net.graph):
+        if node.op_type == "DequantizeLinear":
+            _dequantize_stored(node)
     limit = 1 << 28
-    fold_constants_ir(net, input_size_limit=limit, output_size_limit=limit, should_fold=_stores_weights)
+    fold_constants_ir(net, input_size_limit=limit, output_size_limit=limit)
     lift(net)
     passes.IdentityEliminationPass()(net)
 
 
-def _stores_weights(node: ir.Node) -> bool | None:
-    stored = node.op_type == "DequantizeLinear" and all(i is None or i.const_value is not None for i in node.inputs)
-    return True if stored else None
+def _dequantize_stored(node: ir.Node) -> None:
+    """Replace the DequantizeLinear of an initializer by float32 values: models stored small, to be run in float32."""
+    parts = [constant(i) for i in node.inputs]
+    if parts[0] is None or parts[1] is None or parts[1].ndim > 1:
+        return
+    along = [-1 if a == node.attributes.get_int("axis", 1) % max(parts[0].ndim, 1) else 1 for a in range(parts[0].ndim)]
+    zero = parts[2] if len(parts) > 2 and parts[2] is not None else np.zeros_like(parts[1])
+    shaped = [p.reshape(along) if p.ndim else p for p in (parts[1], zero)]
+    values = ((parts[0].astype(np.int64) - shaped[1].astype(np.int64)) * shaped[0]).astype(np.float32)
+    graph, output = node.graph, node.outputs[0]
+    assert graph is not None
+    stored = new_constant(graph, f"{output.name}", values)
+    output.replace_all_uses_with(stored, replace_graph_outputs=True)
+    graph.remove(node, safe=True)
 
 
 # ---- Reading and changing --------------------------------------------------------------------------------------------
@@ -113,14 +128,20 @@ def set_constant(node: ir.Node, index: int, array: Array, name: str) -> None:
         name = str(old.name)
         node.replace_input_with(index, None)
         graph.initializers.pop(name, None)
-    while name in graph.initializers:
-        name += "_"
-    tensor = ir.tensor(np.ascontiguousarray(array, np.float32), name=name)
-    value = ir.Value(name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape))
-    graph.register_initializer(value)
+    value = new_constant(graph, name, np.asarray(array, np.float32))
     if index >= len(node.inputs):
         node.resize_inputs(index + 1)
     node.replace_input_with(index, value)
+
+
+def new_constant(graph: ir.Graph, name: str, array: Array) -> ir.Value:
+    """Add an initializer, under `name` or, if that is taken, a longer one."""
+    while name in graph.initializers:
+        name += "_"
+    tensor = ir.tensor(np.ascontiguousarray(array).reshape(array.shape), name=name)
+    value = ir.Value(name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape))
+    graph.register_initializer(value)
+    return value
 
 
 def bypass(node: ir.Node, value: ir.Value) -> None:
@@ -134,7 +155,7 @@ def bypass(node: ir.Node, value: ir.Value) -> None:
     value.shape, value.type = output.shape, output.type
 
 
-# ---- Rewrites: each looks at one node and changes the graph around it, or does nothing --------------------------------
+# ---- Rewrites: each looks at one node and changes the graph around it, or does nothing -------------------------------
 
 
 def drop_dropout(node: ir.Node) -> None:
@@ -231,8 +252,10 @@ def _affine(node: ir.Node, source: ir.Value, channels: int) -> tuple[Array, Arra
         return None
     values, ones = np.broadcast_to(full.reshape(-1), (channels,)), np.ones(channels)
     zeros = np.zeros(channels)
-    rows = {"Add": (ones, values), "Sub": (ones, -values), "Mul": (values, zeros), "Div": (1 / values, zeros)}
-    return rows[node.op_type]
+    if node.op_type == "Div" and not np.all(values):
+        return None
+    rows = {"Add": (ones, values), "Sub": (ones, -values), "Mul": (values, zeros)}
+    return rows[node.op_type] if node.op_type in rows else (1 / values, zeros)
 
 
 def mean_to_pool(node: ir.Node) -> None:
