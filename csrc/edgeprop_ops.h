@@ -11,9 +11,9 @@
  * Weights: conv2d (out_c, kernel_h, kernel_w, in_c/groups); depthwise (kernel_h, kernel_w, out_c), where output
  * channel k sees input channel k / (out_c / in_c). Padding below and right follows from the sizes.
  *
- * conv2d_s8, depthwise_conv2d_s8, dense_s8: sum = bias + products of codes as they are, y = clamp((float)sum * multiplier,
- * lo, hi) rounded half to even + y's zero point. So the bias tensor holds bias - x's zero point * (sum of the channel's
- * weights, all taps of them), and a tap in the padding counts as x's zero point, which cancels. Weight zero points are 0.
+ * conv2d_s8, depthwise_conv2d_s8, dense_s8: sum = bias + products of codes as they are; y = clamp((float)sum *
+ * multiplier, lo, hi) rounded half to even + y's zero point. So the bias tensor holds bias - x's zero point * (sum of
+ * the channel's weights over all taps), and a tap in the padding counts as x's zero point. Weight zero points are 0.
  * Multiplier of a channel: x_scale * w_scale / y_scale, each step rounded to float32. */
 typedef struct ep_conv2d_attr {
     int32_t in_h, in_w, in_c;
@@ -43,8 +43,8 @@ typedef struct ep_pool2d_attr {
     int32_t dilation_h, dilation_w;
     int32_t pad_top, pad_left;
     int32_t count_include_pad; /* average: 1: divide by kernel_h * kernel_w always */
-    int32_t pad_bottom, pad_right; /* average with count_include_pad: how far the padding that counts reaches; not of
-                                    * average_pool2d_s8, which divides by kernel_h * kernel_w there, as ONNX Runtime does */
+    int32_t pad_bottom, pad_right; /* average_pool2d_f32 with count_include_pad: how far the padding that counts reaches
+                                    * (average_pool2d_s8 then divides by kernel_h * kernel_w, as ONNX Runtime does) */
 } ep_pool2d_attr;
 
 /* global_average_pool_s8: the arithmetic of ONNX Runtime's QLinearGlobalAveragePool, apart from average_pool2d_s8. */
@@ -52,8 +52,8 @@ typedef struct ep_global_pool_attr {
     int32_t size, channels; /* size = in_h * in_w */
 } ep_global_pool_attr;
 
-/* Element-wise over `count` elements: add_*, unary ops. `lo`, `hi` where clamped. `alpha`: LeakyReLU's slope; add_s8: 128
- * where the ONNX graph adds uint8 codes (which round differently), 0 where it adds int8. */
+/* Element-wise over `count` elements: add_*, unary ops. `lo`, `hi` where clamped. `alpha`: LeakyReLU's slope; add_s8:
+ * 128 where the ONNX graph adds uint8 codes (which round differently), 0 where it adds int8. */
 typedef struct ep_elementwise_attr {
     int32_t count;
     float alpha;

@@ -68,18 +68,8 @@ int ep_sink_adds(const ep_sink *sink);
 /* dY of a fused clamp, in place: 0 where y is not strictly between lo and hi. */
 void ep_mask_clamp(float *dy, const float *y, float lo, float hi, size_t count);
 
-/* dx = dy, or dx += dy if it adds; nothing if dx is NULL. dx may be dy, unless it adds. */
-void ep_pass_gradient(float *dx, const float *dy, size_t count, int adds);
-
 /* Largest |v[i]|; NaN or infinity if there is one. */
 float ep_max_abs(const float *v, size_t count);
-
-/* terms * max|dy| * max(1, max|x|), or without x if input 1, the weight, does not train: no sum of `terms` products of
- * gradients dy and inputs x is larger. For the `bound` of ops whose weights are input 1 and bias input 2. */
-float ep_gradient_bound(const ep_t *ep, const ep_node *node, size_t x_count, size_t dy_count, float terms);
-
-/* Gives the gradient of bias input 2: column sums of dy (rows, channels). */
-void ep_give_bias(const ep_t *ep, const ep_node *node, size_t rows, size_t channels, const ep_sink *sink);
 
 /* The checks of the ops, for ep_registry_row. */
 #define EP_DECLARE(code, name, attr, grad) int ep_check_##name(const ep_model *model, const ep_node *node);

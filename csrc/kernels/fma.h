@@ -1,7 +1,7 @@
 /* a * b + c of float32 rounded once, the same on every board.
  *
- * fmaf() is used where it is known to be exact: as an instruction, or from glibc, Apple's or Microsoft's library. Elsewhere
- * (old newlibs compute it in double and round twice) integers do it. EP_SOFT_FMA forces the latter. */
+ * fmaf() is used where it is known to be exact: as an instruction, or from glibc, Apple's or Microsoft's library.
+ * Elsewhere (old newlibs compute it in double and round twice) integers do it. EP_SOFT_FMA forces the latter. */
 #ifndef EP_FMA_H
 #define EP_FMA_H
 

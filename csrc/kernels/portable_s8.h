@@ -1,16 +1,18 @@
-/* Inner loops of the int8 ops in portable C: what a version for one instruction set replaces. All sums are int32 and exact;
- * the checks of the ops bound them below 2^31. */
+/* Inner loops of the int8 ops in portable C: what a version for one instruction set replaces. All sums are int32 and
+ * exact; the checks of the ops bound them below 2^31. */
 #ifndef EP_PORTABLE_S8_H
 #define EP_PORTABLE_S8_H
 
 #include "window.h"
 
+#include <stdint.h>
 #include <string.h>
 
 #define EP_LANES 16 /* channels whose sums are kept at once, on the stack */
 
-/* v rounded half to even, |v| <= 2^21. Adding 1.5 * 2^23 leaves no bits for a fraction, so the addition itself rounds as the
- * result should be; the integer is then the low part of the mantissa. The copy forces a float of 4 bytes. */
+/* v rounded half to even, |v| <= 2^21. Adding 1.5 * 2^23 leaves no bits for a fraction, so the addition itself
+ * rounds as the result should be; the integer is then the low part of the mantissa. The copy forces a float of 4
+ * bytes. */
 static inline int32_t ep_nearest(float v)
 {
     const float shifted = v + 12582912.0f;

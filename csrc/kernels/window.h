@@ -1,8 +1,8 @@
-/* Windows of convolutions and pools, cut to the image before the loops, so that no tap asks where it is. */
+/* Where windows (kernels of convolutions, areas of pools) lie on an axis, and which of their taps are inside. */
 #ifndef EP_WINDOW_H
 #define EP_WINDOW_H
 
-#include "../internal.h"
+#include <stdint.h>
 
 /* Taps of a window that lie inside an axis of `size`: begin <= tap < end, the window starting at `start`. */
 typedef struct ep_taps {
@@ -29,25 +29,43 @@ typedef struct ep_window {
     ep_taps rows, columns;
 } ep_window;
 
-/* The window of output (oy, ox). */
-static inline ep_window ep_window_at(const ep_conv2d_attr *a, int32_t oy, int32_t ox)
+/* An axis of windows: window o starts at o * stride - pad. */
+typedef struct ep_axis {
+    int32_t in, out, kernel, stride, dilation, pad;
+    int32_t full_begin, full_end; /* windows that are inside with all taps */
+} ep_axis;
+
+static inline ep_axis ep_make_axis(int32_t in, int32_t out, int32_t kernel, int32_t stride, int32_t dilation, int32_t pad)
 {
-    ep_window at;
-    at.top = oy * a->stride_h - a->pad_top;
-    at.left = ox * a->stride_w - a->pad_left;
-    at.rows = ep_taps_inside(at.top, a->kernel_h, a->dilation_h, a->in_h);
-    at.columns = ep_taps_inside(at.left, a->kernel_w, a->dilation_w, a->in_w);
-    return at;
+    ep_axis a = {in, out, kernel, stride, dilation, pad, (pad + stride - 1) / stride, 0};
+    const int32_t last_start = in - 1 - (kernel - 1) * dilation;
+    if (last_start + pad >= 0) {
+        a.full_end = (last_start + pad) / stride + 1;
+    }
+    a.full_end = a.full_end > out ? out : a.full_end;
+    return a;
 }
 
-static inline ep_window ep_pool_window_at(const ep_pool2d_attr *a, int32_t oy, int32_t ox)
+/* Neighbouring windows of which the same taps are inside: `run` of them from window `at`, which starts at `start`. */
+typedef struct ep_span {
+    int32_t at, run, start;
+    ep_taps taps;
+} ep_span;
+
+/* Goes on to the next windows; begin with {0}. 0 when there are none. */
+static inline int ep_next_span(const ep_axis *a, ep_span *s)
 {
-    ep_window at;
-    at.top = oy * a->stride_h - a->pad_top;
-    at.left = ox * a->stride_w - a->pad_left;
-    at.rows = ep_taps_inside(at.top, a->kernel_h, a->dilation_h, a->in_h);
-    at.columns = ep_taps_inside(at.left, a->kernel_w, a->dilation_w, a->in_w);
-    return at;
+    s->at += s->run;
+    s->start = s->at * a->stride - a->pad;
+    if (s->at >= a->full_begin && s->at < a->full_end) {
+        s->run = a->full_end - s->at;
+        s->taps.begin = 0;
+        s->taps.end = a->kernel;
+    } else {
+        s->run = 1;
+        s->taps = ep_taps_inside(s->start, a->kernel, a->dilation, a->in);
+    }
+    return s->at < a->out;
 }
 
 #endif

@@ -1,7 +1,7 @@
 /* Sum of two tensors of codes, as ONNX Runtime's QLinearAdd computes it on x86. May run in place on either input. */
 #include "../kernels/fma.h"
 #include "../kernels/portable_s8.h"
-#include "check.h"
+#include "check_s8.h"
 
 typedef struct add_args {
     float a_ratio, b_ratio; /* input scale / output scale */
@@ -27,7 +27,8 @@ static add_args prepare(const ep_elementwise_attr *attr, const ep_tensor *a, con
 
 static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
 {
-    const add_args p = prepare(node->attr, ep_in_tensor(ep, node, 0), ep_in_tensor(ep, node, 1), ep_out_tensor(ep, node, 0));
+    const add_args p =
+        prepare(node->attr, ep_in_tensor(ep, node, 0), ep_in_tensor(ep, node, 1), ep_out_tensor(ep, node, 0));
     const int8_t *a = ep_in(ep, node, 0), *b = ep_in(ep, node, 1);
     int8_t *y = ep_out(ep, node, 0);
     const int32_t offset = (int32_t)p.offset;
@@ -49,8 +50,10 @@ int ep_check_add_s8(const ep_model *model, const ep_node *node)
         return EP_ERR_IMAGE;
     }
     const ep_elementwise_attr *attr = node->attr;
-    const ep_tensor *a = &model->tensors[node->io[0]], *b = &model->tensors[node->io[1]], *y = &model->tensors[node->io[2]];
-    const int ok = attr->count > 0 && a->count == (uint32_t)attr->count && b->count == a->count && y->count == a->count &&
+    const ep_tensor *a = &model->tensors[node->io[0]], *b = &model->tensors[node->io[1]],
+                    *y = &model->tensors[node->io[2]];
+    const int ok = attr->count > 0 && a->count == (uint32_t)attr->count && b->count == a->count &&
+                   y->count == a->count &&
                    (attr->alpha == 0.0f || attr->alpha == 128.0f) && /* nothing between is a type's offset */
                    a->scale / y->scale < 1.0e30f && b->scale / y->scale < 1.0e30f &&
                    ep_valid_clamp_s8(model, node, attr->lo, attr->hi);

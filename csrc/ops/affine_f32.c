@@ -1,6 +1,5 @@
 /* y = clamp(x * scale + offset), per channel: a normalization that could not be folded into its neighbour. */
-#include "../kernels/portable_f32.h"
-#include "check.h"
+#include "hx.h"
 
 static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
 {
@@ -9,7 +8,7 @@ static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
     float *y = ep_out(ep, node, 0);
     for (size_t row = (size_t)n * (size_t)a->rows; row-- > 0; x += a->channels, y += a->channels) {
         for (int32_t c = 0; c < a->channels; c++) {
-            y[c] = ep_clamp_f32(x[c] * scale[c] + offset[c], a->lo, a->hi);
+            y[c] = hx_clamp_f32(x[c] * scale[c] + offset[c], a->lo, a->hi);
         }
     }
 }
@@ -47,7 +46,7 @@ static void params(const ep_t *ep, const ep_node *node, uint32_t n, const ep_sin
         ep_emit(ep, sink, node->io[1], (uint32_t)c, 1, 1.0f, &sum);
     }
     if (ep_trains(ep, node, 2)) {
-        ep_give_bias(ep, node, rows, channels, sink);
+        hx_give_bias(ep, node, rows, channels, sink);
     }
 }
 
@@ -55,7 +54,7 @@ static float bound(const ep_t *ep, const ep_node *node, uint32_t n)
 {
     const ep_affine_attr *a = node->attr;
     const size_t rows = (size_t)n * (size_t)a->rows, count = rows * (size_t)a->channels;
-    return ep_gradient_bound(ep, node, count, count, (float)rows);
+    return hx_gradient_bound(ep, node, count, count, (float)rows);
 }
 
 const ep_grad ep_affine_f32_grad = {backward, params, bound};
@@ -65,12 +64,12 @@ const ep_grad ep_affine_f32_grad = {backward, params, bound};
 int ep_check_affine_f32(const ep_model *model, const ep_node *node)
 {
     const ep_affine_attr *a = node->attr;
-    if (!ep_valid_io_f32(model, node, 3, 1)) {
+    if (!hx_valid_io_f32(model, node, 3, 1)) {
         return EP_ERR_IMAGE;
     }
     const uint32_t count = ep_product(a->rows, a->channels, 1), channels = ep_product(a->channels, 1, 1);
-    const int ok = ep_valid_count(model, node, 0, count) && ep_valid_count(model, node, 3, count) &&
-                   ep_valid_weight(model, node, 1, channels) && ep_valid_weight(model, node, 2, channels) &&
+    const int ok = hx_valid_count(model, node, 0, count) && hx_valid_count(model, node, 3, count) &&
+                   hx_valid_weight(model, node, 1, channels) && hx_valid_weight(model, node, 2, channels) &&
                    a->lo <= a->hi;
     return ok ? EP_OK : EP_ERR_IMAGE;
 }

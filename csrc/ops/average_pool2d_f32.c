@@ -1,7 +1,5 @@
 /* Average pooling in float32, the padding counted in the divisor or not. */
-#include "../kernels/portable_f32.h"
-#include "../kernels/window.h"
-#include "check.h"
+#include "hx.h"
 
 /* Taps of an axis that count when padding does: positions before size + pad_end (the window may hang over that, too). */
 static int32_t taps_padded(int32_t start, int32_t kernel, int32_t dilation, int32_t size_and_pad)
@@ -34,12 +32,12 @@ static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
     float *y = ep_out(ep, node, 0);
     for (; n-- > 0; x += ep_in_tensor(ep, node, 0)->count) {
         for (int32_t p = 0; p < a->out_h * a->out_w; p++, y += a->channels) {
-            const ep_window at = ep_pool_window_at(a, p / a->out_w, p % a->out_w);
+            const ep_window at = hx_pool_window_at(a, p / a->out_w, p % a->out_w);
             const float share = share_of(a, &at);
             memset(y, 0, (size_t)a->channels * sizeof *y);
             for (int32_t ky = at.rows.begin; ky < at.rows.end; ky++) {
                 for (int32_t kx = at.columns.begin; kx < at.columns.end; kx++) {
-                    ep_axpy_f32(y, 1.0f, x + pixel_of(a, &at, ky, kx), a->channels);
+                    hx_axpy_f32(y, 1.0f, x + pixel_of(a, &at, ky, kx), a->channels);
                 }
             }
             for (int32_t c = 0; c < a->channels; c++) {
@@ -62,14 +60,14 @@ static void backward(const ep_t *ep, const ep_node *node, uint32_t n)
     if (!dx) {
         return;
     }
-    ep_begin_gradient(dx, in * n, ep_accumulates(node, 0));
+    hx_begin_gradient(dx, in * n, ep_accumulates(node, 0));
     for (; n-- > 0; dx += in) {
         for (int32_t p = 0; p < a->out_h * a->out_w; p++, dy += a->channels) {
-            const ep_window at = ep_pool_window_at(a, p / a->out_w, p % a->out_w);
+            const ep_window at = hx_pool_window_at(a, p / a->out_w, p % a->out_w);
             const float share = share_of(a, &at);
             for (int32_t ky = at.rows.begin; ky < at.rows.end; ky++) {
                 for (int32_t kx = at.columns.begin; kx < at.columns.end; kx++) {
-                    ep_axpy_f32(dx + pixel_of(a, &at, ky, kx), share, dy, a->channels);
+                    hx_axpy_f32(dx + pixel_of(a, &at, ky, kx), share, dy, a->channels);
                 }
             }
         }
@@ -83,7 +81,7 @@ const ep_grad ep_average_pool2d_f32_grad = {backward, NULL, NULL};
 int ep_check_average_pool2d_f32(const ep_model *model, const ep_node *node)
 {
     const ep_pool2d_attr *a = node->attr;
-    const int ok = ep_valid_io_f32(model, node, 1, 1) && ep_valid_pool(model, node) && a->pad_bottom >= 0 &&
+    const int ok = hx_valid_io_f32(model, node, 1, 1) && hx_valid_pool(model, node) && a->pad_bottom >= 0 &&
                    a->pad_bottom < 1 << 28 && a->pad_right >= 0 && a->pad_right < 1 << 28;
     return ok ? EP_OK : EP_ERR_IMAGE;
 }

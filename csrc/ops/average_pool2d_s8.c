@@ -1,7 +1,7 @@
-/* Average pooling on codes, in the float32 steps of ONNX Runtime's QLinearAveragePool: dequantize, sum row by row, divide by
- * the number of taps, divide by the output's scale, add its zero point, round half to even. */
+/* Average pooling on codes, in the float32 steps of ONNX Runtime's QLinearAveragePool: dequantize, sum row by row,
+ * divide by the number of taps, divide by the output's scale, add its zero point, round half to even. */
 #include "../kernels/portable_s8.h"
-#include "check.h"
+#include "check_s8.h"
 
 typedef struct pool_args {
     const ep_pool2d_attr *attr;
@@ -84,7 +84,7 @@ static int meets(int32_t in, int32_t out, int32_t kernel, int32_t stride, int32_
 
 int ep_check_average_pool2d_s8(const ep_model *model, const ep_node *node)
 {
-    if (!ep_valid_io_s8(model, node, 1, 1) || !ep_valid_pool(model, node)) {
+    if (!ep_valid_io_s8(model, node, 1, 1) || !ep_valid_pool_s8(model, node)) {
         return EP_ERR_IMAGE;
     }
     const ep_pool2d_attr *a = node->attr;

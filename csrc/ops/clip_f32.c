@@ -1,6 +1,5 @@
 /* ReLU, ReLU6 and Clip: y = x between lo and hi. */
-#include "../kernels/portable_f32.h"
-#include "check.h"
+#include "hx.h"
 
 static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
 {
@@ -9,7 +8,7 @@ static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
     float *y = ep_out(ep, node, 0);
     const size_t count = (size_t)n * ep_in_tensor(ep, node, 0)->count;
     for (size_t i = 0; i < count; i++) {
-        y[i] = ep_clamp_f32(x[i], a->lo, a->hi);
+        y[i] = hx_clamp_f32(x[i], a->lo, a->hi);
     }
 }
 
@@ -38,7 +37,7 @@ const ep_grad ep_clip_f32_grad = {backward, NULL, NULL};
 int ep_check_clip_f32(const ep_model *model, const ep_node *node)
 {
     const ep_elementwise_attr *a = node->attr;
-    const int ok = ep_valid_io_f32(model, node, 1, 1) && ep_valid_count(model, node, 0, ep_product(a->count, 1, 1)) &&
-                   ep_valid_count(model, node, 1, ep_product(a->count, 1, 1)) && a->lo <= a->hi;
+    const int ok = hx_valid_io_f32(model, node, 1, 1) && hx_valid_count(model, node, 0, ep_product(a->count, 1, 1)) &&
+                   hx_valid_count(model, node, 1, ep_product(a->count, 1, 1)) && a->lo <= a->hi;
     return ok ? EP_OK : EP_ERR_IMAGE;
 }

@@ -1,75 +1,89 @@
-/* Small things several ops and the core share. */
-#include "../internal.h"
-
-#include <string.h>
+/* Small loops that several float32 ops share. */
+#include "common.h"
 
 void ep_mask_clamp(float *dy, const float *y, float lo, float hi, size_t count)
 {
-    if (!(lo > -INFINITY || hi < INFINITY)) {
-        return;
-    }
     for (size_t i = 0; i < count; i++) {
-        dy[i] = y[i] > lo && y[i] < hi ? dy[i] : 0.0f;
+        dy[i] = y[i] <= lo || y[i] >= hi ? 0.0f : dy[i];
     }
 }
 
-void ep_pass_gradient(float *dx, const float *dy, size_t count, int adds)
-{
-    for (size_t i = 0; dx && i < count; i++) {
-        dx[i] = adds ? dx[i] + dy[i] : dy[i];
-    }
-}
-
-/* As floats without a sign are ordered like their bits, with NaN above infinity, integers find the largest: no FPU
- * compare, and NaN is never lost. */
 float ep_max_abs(const float *v, size_t count)
 {
-    uint32_t max = 0;
-    float result;
+    /* Without the sign, floats are ordered as their bits are, infinity above all numbers and NaN above infinity. */
+    int32_t largest = 0;
     for (size_t i = 0; i < count; i++) {
-        uint32_t bits;
-        memcpy(&bits, &v[i], sizeof bits);
-        bits &= 0x7FFFFFFFu;
-        max = bits > max ? bits : max;
+        int32_t bits;
+        memcpy(&bits, v + i, sizeof bits);
+        bits &= 0x7FFFFFFF;
+        largest = bits > largest ? bits : largest;
     }
-    memcpy(&result, &max, sizeof result);
+    float result;
+    memcpy(&result, &largest, sizeof result);
     return result;
 }
 
-#ifndef EP_NO_TRAIN
-float ep_gradient_bound(const ep_t *ep, const ep_node *node, size_t x_count, size_t dy_count, float terms)
-{
-    const float dy = ep_max_abs(ep_dout(ep, node, 0), dy_count);
-    float x = 1.0f;
-    if (ep_trains(ep, node, 1)) {
-        const float largest = ep_max_abs(ep_in(ep, node, 0), x_count);
-        x = largest <= 1.0f ? 1.0f : largest; /* NaN stays */
-    }
-    return terms * dy * x;
-}
-
-void ep_give_bias(const ep_t *ep, const ep_node *node, size_t rows, size_t channels, const ep_sink *sink)
-{
-    const float *dy = ep_dout(ep, node, 0);
-    if (rows == 1) {
-        ep_emit(ep, sink, node->io[2], 0, (uint32_t)channels, 1.0f, dy);
-        return;
-    }
-    for (size_t k = 0; k < channels; k++) {
-        float sum = 0.0f;
-        for (size_t row = 0; row < rows; row++) {
-            sum += dy[row * channels + k];
-        }
-        ep_emit(ep, sink, node->io[2], (uint32_t)k, 1, 1.0f, &sum);
-    }
-}
-#endif
-
-/* Adding 1.5 * 2^23 leaves no bits for a fraction: the FPU rounds to nearest, ties to even. */
 int32_t ep_round_even(float v)
 {
-    const float shifted = v + 12582912.0f;
-    int32_t bits;
-    memcpy(&bits, &shifted, sizeof bits);
-    return bits - 0x4B400000;
+    return ep_nearest(v);
 }
+
+#ifndef EP_NO_TRAIN
+
+void ep_mask_output(const ep_t *ep, const ep_node *node, float lo, float hi, uint32_t n)
+{
+    if (lo != -INFINITY || hi != INFINITY) {
+        const size_t count = (size_t)n * ep_out_tensor(ep, node, 0)->count;
+        ep_mask_clamp(ep_dout(ep, node, 0), ep_out(ep, node, 0), lo, hi, count);
+    }
+}
+
+float *ep_begin_din(const ep_t *ep, const ep_node *node, uint32_t n)
+{
+    float *dx = ep_din(ep, node, 0);
+    if (dx != NULL && !ep_accumulates(node, 0)) {
+        memset(dx, 0, (size_t)n * ep_in_tensor(ep, node, 0)->count * sizeof *dx);
+    }
+    return dx;
+}
+
+void ep_pass_gradient(float *dx, const float *dy, int add, size_t count)
+{
+    if (dx == NULL || (dx == dy && !add)) {
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        dx[i] = add ? dx[i] + dy[i] : dy[i];
+    }
+}
+
+float ep_bound_layer(const ep_t *ep, const ep_node *node, uint32_t n, float terms)
+{
+    const size_t nx = (size_t)n * ep_in_tensor(ep, node, 0)->count, ny = (size_t)n * ep_out_tensor(ep, node, 0)->count;
+    float factor = 1.0f;
+    if (ep_trains(ep, node, 1)) {
+        factor = ep_max_abs(ep_in(ep, node, 0), nx);
+        if (ep_trains(ep, node, 2) && factor < 1.0f) {
+            factor = 1.0f;
+        }
+    }
+    const float bound = ep_max_abs(ep_dout(ep, node, 0), ny) * factor;
+    /* A sum of rounded terms may end above the exact one. */
+    return terms > 1.0f ? bound * terms * (1.0f + terms * 1.2e-7f) : bound;
+}
+
+void ep_emit_bias(const ep_t *ep, const ep_node *node, const ep_sink *sink, int32_t channels, uint32_t rows)
+{
+    const float *dy = ep_dout(ep, node, 0); /* (rows, channels) */
+    float sum[EP_TILE_COLUMNS];
+    for (int32_t k = 0; k < channels; k += EP_TILE_COLUMNS) {
+        const int32_t lanes = channels - k < EP_TILE_COLUMNS ? channels - k : EP_TILE_COLUMNS;
+        memset(sum, 0, sizeof sum);
+        for (uint32_t r = 0; r < rows; r++) {
+            ep_add_row_f32(sum, dy + (size_t)r * (size_t)channels + k, lanes);
+        }
+        ep_emit(ep, sink, node->io[2], (uint32_t)k, (uint32_t)lanes, 1.0f, sum);
+    }
+}
+
+#endif

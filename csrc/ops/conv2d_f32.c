@@ -1,7 +1,5 @@
 /* Convolution in float32, groups and dilation included. */
-#include "../kernels/portable_f32.h"
-#include "../kernels/window.h"
-#include "check.h"
+#include "hx.h"
 
 typedef struct conv_args { /* what stays the same over the image */
     const ep_conv2d_attr *attr;
@@ -46,7 +44,7 @@ static float window_dot(const conv_args *c, const float *x, const float *w, cons
     for (int32_t ky = at->rows.begin; ky < at->rows.end; ky++) {
         const conv_run r = run_of(c, at, ky);
         for (int32_t i = 0; i < r.runs; i++) {
-            sum += ep_dot_f32(x + r.x + i * r.x_step, w + r.w + i * r.count, r.count);
+            sum += hx_dot_f32(x + r.x + i * r.x_step, w + r.w + i * r.count, r.count);
         }
     }
     return sum;
@@ -58,7 +56,7 @@ static void window_dx(const conv_args *c, float *dx, const float *w, float dy, c
     for (int32_t ky = at->rows.begin; ky < at->rows.end; ky++) {
         const conv_run r = run_of(c, at, ky);
         for (int32_t i = 0; i < r.runs; i++) {
-            ep_axpy_f32(dx + r.x + i * r.x_step, dy, w + r.w + i * r.count, r.count);
+            hx_axpy_f32(dx + r.x + i * r.x_step, dy, w + r.w + i * r.count, r.count);
         }
     }
 }
@@ -69,7 +67,7 @@ static void window_dw(const conv_args *c, float *dw, const float *x, float dy, c
     for (int32_t ky = at->rows.begin; ky < at->rows.end; ky++) {
         const conv_run r = run_of(c, at, ky);
         for (int32_t i = 0; i < r.runs; i++) {
-            ep_axpy_f32(dw + r.w + i * r.count, dy, x + r.x + i * r.x_step, r.count);
+            hx_axpy_f32(dw + r.w + i * r.count, dy, x + r.x + i * r.x_step, r.count);
         }
     }
 }
@@ -82,11 +80,11 @@ static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
     float *y = ep_out(ep, node, 0);
     for (; n-- > 0; x += ep_in_tensor(ep, node, 0)->count) {
         for (int32_t p = 0; p < a->out_h * a->out_w; p++, y += a->out_c) {
-            const ep_window at = ep_window_at(a, p / a->out_w, p % a->out_w);
+            const ep_window at = hx_window_at(a, p / a->out_w, p % a->out_w);
             for (int32_t k = 0; k < a->out_c; k++) {
                 const float *group = x + (size_t)(k / c.out_g) * (size_t)c.in_g;
                 const float sum = bias[k] + window_dot(&c, group, weight + (size_t)k * c.filter, &at);
-                y[k] = ep_clamp_f32(sum, a->lo, a->hi);
+                y[k] = hx_clamp_f32(sum, a->lo, a->hi);
             }
         }
     }
@@ -107,10 +105,10 @@ static void backward(const ep_t *ep, const ep_node *node, uint32_t n)
     if (!dx) {
         return;
     }
-    ep_begin_gradient(dx, in * n, ep_accumulates(node, 0));
+    hx_begin_gradient(dx, in * n, ep_accumulates(node, 0));
     for (; n-- > 0; dx += in) {
         for (int32_t p = 0; p < a->out_h * a->out_w; p++, dy += a->out_c) {
-            const ep_window at = ep_window_at(a, p / a->out_w, p % a->out_w);
+            const ep_window at = hx_window_at(a, p / a->out_w, p % a->out_w);
             for (int32_t k = 0; k < a->out_c; k++) {
                 float *group = dx + (size_t)(k / c.out_g) * (size_t)c.in_g;
                 window_dx(&c, group, weight + (size_t)k * c.filter, dy[k], &at);
@@ -135,7 +133,7 @@ static void give_filter(const ep_t *ep, const ep_node *node, const conv_args *c,
         for (int32_t p = 0; p < a->out_h * a->out_w; p++, dy += a->out_c) {
             dbias += *dy;
             if (weight_trains) {
-                const ep_window at = ep_window_at(a, p / a->out_w, p % a->out_w);
+                const ep_window at = hx_window_at(a, p / a->out_w, p % a->out_w);
                 window_dw(c, dw, x, *dy, &at);
             }
         }
@@ -160,7 +158,7 @@ static float bound(const ep_t *ep, const ep_node *node, uint32_t n)
 {
     const ep_conv2d_attr *a = node->attr;
     const size_t in = ep_in_tensor(ep, node, 0)->count, out = ep_out_tensor(ep, node, 0)->count;
-    return ep_gradient_bound(ep, node, in * n, out * n, (float)n * (float)a->out_h * (float)a->out_w);
+    return hx_gradient_bound(ep, node, in * n, out * n, (float)n * (float)a->out_h * (float)a->out_w);
 }
 
 const ep_grad ep_conv2d_f32_grad = {backward, params, bound};
@@ -170,12 +168,12 @@ const ep_grad ep_conv2d_f32_grad = {backward, params, bound};
 int ep_check_conv2d_f32(const ep_model *model, const ep_node *node)
 {
     const ep_conv2d_attr *a = node->attr;
-    if (!ep_valid_io_f32(model, node, 3, 1) || !ep_valid_conv(model, node)) {
+    if (!hx_valid_io_f32(model, node, 3, 1) || !hx_valid_conv(model, node)) {
         return EP_ERR_IMAGE;
     }
     const uint32_t filter = ep_product(a->kernel_h, a->kernel_w, a->in_c / a->groups);
-    const int ok = filter != 0 && ep_valid_weight(model, node, 1, ep_product((int32_t)filter, a->out_c, 1)) &&
-                   ep_valid_weight(model, node, 2, ep_product(a->out_c, 1, 1)) && a->lo <= a->hi &&
-                   ep_valid_scratch(model, node, filter);
+    const int ok = filter != 0 && hx_valid_weight(model, node, 1, ep_product((int32_t)filter, a->out_c, 1)) &&
+                   hx_valid_weight(model, node, 2, ep_product(a->out_c, 1, 1)) && a->lo <= a->hi &&
+                   hx_valid_scratch(model, node, filter);
     return ok ? EP_OK : EP_ERR_IMAGE;
 }

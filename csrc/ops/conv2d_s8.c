@@ -1,7 +1,7 @@
-/* Convolution on codes, with groups and dilation: y = requantize(bias + sum of taps). The bias has the input's zero point
- * folded in over all taps, so a tap in the padding counts as the zero point itself. */
+/* Convolution on codes, with groups and dilation: y = requantize(bias + sum of taps). The bias has the input's zero
+ * point folded in over all taps, so a tap in the padding counts as the zero point itself. */
 #include "../kernels/portable_s8.h"
-#include "check.h"
+#include "check_s8.h"
 
 typedef struct conv_args { /* what stays the same over the image */
     const ep_conv2d_attr *attr;
@@ -9,8 +9,8 @@ typedef struct conv_args { /* what stays the same over the image */
     const int32_t *bias;     /* (out_c) */
     const float *multiplier; /* (out_c) */
     int32_t x_zero, y_zero;
-    int32_t group_in;        /* input channels of a group */
-    int32_t taps;            /* kernel_h * kernel_w * group_in: weights of one output channel */
+    int32_t group_in; /* input channels of a group */
+    int32_t taps;     /* kernel_h * kernel_w * group_in: weights of one output channel */
 } conv_args;
 
 /* A stretch of `count` weights at `w` of each of `lanes` channels that lies in the padding. */
@@ -22,7 +22,8 @@ static void pad_taps(const conv_args *c, int32_t *acc, const int8_t *w, int32_t 
 }
 
 /* One row of the kernels of `lanes` channels; `x`: the input row, at the group's first channel. */
-static void kernel_row(const conv_args *c, int32_t *acc, const int8_t *x, const int8_t *w, int32_t lanes, const ep_window *at)
+static void kernel_row(const conv_args *c, int32_t *acc, const int8_t *x, const int8_t *w, int32_t lanes,
+                       const ep_window *at)
 {
     const ep_conv2d_attr *a = c->attr;
     const ep_taps t = at->columns;
@@ -88,8 +89,14 @@ static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
 {
     const ep_conv2d_attr *a = node->attr;
     const int32_t group_in = a->in_c / a->groups;
-    const conv_args c = {a, ep_in(ep, node, 1), ep_in(ep, node, 2), ep_in(ep, node, 3), ep_in_tensor(ep, node, 0)->zero_point,
-                         ep_out_tensor(ep, node, 0)->zero_point, group_in, a->kernel_h * a->kernel_w * group_in};
+    const conv_args c = {a,
+                         ep_in(ep, node, 1),
+                         ep_in(ep, node, 2),
+                         ep_in(ep, node, 3),
+                         ep_in_tensor(ep, node, 0)->zero_point,
+                         ep_out_tensor(ep, node, 0)->zero_point,
+                         group_in,
+                         a->kernel_h * a->kernel_w * group_in};
     const int8_t *x = ep_in(ep, node, 0);
     int8_t *y = ep_out(ep, node, 0);
     for (uint32_t i = 0; i < n; i++) {
@@ -114,8 +121,9 @@ int ep_check_conv2d_s8(const ep_model *model, const ep_node *node)
     }
     const uint32_t taps = ep_product(a->kernel_h, a->kernel_w, a->in_c / a->groups);
     const int ok = ep_valid_axis(a->in_h, a->out_h, a->kernel_h, a->stride_h, a->dilation_h, a->pad_top) &&
-                   ep_valid_axis(a->in_w, a->out_w, a->kernel_w, a->stride_w, a->dilation_w, a->pad_left) && taps != 0 &&
-                   ep_valid_const(model, node, 1, EP_I8, ep_product(a->out_c, (int32_t)taps, 1)) &&
-                   ep_valid_sums_s8(model, node, (uint32_t)a->out_c, taps) && ep_valid_clamp_s8(model, node, a->lo, a->hi);
+                   ep_valid_axis(a->in_w, a->out_w, a->kernel_w, a->stride_w, a->dilation_w, a->pad_left) &&
+                   taps != 0 && ep_valid_const(model, node, 1, EP_I8, ep_product(a->out_c, (int32_t)taps, 1)) &&
+                   ep_valid_sums_s8(model, node, (uint32_t)a->out_c, taps) &&
+                   ep_valid_clamp_s8(model, node, a->lo, a->hi);
     return ok ? EP_OK : EP_ERR_IMAGE;
 }

@@ -1,6 +1,5 @@
 /* The same values under another name: a reshape whose output must not share memory. */
-#include "../kernels/portable_f32.h"
-#include "check.h"
+#include "hx.h"
 
 static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
 {
@@ -14,7 +13,7 @@ const ep_op ep_copy = {forward};
 static void backward(const ep_t *ep, const ep_node *node, uint32_t n)
 {
     const size_t count = (size_t)n * ep_in_tensor(ep, node, 0)->count;
-    ep_pass_gradient(ep_din(ep, node, 0), ep_dout(ep, node, 0), count, ep_accumulates(node, 0));
+    hx_pass_gradient(ep_din(ep, node, 0), ep_dout(ep, node, 0), count, ep_accumulates(node, 0));
 }
 
 const ep_grad ep_copy_grad = {backward, NULL, NULL};

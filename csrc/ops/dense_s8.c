@@ -1,6 +1,6 @@
 /* Fully connected layer on codes: y = requantize(bias + W x). */
 #include "../kernels/portable_s8.h"
-#include "check.h"
+#include "check_s8.h"
 
 /* One row of x (n_in,) to one of y (n_out,), EP_LANES outputs at a time. */
 static void dense_row(const ep_dense_attr *attr, const int8_t *x, const int8_t *weight, const int32_t *bias,
@@ -37,7 +37,8 @@ int ep_check_dense_s8(const ep_model *model, const ep_node *node)
     }
     const ep_dense_attr *attr = node->attr;
     const uint32_t x = ep_product(attr->rows, attr->n_in, 1), y = ep_product(attr->rows, attr->n_out, 1);
-    const int ok = x != 0 && y != 0 && model->tensors[node->io[0]].count == x && model->tensors[node->io[4]].count == y &&
+    const int ok = x != 0 && y != 0 && model->tensors[node->io[0]].count == x &&
+                   model->tensors[node->io[4]].count == y &&
                    ep_valid_const(model, node, 1, EP_I8, ep_product(attr->n_out, attr->n_in, 1)) &&
                    ep_valid_sums_s8(model, node, (uint32_t)attr->n_out, (uint32_t)attr->n_in) &&
                    ep_valid_clamp_s8(model, node, attr->lo, attr->hi);

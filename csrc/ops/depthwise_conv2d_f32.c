@@ -1,7 +1,5 @@
 /* Depthwise convolution in float32: each output channel sees one input channel. */
-#include "../kernels/portable_f32.h"
-#include "../kernels/window.h"
-#include "check.h"
+#include "hx.h"
 
 /* First channel of the pixel that tap (ky, kx) of a window sees. */
 static size_t pixel_of(const ep_conv2d_attr *a, const ep_window *at, int32_t ky, int32_t kx)
@@ -14,11 +12,11 @@ static size_t pixel_of(const ep_conv2d_attr *a, const ep_window *at, int32_t ky,
 static void add_tap(float *y, const float *x, const float *w, int32_t out_c, int32_t per_input)
 {
     if (per_input == 1) {
-        ep_multiply_add_f32(y, x, w, out_c);
+        hx_multiply_add_f32(y, x, w, out_c);
         return;
     }
     for (int32_t k = 0; k < out_c; k += per_input) {
-        ep_axpy_f32(y + k, x[k / per_input], w + k, per_input);
+        hx_axpy_f32(y + k, x[k / per_input], w + k, per_input);
     }
 }
 
@@ -30,7 +28,7 @@ static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
     const int32_t per_input = a->out_c / a->in_c;
     for (; n-- > 0; x += ep_in_tensor(ep, node, 0)->count) {
         for (int32_t p = 0; p < a->out_h * a->out_w; p++, y += a->out_c) {
-            const ep_window at = ep_window_at(a, p / a->out_w, p % a->out_w);
+            const ep_window at = hx_window_at(a, p / a->out_w, p % a->out_w);
             memcpy(y, bias, (size_t)a->out_c * sizeof *y);
             for (int32_t ky = at.rows.begin; ky < at.rows.end; ky++) {
                 for (int32_t kx = at.columns.begin; kx < at.columns.end; kx++) {
@@ -38,7 +36,7 @@ static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
                     add_tap(y, x + pixel_of(a, &at, ky, kx), weight + tap, a->out_c, per_input);
                 }
             }
-            ep_clamp_row_f32(y, a->lo, a->hi, a->out_c);
+            hx_clamp_row_f32(y, a->lo, a->hi, a->out_c);
         }
     }
 }
@@ -51,11 +49,11 @@ const ep_op ep_depthwise_conv2d_f32 = {forward};
 static void add_dx(float *dx, const float *dy, const float *w, int32_t out_c, int32_t per_input)
 {
     if (per_input == 1) {
-        ep_multiply_add_f32(dx, dy, w, out_c);
+        hx_multiply_add_f32(dx, dy, w, out_c);
         return;
     }
     for (int32_t k = 0; k < out_c; k += per_input) {
-        dx[k / per_input] += ep_dot_f32(dy + k, w + k, per_input);
+        dx[k / per_input] += hx_dot_f32(dy + k, w + k, per_input);
     }
 }
 
@@ -69,10 +67,10 @@ static void backward(const ep_t *ep, const ep_node *node, uint32_t n)
     if (!dx) {
         return;
     }
-    ep_begin_gradient(dx, in * n, ep_accumulates(node, 0));
+    hx_begin_gradient(dx, in * n, ep_accumulates(node, 0));
     for (; n-- > 0; dx += in) {
         for (int32_t p = 0; p < a->out_h * a->out_w; p++, dy += a->out_c) {
-            const ep_window at = ep_window_at(a, p / a->out_w, p % a->out_w);
+            const ep_window at = hx_window_at(a, p / a->out_w, p % a->out_w);
             for (int32_t ky = at.rows.begin; ky < at.rows.end; ky++) {
                 for (int32_t kx = at.columns.begin; kx < at.columns.end; kx++) {
                     const size_t tap = (size_t)(ky * a->kernel_w + kx) * (size_t)a->out_c;
@@ -98,7 +96,7 @@ static void give_tap(const ep_t *ep, const ep_node *node, uint32_t n, int32_t ky
     memset(dw, 0, (size_t)a->out_c * sizeof *dw);
     for (; n-- > 0; x += ep_in_tensor(ep, node, 0)->count) {
         for (int32_t p = 0; p < a->out_h * a->out_w; p++, dy += a->out_c) {
-            const ep_window at = ep_window_at(a, p / a->out_w, p % a->out_w);
+            const ep_window at = hx_window_at(a, p / a->out_w, p % a->out_w);
             if (ky >= at.rows.begin && ky < at.rows.end && kx >= at.columns.begin && kx < at.columns.end) {
                 add_dw(dw, dy, x + pixel_of(a, &at, ky, kx), a->out_c, a->out_c / a->in_c);
             }
@@ -115,7 +113,7 @@ static void params(const ep_t *ep, const ep_node *node, uint32_t n, const ep_sin
         give_tap(ep, node, n, tap / a->kernel_w, tap % a->kernel_w, sink);
     }
     if (ep_trains(ep, node, 2)) {
-        ep_give_bias(ep, node, n * (size_t)a->out_h * (size_t)a->out_w, (size_t)a->out_c, sink);
+        hx_give_bias(ep, node, n * (size_t)a->out_h * (size_t)a->out_w, (size_t)a->out_c, sink);
     }
 }
 
@@ -123,7 +121,7 @@ static float bound(const ep_t *ep, const ep_node *node, uint32_t n)
 {
     const ep_conv2d_attr *a = node->attr;
     const size_t in = ep_in_tensor(ep, node, 0)->count, out = ep_out_tensor(ep, node, 0)->count;
-    return ep_gradient_bound(ep, node, in * n, out * n, (float)n * (float)a->out_h * (float)a->out_w);
+    return hx_gradient_bound(ep, node, in * n, out * n, (float)n * (float)a->out_h * (float)a->out_w);
 }
 
 const ep_grad ep_depthwise_conv2d_f32_grad = {backward, params, bound};
@@ -133,13 +131,13 @@ const ep_grad ep_depthwise_conv2d_f32_grad = {backward, params, bound};
 int ep_check_depthwise_conv2d_f32(const ep_model *model, const ep_node *node)
 {
     const ep_conv2d_attr *a = node->attr;
-    if (!ep_valid_io_f32(model, node, 3, 1) || !ep_valid_conv(model, node)) {
+    if (!hx_valid_io_f32(model, node, 3, 1) || !hx_valid_conv(model, node)) {
         return EP_ERR_IMAGE;
     }
     const uint32_t channels = ep_product(a->out_c, 1, 1);
     const int ok = a->groups == a->in_c &&
-                   ep_valid_weight(model, node, 1, ep_product(a->kernel_h, a->kernel_w, a->out_c)) &&
-                   ep_valid_weight(model, node, 2, channels) && a->lo <= a->hi &&
-                   ep_valid_scratch(model, node, channels);
+                   hx_valid_weight(model, node, 1, ep_product(a->kernel_h, a->kernel_w, a->out_c)) &&
+                   hx_valid_weight(model, node, 2, channels) && a->lo <= a->hi &&
+                   hx_valid_scratch(model, node, channels);
     return ok ? EP_OK : EP_ERR_IMAGE;
 }

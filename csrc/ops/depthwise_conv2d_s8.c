@@ -1,6 +1,6 @@
 /* Depthwise convolution on codes: each output channel sees one input channel. Bias and padding as in conv2d_s8. */
 #include "../kernels/portable_s8.h"
-#include "check.h"
+#include "check_s8.h"
 
 typedef struct depthwise_args { /* what stays the same over the image */
     const ep_conv2d_attr *attr;
@@ -8,7 +8,7 @@ typedef struct depthwise_args { /* what stays the same over the image */
     const int32_t *bias;     /* (out_c) */
     const float *multiplier; /* (out_c) */
     int32_t x_zero, y_zero;
-    int32_t per_input;       /* output channels of one input channel */
+    int32_t per_input; /* output channels of one input channel */
 } depthwise_args;
 
 /* One tap: acc[i] += x of output channel k + i, times w[i]. `x`: the pixel's first channel. */
@@ -40,7 +40,8 @@ static void add_pad(const depthwise_args *d, int32_t *acc, const int8_t *w, int3
 }
 
 /* Output channels k .. k + lanes - 1 at one position. */
-static void depthwise_lanes(const depthwise_args *d, const int8_t *x, int8_t *y, const ep_window *at, int32_t k, int32_t lanes)
+static void depthwise_lanes(const depthwise_args *d, const int8_t *x, int8_t *y, const ep_window *at, int32_t k,
+                            int32_t lanes)
 {
     const ep_conv2d_attr *a = d->attr;
     const int8_t *w = d->weight + k;
@@ -81,8 +82,12 @@ static void depthwise_image(const depthwise_args *d, const int8_t *x, int8_t *y)
 static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
 {
     const ep_conv2d_attr *a = node->attr;
-    const depthwise_args d = {a, ep_in(ep, node, 1), ep_in(ep, node, 2), ep_in(ep, node, 3),
-                              ep_in_tensor(ep, node, 0)->zero_point, ep_out_tensor(ep, node, 0)->zero_point,
+    const depthwise_args d = {a,
+                              ep_in(ep, node, 1),
+                              ep_in(ep, node, 2),
+                              ep_in(ep, node, 3),
+                              ep_in_tensor(ep, node, 0)->zero_point,
+                              ep_out_tensor(ep, node, 0)->zero_point,
                               a->out_c / a->in_c};
     const int8_t *x = ep_in(ep, node, 0);
     int8_t *y = ep_out(ep, node, 0);
@@ -110,6 +115,7 @@ int ep_check_depthwise_conv2d_s8(const ep_model *model, const ep_node *node)
     const int ok = ep_valid_axis(a->in_h, a->out_h, a->kernel_h, a->stride_h, a->dilation_h, a->pad_top) &&
                    ep_valid_axis(a->in_w, a->out_w, a->kernel_w, a->stride_w, a->dilation_w, a->pad_left) &&
                    ep_valid_const(model, node, 1, EP_I8, ep_product((int32_t)taps, a->out_c, 1)) &&
-                   ep_valid_sums_s8(model, node, (uint32_t)a->out_c, taps) && ep_valid_clamp_s8(model, node, a->lo, a->hi);
+                   ep_valid_sums_s8(model, node, (uint32_t)a->out_c, taps) &&
+                   ep_valid_clamp_s8(model, node, a->lo, a->hi);
     return ok ? EP_OK : EP_ERR_IMAGE;
 }

@@ -1,6 +1,5 @@
 /* int8 or uint8 codes to float32: (q - zero point) * scale. */
-#include "../kernels/portable_f32.h"
-#include "check.h"
+#include "hx.h"
 
 static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
 {
@@ -25,7 +24,7 @@ int ep_check_dequantize(const ep_model *model, const ep_node *node)
     }
     const ep_tensor *y = &model->tensors[node->io[1]];
     const uint32_t count = ep_product(a->count, 1, 1);
-    const int ok = count != 0 && y->count == count && y->dtype == EP_F32 && ep_valid_codes(model, node, 0, count) &&
+    const int ok = count != 0 && y->count == count && y->dtype == EP_F32 && hx_valid_codes(model, node, 0, count) &&
                    model->tensors[node->io[0]].flags == 0;
     return ok ? EP_OK : EP_ERR_IMAGE;
 }

@@ -1,6 +1,6 @@
 /* Global average pooling on codes, in the integer arithmetic of ONNX Runtime's QLinearGlobalAveragePool. */
 #include "../kernels/portable_s8.h"
-#include "check.h"
+#include "check_s8.h"
 
 static void add_pixel(int32_t *acc, const int8_t *x, int32_t lanes)
 {

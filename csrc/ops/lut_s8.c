@@ -1,5 +1,5 @@
 /* Any function of one code, by table. May run in place. */
-#include "check.h"
+#include "check_s8.h"
 
 static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
 {
@@ -21,6 +21,7 @@ int ep_check_lut_s8(const ep_model *model, const ep_node *node)
     }
     const ep_elementwise_attr *attr = node->attr;
     const int ok = attr->count > 0 && model->tensors[node->io[0]].count == (uint32_t)attr->count &&
-                   model->tensors[node->io[2]].count == (uint32_t)attr->count && ep_valid_const(model, node, 1, EP_I8, 256);
+                   model->tensors[node->io[2]].count == (uint32_t)attr->count &&
+                   ep_valid_const(model, node, 1, EP_I8, 256);
     return ok ? EP_OK : EP_ERR_IMAGE;
 }

@@ -1,7 +1,5 @@
 /* Max pooling in float32. Padding never wins; the gradient goes to the first maximum of a window, row by row. */
-#include "../kernels/portable_f32.h"
-#include "../kernels/window.h"
-#include "check.h"
+#include "hx.h"
 
 /* First channel of the pixel that tap (ky, kx) of a window sees. */
 static size_t pixel_of(const ep_pool2d_attr *a, const ep_window *at, int32_t ky, int32_t kx)
@@ -17,7 +15,7 @@ static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
     float *y = ep_out(ep, node, 0);
     for (; n-- > 0; x += ep_in_tensor(ep, node, 0)->count) {
         for (int32_t p = 0; p < a->out_h * a->out_w; p++, y += a->channels) {
-            const ep_window at = ep_pool_window_at(a, p / a->out_w, p % a->out_w);
+            const ep_window at = hx_pool_window_at(a, p / a->out_w, p % a->out_w);
             for (int32_t c = 0; c < a->channels; c++) {
                 y[c] = -INFINITY;
             }
@@ -60,10 +58,10 @@ static void backward(const ep_t *ep, const ep_node *node, uint32_t n)
     if (!dx) {
         return;
     }
-    ep_begin_gradient(dx, in * n, ep_accumulates(node, 0));
+    hx_begin_gradient(dx, in * n, ep_accumulates(node, 0));
     for (; n-- > 0; x += in, dx += in) {
         for (int32_t p = 0; p < a->out_h * a->out_w; p++, y += a->channels, dy += a->channels) {
-            const ep_window at = ep_pool_window_at(a, p / a->out_w, p % a->out_w);
+            const ep_window at = hx_pool_window_at(a, p / a->out_w, p % a->out_w);
             for (int32_t c = 0; c < a->channels; c++) {
                 give_to_first(a, x + c, dx + c, y[c], dy[c], &at);
             }
@@ -77,5 +75,5 @@ const ep_grad ep_max_pool2d_f32_grad = {backward, NULL, NULL};
 
 int ep_check_max_pool2d_f32(const ep_model *model, const ep_node *node)
 {
-    return ep_valid_io_f32(model, node, 1, 1) && ep_valid_pool(model, node) ? EP_OK : EP_ERR_IMAGE;
+    return hx_valid_io_f32(model, node, 1, 1) && hx_valid_pool(model, node) ? EP_OK : EP_ERR_IMAGE;
 }

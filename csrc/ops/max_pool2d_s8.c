@@ -1,6 +1,6 @@
 /* Max pooling on codes: scale and zero point stay, padding never wins. */
 #include "../kernels/portable_s8.h"
-#include "check.h"
+#include "check_s8.h"
 
 static void max_tap(int8_t *best, const int8_t *x, int32_t lanes)
 {
@@ -50,5 +50,5 @@ const ep_op ep_max_pool2d_s8 = {forward};
 
 int ep_check_max_pool2d_s8(const ep_model *model, const ep_node *node)
 {
-    return ep_valid_io_s8(model, node, 1, 1) && ep_valid_pool(model, node) ? EP_OK : EP_ERR_IMAGE;
+    return ep_valid_io_s8(model, node, 1, 1) && ep_valid_pool_s8(model, node) ? EP_OK : EP_ERR_IMAGE;
 }

@@ -1,6 +1,5 @@
 /* float32 to int8 or uint8 codes: divide by the scale, round half to even, add the zero point, saturate. */
-#include "../kernels/portable_f32.h"
-#include "check.h"
+#include "hx.h"
 
 static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
 {
@@ -28,6 +27,6 @@ int ep_check_quantize(const ep_model *model, const ep_node *node)
     const ep_tensor *x = &model->tensors[node->io[0]];
     const uint32_t count = ep_product(a->count, 1, 1);
     const int ok = count != 0 && x->count == count && x->dtype == EP_F32 && x->flags == 0 &&
-                   ep_valid_codes(model, node, 1, count);
+                   hx_valid_codes(model, node, 1, count);
     return ok ? EP_OK : EP_ERR_IMAGE;
 }

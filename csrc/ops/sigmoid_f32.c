@@ -1,6 +1,5 @@
 /* Sigmoid: y = 1 / (1 + exp(-x)), without overflow on either side. */
-#include "../kernels/portable_f32.h"
-#include "check.h"
+#include "hx.h"
 
 static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
 {
@@ -37,7 +36,7 @@ const ep_grad ep_sigmoid_f32_grad = {backward, NULL, NULL};
 int ep_check_sigmoid_f32(const ep_model *model, const ep_node *node)
 {
     const ep_elementwise_attr *a = node->attr;
-    const int ok = ep_valid_io_f32(model, node, 1, 1) && ep_valid_count(model, node, 0, ep_product(a->count, 1, 1)) &&
-                   ep_valid_count(model, node, 1, ep_product(a->count, 1, 1));
+    const int ok = hx_valid_io_f32(model, node, 1, 1) && hx_valid_count(model, node, 0, ep_product(a->count, 1, 1)) &&
+                   hx_valid_count(model, node, 1, ep_product(a->count, 1, 1));
     return ok ? EP_OK : EP_ERR_IMAGE;
 }

@@ -1,6 +1,5 @@
 /* Softmax over the last axis. */
-#include "../kernels/portable_f32.h"
-#include "check.h"
+#include "hx.h"
 
 static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
 {
@@ -35,7 +34,7 @@ static void backward(const ep_t *ep, const ep_node *node, uint32_t n)
     float *dx = ep_din(ep, node, 0);
     for (size_t row = (size_t)n * (size_t)a->rows; dx && row-- > 0;
          y += a->channels, dy += a->channels, dx += a->channels) {
-        const float mean = ep_dot_f32(dy, y, a->channels);
+        const float mean = hx_dot_f32(dy, y, a->channels);
         for (int32_t c = 0; c < a->channels; c++) {
             const float g = y[c] * (dy[c] - mean);
             dx[c] = ep_accumulates(node, 0) ? dx[c] + g : g;
@@ -50,8 +49,8 @@ const ep_grad ep_softmax_f32_grad = {backward, NULL, NULL};
 int ep_check_softmax_f32(const ep_model *model, const ep_node *node)
 {
     const ep_softmax_attr *a = node->attr;
-    const int ok = ep_valid_io_f32(model, node, 1, 1) &&
-                   ep_valid_count(model, node, 0, ep_product(a->rows, a->channels, 1)) &&
-                   ep_valid_count(model, node, 1, ep_product(a->rows, a->channels, 1));
+    const int ok = hx_valid_io_f32(model, node, 1, 1) &&
+                   hx_valid_count(model, node, 0, ep_product(a->rows, a->channels, 1)) &&
+                   hx_valid_count(model, node, 1, ep_product(a->rows, a->channels, 1));
     return ok ? EP_OK : EP_ERR_IMAGE;
 }

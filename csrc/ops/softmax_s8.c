@@ -1,7 +1,7 @@
-/* Softmax on codes, in the steps of ONNX Runtime's QLinearSoftmax: exponentials from a table, a float32 sum, a division in
- * double. May run in place. */
+/* Softmax on codes, in the steps of ONNX Runtime's QLinearSoftmax: exponentials from a table, a float32 sum, a
+ * division in double. May run in place. */
 #include "../kernels/portable_s8.h"
-#include "check.h"
+#include "check_s8.h"
 
 static int32_t largest(const int8_t *x, int32_t count)
 {
@@ -21,7 +21,8 @@ static int32_t round_positive(double v)
 }
 
 /* One row of codes (channels,). `table`: of the largest code, so that table[q - max] is its exponential. */
-static void softmax_row(const int8_t *x, int8_t *y, const float *table, int32_t channels, double inverse, int32_t zero_point)
+static void softmax_row(const int8_t *x, int8_t *y, const float *table, int32_t channels, double inverse,
+                        int32_t zero_point)
 {
     const int32_t max = largest(x, channels);
     const double limit = (double)(127 - zero_point);
@@ -72,8 +73,8 @@ int ep_check_softmax_s8(const ep_model *model, const ep_node *node)
     const ep_softmax_attr *attr = node->attr;
     const ep_tensor *y = &model->tensors[node->io[2]];
     const uint32_t count = ep_product(attr->rows, attr->channels, 1);
-    const int ok = count != 0 && model->tensors[node->io[0]].count == count && y->count == count && y->scale > 1.0e-30f &&
-                   ep_valid_const(model, node, 1, EP_F32, 256) &&
+    const int ok = count != 0 && model->tensors[node->io[0]].count == count && y->count == count &&
+                   y->scale > 1.0e-30f && ep_valid_const(model, node, 1, EP_F32, 256) &&
                    valid_table(model->tensors[node->io[1]].data, attr->channels);
     return ok ? EP_OK : EP_ERR_IMAGE;
 }

@@ -1,6 +1,5 @@
 /* Tanh. */
-#include "../kernels/portable_f32.h"
-#include "check.h"
+#include "hx.h"
 
 static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
 {
@@ -36,7 +35,7 @@ const ep_grad ep_tanh_f32_grad = {backward, NULL, NULL};
 int ep_check_tanh_f32(const ep_model *model, const ep_node *node)
 {
     const ep_elementwise_attr *a = node->attr;
-    const int ok = ep_valid_io_f32(model, node, 1, 1) && ep_valid_count(model, node, 0, ep_product(a->count, 1, 1)) &&
-                   ep_valid_count(model, node, 1, ep_product(a->count, 1, 1));
+    const int ok = hx_valid_io_f32(model, node, 1, 1) && hx_valid_count(model, node, 0, ep_product(a->count, 1, 1)) &&
+                   hx_valid_count(model, node, 1, ep_product(a->count, 1, 1));
     return ok ? EP_OK : EP_ERR_IMAGE;
 }

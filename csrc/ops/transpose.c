@@ -1,6 +1,5 @@
 /* Any permutation of up to six axes, of elements of one or four bytes. */
-#include "../kernels/portable_f32.h"
-#include "check.h"
+#include "hx.h"
 
 #define AXES 6
 

@@ -81,11 +81,14 @@ def test_mul(seed: int) -> None:
 
 
 def test_requantize_is_a_table() -> None:
-    """Concat with other parameters does what DQ -> Q does on each code: a table made from the one is right for the other."""
+    """Concat with other parameters does to each code what DQ -> Q does: one table is right for both."""
     rng = np.random.default_rng(0)
     codes = np.arange(-128, 128, dtype=np.int8)[None]
     for _ in range(50):
-        (s1, s2, sy), zeros = (10 ** rng.uniform(-3, 0, 3)).astype(np.float32), rng.integers(-128, 128, 3).astype(np.int8)
+        (s1, s2, sy), zeros = (
+            (10 ** rng.uniform(-3, 0, 3)).astype(np.float32),
+            rng.integers(-128, 128, 3).astype(np.int8),
+        )
         g = Graph()
         parts = [g.dequantize(g.feed(f"x{i}", codes), s, zeros[i]) for i, s in enumerate((s1, s2))]
         both = g.run(g.quantize(g.op("Concat", *parts, axis=0), sy, zeros[2]))
@@ -103,7 +106,9 @@ def test_fma_rounds_once() -> None:
     rng = np.random.default_rng(1)
     a = rng.integers(-255, 256, 4000).astype(np.float32)
     b = (rng.uniform(0.5, 2, 4000) * 10.0 ** rng.integers(-6, 6, 4000)).astype(np.float32)
-    tie = (a.astype(np.float64) * b).astype(np.float32) * np.float32(2.0) ** rng.integers(-26, 26, 4000).astype(np.float32)
+    tie = (a.astype(np.float64) * b).astype(np.float32) * np.float32(2.0) ** rng.integers(-26, 26, 4000).astype(
+        np.float32
+    )
     for x, y, z, got in zip(a, b, tie, reference.fma(a, b, tie), strict=True):
         exact = Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z))
         neighbours = [got, np.nextafter(got, np.float32(np.inf)), np.nextafter(got, np.float32(-np.inf))]

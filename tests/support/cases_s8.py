@@ -15,7 +15,7 @@ from tests.support import run_op
 from tests.support.qdq import Graph
 from tests.support.run_op import Arg
 
-Array = np.ndarray[Any, np.dtype[Any]]
+Array = np.ndarray[Any, Any]
 f32 = np.float32
 
 
@@ -49,19 +49,25 @@ class Draw:
         """A zero point: an end, the middle, or any."""
         return int(self.rng.choice([self.lo, self.hi, (self.lo + self.hi + 1) // 2, self.size(self.lo, self.hi)]))
 
-    def scale(self, lo: float = -4, hi: float = 1) -> np.float32:
+    def scale(self, lo: float = -4, hi: float = 1) -> Any:
         """A scale: a power of two (ties!) or any."""
         exponent = self.rng.uniform(lo, hi)
         return f32(2.0 ** round(exponent * 3.32)) if self.rng.random() < 0.4 else f32(10.0**exponent)
 
-    def output_scale(self, spread: float) -> np.float32:
+    def output_scale(self, spread: float) -> Any:
         """A scale for results of this spread, from far too fine (saturates) to too coarse."""
         wanted = spread / 64 * 10 ** self.rng.uniform(-1, 1)
         return f32(2.0 ** round(float(np.log2(wanted)))) if self.rng.random() < 0.4 else f32(wanted)
 
 
 def device(
-    op: str, attrs: dict[str, Any], inputs: list[Arg], shape: tuple[int, ...], scale: float, zero: int, place_of: int = -1
+    op: str,
+    attrs: dict[str, Any],
+    inputs: list[Arg],
+    shape: tuple[int, ...],
+    scale: float,
+    zero: int,
+    place_of: int = -1,
 ) -> Array:
     """The C runtime's int8 output of `shape` (batch first)."""
     y = Arg(np.empty(shape, np.int8), float(scale), zero, place_of=place_of)
@@ -83,7 +89,7 @@ def nhwc(x: Array) -> Array:
 def folded(bias: Array | None, weights: Array, x_zero: int) -> Array:
     """The device's bias: the input's zero point folded in, over weights (out_c, all taps)."""
     b = np.zeros(len(weights), np.int64) if bias is None else bias.astype(np.int64)
-    return (b - x_zero * weights.astype(np.int64).sum(1)).astype(np.int32)
+    return np.asarray((b - x_zero * weights.astype(np.int64).sum(1)).astype(np.int32))
 
 
 class Conv:
@@ -98,7 +104,9 @@ class Conv:
         kernel = d.pair(1, 5)
         self.strides, self.dilations = d.pair(1, 3), d.pair(1, 2)
         self.pads = [d.size(0, 3) for _ in range(4)]
-        image = [d.size(max(1, 1 + (k - 1) * s - p), 11) for k, s, p in zip(kernel, self.dilations, self.pads, strict=False)]
+        image = [
+            d.size(max(1, 1 + (k - 1) * s - p), 11) for k, s, p in zip(kernel, self.dilations, self.pads, strict=False)
+        ]
         self.x = d.codes(d.size(1, 2), self.group * cg, *image)
         self.w = d.weights(self.group * og, cg, *kernel)
         self.xs, self.xz, self.yz = d.scale(), d.zero(), d.zero()

@@ -1,7 +1,7 @@
 """ONNX Runtime's 8-bit arithmetic in NumPy, bit for bit: the reference the C runtime is held against.
 
-Each function is what one fused integer kernel of ONNX Runtime computes on x86 (see docs/arithmetic.md). Activations may be
-int8 or uint8; images are NCHW and weights OIHW, as in ONNX. Written for being read: loops run over taps, never over speed.
+Each function is what one fused integer kernel of ONNX Runtime computes on x86 (see docs/arithmetic.md). Activations
+may be int8 or uint8; images are NCHW and weights OIHW, as in ONNX. Written for being read, not for speed.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, np.dtype[Any]]
+Array = np.ndarray[Any, Any]
 f32 = np.float32
+Scalar = float | np.floating[Any]
 
 
 def limits(dtype: Any) -> tuple[int, int]:
@@ -24,8 +25,8 @@ def limits(dtype: Any) -> tuple[int, int]:
 def fma(a: Any, b: Any, c: Any) -> Array:
     """a * b + c of float32 values, rounded once.
 
-    The product of two float32 fits float64 exactly; the sum is rounded to odd in float64, so that the second rounding, to
-    float32, gives what a single one would (Boldo and Melquiond 2008).
+    The product of two float32 fits float64 exactly; the sum is rounded to odd in float64, so that the second rounding,
+    to float32, gives what a single one would (Boldo and Melquiond 2008).
     """
     p = np.asarray(a, np.float64) * np.asarray(b, np.float64)
     c64 = np.asarray(c, np.float64)
@@ -39,7 +40,7 @@ def fma(a: Any, b: Any, c: Any) -> Array:
     return odd.astype(f32)
 
 
-def requantize(acc: Array, multiplier: Array, zero_point: int, dtype: Any) -> Array:
+def requantize(acc: Array, multiplier: Array | Scalar, zero_point: int, dtype: Any) -> Array:
     """int32 sums to codes: (float)acc * m, clamped in float, rounded half to even, plus the zero point."""
     qmin, qmax = limits(dtype)
     v = acc.astype(np.int32).astype(f32) * np.asarray(multiplier, f32)
@@ -47,9 +48,9 @@ def requantize(acc: Array, multiplier: Array, zero_point: int, dtype: Any) -> Ar
     return (np.rint(v).astype(np.int32) + zero_point).astype(dtype)
 
 
-def multiplier(x_scale: float, w_scale: Array | float, y_scale: float) -> Array:
+def multiplier(x_scale: Scalar, w_scale: Array | Scalar, y_scale: Scalar) -> Array:
     """x_scale * w_scale / y_scale in float32, left to right (Conv, Gemm and MatMul alike)."""
-    return f32(x_scale) * np.asarray(w_scale, f32) / f32(y_scale)
+    return np.asarray(f32(x_scale) * np.asarray(w_scale, f32) / f32(y_scale))
 
 
 def _windows(x: Array, kernel: Any, strides: Any, pads: Any, dilations: Any, fill: float) -> Array:
@@ -69,10 +70,11 @@ def _windows(x: Array, kernel: Any, strides: Any, pads: Any, dilations: Any, fil
 
 
 def conv(
-    x: Array, x_scale: float, x_zero: int, w: Array, w_scale: Array | float, w_zero: int, bias: Array | None,
-    y_scale: float, y_zero: int, *, strides: Any = (1, 1), pads: Any = (0, 0, 0, 0), dilations: Any = (1, 1), group: int = 1,
+    x: Array, x_scale: Scalar, x_zero: int, w: Array, w_scale: Array | Scalar, w_zero: int, bias: Array | None,
+    y_scale: Scalar, y_zero: int, *, strides: Any = (1, 1), pads: Any = (0, 0, 0, 0), dilations: Any = (1, 1),
+    group: int = 1,
 ) -> Array:  # fmt: skip
-    """QLinearConv. x (N, C, H, W), w (M, C/group, KH, KW), bias (M,) int32 at x_scale * w_scale whatever its own scale says."""
+    """QLinearConv. x (N, C, H, W), w (M, C/group, KH, KW), bias (M,) int32, taken to be at x_scale * w_scale."""
     m, cg, kh, kw = w.shape
     taps = _windows(x.astype(np.int64) - x_zero, (kh, kw), strides, pads, dilations, 0)
     taps = taps.reshape(kh, kw, x.shape[0], group, cg, *taps.shape[-2:])
@@ -85,8 +87,8 @@ def conv(
 
 
 def gemm(
-    x: Array, x_scale: float, x_zero: int, w: Array, w_scale: Array | float, w_zero: int, bias: Array | None,
-    y_scale: float, y_zero: int,
+    x: Array, x_scale: Scalar, x_zero: int, w: Array, w_scale: Array | Scalar, w_zero: int, bias: Array | None,
+    y_scale: Scalar, y_zero: int,
 ) -> Array:  # fmt: skip
     """QGemm and QLinearMatMul. x (rows, K), w (K, N), bias (N,) int32."""
     acc = (x.astype(np.int64) - x_zero) @ (w.astype(np.int64) - w_zero)
@@ -96,7 +98,7 @@ def gemm(
 
 
 def add(
-    a: Array, a_scale: float, a_zero: int, b: Array, b_scale: float, b_zero: int, y_scale: float, y_zero: int
+    a: Array, a_scale: Scalar, a_zero: int, b: Array, b_scale: Scalar, b_zero: int, y_scale: Scalar, y_zero: int
 ) -> Array:
     """QLinearAdd as the AVX2 kernel does it: fused multiply-adds, the zero points folded into one constant."""
     qmin, qmax = limits(a.dtype)
@@ -107,7 +109,7 @@ def add(
 
 
 def average_pool(
-    x: Array, x_scale: float, x_zero: int, y_scale: float, y_zero: int, *, kernel: Any, strides: Any = (1, 1),
+    x: Array, x_scale: Scalar, x_zero: int, y_scale: Scalar, y_zero: int, *, kernel: Any, strides: Any = (1, 1),
     pads: Any = (0, 0, 0, 0), count_include_pad: bool = False,
 ) -> Array:  # fmt: skip
     """QLinearAveragePool: a float32 sum of dequantized taps in row order, divided twice, rounded half to even."""
@@ -121,22 +123,24 @@ def average_pool(
             total += tap
     count = np.int64(kernel[0] * kernel[1]) if count_include_pad else inside
     v = total / np.asarray(count).astype(f32) / f32(y_scale) + f32(y_zero)
-    return np.clip(np.rint(v), qmin, qmax).astype(x.dtype)
+    return np.asarray(np.clip(np.rint(v), qmin, qmax).astype(x.dtype))
 
 
-def global_average_pool(x: Array, x_scale: float, x_zero: int, y_scale: float, y_zero: int) -> Array:
+def global_average_pool(x: Array, x_scale: Scalar, x_zero: int, y_scale: Scalar, y_zero: int) -> Array:
     """QLinearGlobalAveragePool: an integer sum, scaled once."""
     size = x.shape[2] * x.shape[3]
     acc = x.astype(np.int64).sum((2, 3), keepdims=True) - x_zero * size
     return requantize(acc, f32(x_scale) / (f32(y_scale) * f32(size)), y_zero, x.dtype)
 
 
-def max_pool(x: Array, *, kernel: Any, strides: Any = (1, 1), pads: Any = (0, 0, 0, 0), dilations: Any = (1, 1)) -> Array:
+def max_pool(
+    x: Array, *, kernel: Any, strides: Any = (1, 1), pads: Any = (0, 0, 0, 0), dilations: Any = (1, 1)
+) -> Array:
     """MaxPool on the codes themselves (scale and zero point stay)."""
-    return _windows(x, kernel, strides, pads, dilations, limits(x.dtype)[0]).max((0, 1))
+    return np.asarray(_windows(x, kernel, strides, pads, dilations, limits(x.dtype)[0]).max((0, 1)))
 
 
-def softmax_table(x_scale: float, channels: int) -> Array:
+def softmax_table(x_scale: Scalar, channels: int) -> Array:
     """(256,) float32: exp of a code's distance below the row's largest code, index 255 the largest itself.
 
     Scaled up, the same for all entries, so that small values keep their bits and a row's sum stays finite.
@@ -147,7 +151,7 @@ def softmax_table(x_scale: float, channels: int) -> Array:
     return np.array([math.exp((i - 255 + shift) * scale) for i in range(256)]).astype(f32)
 
 
-def softmax(x: Array, x_scale: float, y_scale: float, y_zero: int, table: Array | None = None) -> Array:
+def softmax(x: Array, x_scale: Scalar, y_scale: Scalar, y_zero: int, table: Array | None = None) -> Array:
     """QLinearSoftmax over the last axis of x (rows, channels): a float32 sum in order, then float64."""
     qmin, qmax = limits(x.dtype)
     table = softmax_table(x_scale, x.shape[-1]) if table is None else table
@@ -158,4 +162,4 @@ def softmax(x: Array, x_scale: float, y_scale: float, y_zero: int, table: Array 
     for k in range(e.shape[-1]):
         total += e[..., k]
     v = np.rint(e.astype(np.float64) * inverse / total[..., None].astype(np.float64)) + y_zero
-    return np.clip(v, qmin, qmax).astype(x.dtype)
+    return np.asarray(np.clip(v, qmin, qmax).astype(x.dtype))

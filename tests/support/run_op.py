@@ -1,4 +1,8 @@
-"""Runs one op of the C runtime on NumPy arrays: compiles the ops into a shared library once per session and calls it."""
+"""Runs one op of the C runtime on NumPy arrays: compiles the ops into a shared library once per session and calls it.
+
+With EP_TEST_RUNNER set (`qemu-arm`) the ops are compiled into a program instead, which this command runs once a call,
+so that the tests of the ops hold for that target. EP_TEST_CFLAGS adds compiler flags, CC names the compiler.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import ctypes
 import functools
 import os
 import re
+import struct
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -16,7 +21,8 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
 CSRC = ROOT / "csrc"
-FLAGS = "-std=c99 -O2 -Wall -Wextra -Wpedantic -Wconversion -Wdouble-promotion -Wshadow -Werror -ffp-contract=off".split()
+WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wdouble-promotion", "-Wshadow", "-Werror"]
+FLAGS = ["-std=c99", "-O2", "-ffp-contract=off", *WARNINGS]
 CODES = {np.dtype("f4"): 1, np.dtype("i1"): 2, np.dtype("i4"): 3, np.dtype("u1"): 4}
 
 
@@ -41,7 +47,7 @@ class Arg:
     data: np.ndarray[Any, Any]
     scale: float = 0.0
     zero_point: int = 0
-    constant: bool = False
+    constant: int = 0  # 1 constant, 2 trainable
     place_of: int = -1
     count: int | None = None
 
@@ -80,38 +86,71 @@ def pack(attr: str, values: dict[str, Any]) -> bytes:
     return b"".join(parts)
 
 
-@functools.cache
-def library(*extra: str) -> ctypes.CDLL:
-    """The ops and the harness as a shared library."""
-    folder = tempfile.mkdtemp(prefix="edgeprop-ops-")
-    target = os.path.join(folder, "ops.so")
-    sources = [CSRC / "ops" / f"{name}.c" for name in ops()] + [CSRC / "ops" / "check_s8.c"]
+def build(*extra: str) -> str:
+    """Compiles the ops and the harness with these flags more; the result's path."""
+    target = os.path.join(tempfile.mkdtemp(prefix="edgeprop-ops-"), "ops")
+    sources = [CSRC / "ops" / f"{name}.c" for name in [*ops(), "check", "check_s8"]]
     table = "-DRUN_OPS(X)=" + " ".join(f"X(0,{name},0,0)" for name in ops())
-    compiler = os.environ.get("CC", "cc")
-    command = [compiler, *FLAGS, *extra, table, "-shared", "-fPIC", "-o", target]
-    subprocess.run([*command, *map(str, sources), str(Path(__file__).with_suffix(".c")), "-lm"], check=True)
-    return ctypes.CDLL(target)
+    command = [
+        *os.environ.get("CC", "cc").split(),
+        *FLAGS,
+        *os.environ.get("EP_TEST_CFLAGS", "").split(),
+        *extra,
+        table,
+    ]
+    subprocess.run(
+        [*command, "-o", target, *map(str, sources), str(Path(__file__).with_suffix(".c")), "-lm"], check=True
+    )
+    return target
+
+
+@functools.cache
+def library() -> ctypes.CDLL:
+    """The ops and the harness as a shared library."""
+    return ctypes.CDLL(build("-shared", "-fPIC"))
+
+
+@functools.cache
+def program() -> str:
+    """The ops and the harness as a program."""
+    return build("-DRUN_OP_MAIN", *(["-static"] if "linux" in os.environ.get("CC", "") else []))
+
+
+def call_program(op: str, attrs: bytes, args: list[Arg], table: Any, head: list[int]) -> int:
+    """One call of the program under EP_TEST_RUNNER."""
+    parts = [op.encode().ljust(32, b"\0"), struct.pack("<5I", len(attrs), *head), attrs]
+    for slot, arg in zip(table, args, strict=True):
+        pointer = ctypes.sizeof(ctypes.c_void_p)
+        parts += [bytes(slot)[pointer : pointer + 24], struct.pack("<I", arg.data.nbytes), arg.data.tobytes()]
+    with tempfile.TemporaryDirectory() as folder:
+        files = os.path.join(folder, "in"), os.path.join(folder, "out")
+        Path(files[0]).write_bytes(b"".join(parts))
+        subprocess.run([*os.environ["EP_TEST_RUNNER"].split(), program(), *files], check=True)
+        found = Path(files[1]).read_bytes()
+    at = 4
+    for arg in args[head[0] :]:
+        arg.data[...] = np.frombuffer(found, arg.data.dtype, arg.data.size, at).reshape(arg.data.shape)
+        at += arg.data.nbytes
+    return int(struct.unpack("<i", found[:4])[0])
 
 
 def call(
-    op: str, attrs: dict[str, Any], inputs: list[Arg], outputs: list[Arg], n: int = 1, check_only: bool = False
+    op: str, attrs: dict[str, Any] | None, inputs: list[Arg], outputs: list[Arg], n: int = 1, check_only: bool = False
 ) -> int:
-    """Runs `op` on n samples; outputs are filled in place. Returns what run_op.c returns: 0, or an EP_ERR_* of its check."""
+    """Runs `op` on n samples; outputs are filled in place. Returns 0, or the EP_ERR_* of its check (see run_op.c)."""
     args = [*inputs, *outputs]
     table = (Operand * len(args))()
     for slot, arg in zip(table, args, strict=True):
         assert arg.data.flags.c_contiguous
         count = arg.data.size // (1 if arg.constant else n) if arg.count is None else arg.count
-        code = CODES[arg.data.dtype]
-        where = arg.data.ctypes.data
-        for key, value in zip(
-            [name for name, _ in Operand._fields_],
-            (where, count, arg.scale, arg.zero_point, code, int(arg.constant), arg.place_of),
-            strict=True,
-        ):
-            setattr(slot, key, value)
-    packed = ctypes.create_string_buffer(pack(ops()[op], attrs))
-    run = library(*os.environ.get("EP_TEST_CFLAGS", "").split()).run_op
-    return int(run(op.encode(), packed, table, len(inputs), len(outputs), ctypes.c_uint32(n), int(check_only)))
-
-
+        where, code = arg.data.ctypes.data, CODES[arg.data.dtype]
+        values = (where, count, arg.scale, arg.zero_point, code, int(arg.constant), arg.place_of)
+        for field, value in zip(Operand._fields_, values, strict=True):
+            setattr(slot, field[0], value)
+    packed = b"" if attrs is None else pack(ops()[op], attrs)
+    if "EP_TEST_RUNNER" in os.environ:
+        return call_program(op, packed, args, table, [len(inputs), len(outputs), n, int(check_only)])
+    buffer = None if attrs is None else ctypes.create_string_buffer(packed)
+    return int(
+        library().run_op(op.encode(), buffer, table, len(inputs), len(outputs), ctypes.c_uint32(n), int(check_only))
+    )

@@ -1,0 +1,53 @@
+/* What the checks of the int8 ops share. */
+#include "check_s8.h"
+
+static int valid_activation(const ep_tensor *t)
+{
+    return t->dtype == EP_I8 && (t->flags & (EP_CONST | EP_PARAM)) == 0 && t->scale > 0.0f && t->scale <= 3.0e38f &&
+           t->zero_point >= -128 && t->zero_point <= 127;
+}
+
+int ep_valid_io_s8(const ep_model *model, const ep_node *node, unsigned n_in, unsigned n_act)
+{
+    if (node->n_in != n_in || node->n_out != 1 || node->attr == NULL) {
+        return 0;
+    }
+    for (unsigned i = 0; i < n_act; i++) {
+        if (!valid_activation(&model->tensors[node->io[i]])) {
+            return 0;
+        }
+    }
+    return valid_activation(&model->tensors[node->io[n_in]]);
+}
+
+int ep_valid_clamp_s8(const ep_model *model, const ep_node *node, float lo, float hi)
+{
+    const float zero_point = (float)model->tensors[node->io[node->n_in]].zero_point;
+    return lo <= hi && lo >= -128.0f - zero_point && hi <= 127.0f - zero_point;
+}
+
+int ep_valid_sums_s8(const ep_model *model, const ep_node *node, uint32_t channels, uint32_t taps)
+{
+    if (!ep_valid_const(model, node, 2, EP_I32, channels) || !ep_valid_const(model, node, 3, EP_F32, channels)) {
+        return 0;
+    }
+    const int32_t *bias = model->tensors[node->io[2]].data;
+    const float *multiplier = model->tensors[node->io[3]].data;
+    const int64_t products = (int64_t)taps * 128 * 128;
+    for (uint32_t k = 0; k < channels; k++) {
+        const int64_t b = bias[k];
+        if ((b < 0 ? -b : b) + products > INT32_MAX || !(multiplier[k] >= -3.0e38f && multiplier[k] <= 3.0e38f)) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+int ep_valid_pool_s8(const ep_model *model, const ep_node *node)
+{
+    const ep_pool2d_attr *a = node->attr;
+    const uint32_t x = ep_product(a->in_h, a->in_w, a->channels), y = ep_product(a->out_h, a->out_w, a->channels);
+    return x != 0 && y != 0 && model->tensors[node->io[0]].count == x && model->tensors[node->io[1]].count == y &&
+           ep_valid_axis(a->in_h, a->out_h, a->kernel_h, a->stride_h, a->dilation_h, a->pad_top) &&
+           ep_valid_axis(a->in_w, a->out_w, a->kernel_w, a->stride_w, a->dilation_w, a->pad_left);
+}

@@ -1,0 +1,21 @@
+/* What the checks of the int8 ops share. Used by the image loader only. */
+#ifndef EP_CHECK_S8_H
+#define EP_CHECK_S8_H
+
+#include "check.h"
+
+/* 1 if the node has attributes, this many inputs and one output, and its activations (the first `n_act` inputs and the
+ * output) are int8, not constant, with scales that are finite and positive and zero points that are int8 codes. */
+int ep_valid_io_s8(const ep_model *model, const ep_node *node, unsigned n_in, unsigned n_act);
+
+/* 1 if lo <= hi and adding the output's zero point to anything between them gives an int8 code. */
+int ep_valid_clamp_s8(const ep_model *model, const ep_node *node, float lo, float hi);
+
+/* 1 if inputs 2 and 3 are `channels` biases and finite multipliers, and no sum of bias and `taps` products of codes
+ * leaves int32. */
+int ep_valid_sums_s8(const ep_model *model, const ep_node *node, uint32_t channels, uint32_t taps);
+
+/* 1 if the geometry of a pooling node (ep_pool2d_attr) makes sense and fits its tensors. */
+int ep_valid_pool_s8(const ep_model *model, const ep_node *node);
+
+#endif

@@ -1,0 +1,29 @@
+/* What the float32 ops share besides internal.h. */
+#ifndef EP_COMMON_H
+#define EP_COMMON_H
+
+#include "../internal.h"
+#include "../kernels/portable_f32.h"
+#include "../kernels/portable_s8.h"
+#include "check.h"
+
+/* Part of a weight's gradient that is summed on the stack, 512 bytes, before it is handed over. */
+#define EP_TILE_ROWS 4
+#define EP_TILE_COLUMNS 32
+
+/* Masks the gradient of the output for a clamp fused into the op, if there is one. */
+void ep_mask_output(const ep_t *ep, const ep_node *node, float lo, float hi, uint32_t n);
+
+/* The gradient of input 0, ready to be added to: zero unless another consumer has written it. NULL: nobody wants it. */
+float *ep_begin_din(const ep_t *ep, const ep_node *node, uint32_t n);
+
+/* dx = dy, or += if `add`. dx may be dy, or NULL. */
+void ep_pass_gradient(float *dx, const float *dy, int add, size_t count);
+
+/* ep_grad.bound of x ; weight, bias -> y, where a weight's gradient is a sum of `terms` products dy * x, all samples'. */
+float ep_bound_layer(const ep_t *ep, const ep_node *node, uint32_t n, float terms);
+
+/* Hands over the gradient of input 2, the bias: the sum of the output's gradient over `rows` rows, all samples'. */
+void ep_emit_bias(const ep_t *ep, const ep_node *node, const ep_sink *sink, int32_t channels, uint32_t rows);
+
+#endif
