@@ -20,6 +20,7 @@ NONE = 0xFFFFFFFF
 HEADER = struct.Struct("<4sHHII2I13I2H4I")
 CODES = {"f4": 1, "i1": 2, "i4": 3, "u1": 4}
 CONST, PARAM = 1, 2
+SCRATCH = 4096  # bytes; more than any op of these nets asks for
 INF = float("inf")
 
 
@@ -152,9 +153,9 @@ def image(net: Net) -> bytes:
     name, meta = net.name.encode() + b"\0", json.dumps(_meta(net)).encode()
     body = b"".join(_padded(section) for section in [*sections, name]) + meta
     counts = (len(net.tensors), len(net.nodes), len(io), len(words) // 4, len(net.inputs), len(net.outputs))
-    train = (runtime.LOSSES[net.loss], plan.train_bytes, 0) if net.loss else (0, 0, 0)
+    train = (runtime.LOSSES[net.loss], plan.train_bytes, SCRATCH) if net.loss else (0, 0, 0)
     ends = (plan.first, plan.end, plan.index[net.logits]) if net.loss else (0, 0, 0)
-    sizes = (plan.infer_bytes, 0, plan.param_bytes, len(data))
+    sizes = (plan.infer_bytes, SCRATCH, plan.param_bytes, len(data))
     header = HEADER.pack(
         b"EPM1", 1, runtime.ABI, 96 + len(body), 0, *fingerprint, *counts, *sizes, *train, *ends, len(name), len(meta), 0
     )
