@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_ir as ir
+from onnx_ir.passes import common as passes
 
 from ..errors import Refusal, UnsupportedError, UnsupportedNode
 from ..importer import Imported, load
+from ..islands import take_islands
 from ..layout import Order, Storage, Value, new_dims, port_permutation, significant
 from ..normalize import Normal, normalize
 from ..program import Op, Port, Program, Tensor
@@ -37,11 +39,8 @@ OPERATORS: dict[str, Lowering] = {
     "Conv": float_ops.conv,
     "DequantizeLinear": int8_ops.dequantize_linear,
     "Div": float_ops.div,
-    "Dropout": shape_ops.identity,
-    "Flatten": shape_ops.flatten,
     "Gemm": float_ops.gemm,
     "GlobalAveragePool": float_ops.global_average_pool,
-    "Identity": shape_ops.identity,
     "LeakyRelu": float_ops.leaky_relu,
     "MatMul": float_ops.matmul,
     "MaxPool": float_ops.max_pool,
@@ -51,14 +50,11 @@ OPERATORS: dict[str, Lowering] = {
     "QuantizeLinear": int8_ops.quantize_linear,
     "ReduceMean": float_ops.reduce_mean,
     "Relu": float_ops.relu,
-    "Reshape": shape_ops.reshape,
     "Sigmoid": float_ops.sigmoid,
     "Softmax": float_ops.softmax,
-    "Squeeze": shape_ops.squeeze,
     "Sub": float_ops.sub,
     "Tanh": float_ops.tanh,
-    "Transpose": shape_ops.transpose,
-    "Unsqueeze": shape_ops.unsqueeze,
+    **shape_ops.MOVES,
     "com.microsoft.MatMulIntegerToFloat": int8_ops.matmul_integer_to_float,
     "com.microsoft.QGemm": int8_ops.qgemm,
     "com.microsoft.QLinearAdd": int8_ops.qlinear_add,
@@ -168,6 +164,8 @@ def identifier(text: str) -> str:
 
 def lower_graph(normal: Normal, imported: Imported, marks: Marks) -> Context:
     """Lower every node of a graph. Raises UnsupportedError with all that were refused."""
+    take_islands(normal.model.graph)
+    passes.RemoveUnusedNodesPass()(normal.model)
     ctx = Context(normal, marks, batched=imported.batch is not None)
     bad = [refused for value in normal.model.graph.inputs if (refused := _input(ctx, value))]
     if not bad:
