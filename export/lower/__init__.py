@@ -153,6 +153,7 @@ def lower_with_values(
     )
     mark_trainable(ctx, program, marks, loss or said.get("loss"))
     _drop_unused(program)
+    _spread_scales(program)
     return program, ctx
 
 
@@ -314,6 +315,23 @@ def _unsigned(ctx: Context, inner: str, name: str, before: bool) -> str:
     op = Op("lut_s8", name, [source, table], [output], {"count": codes.count, "alpha": 0.0, **no_limits()})
     ctx.ops.insert(0 if before else len(ctx.ops), op)
     return port
+
+
+#: ops whose output has the codes of their input
+_SAME_CODES = {"copy", "max_pool2d_s8", "transpose"}
+
+
+def _spread_scales(program: Program) -> None:
+    """Codes whose scale no op names get it from the ops that hand them on; 1 where nothing knows it."""
+    pairs = [(op.inputs[0], op.outputs[0]) for op in program.ops if op.kind in _SAME_CODES]
+    for source, output in [*reversed(pairs), *pairs]:
+        a, b = program.tensors[source], program.tensors[output]
+        known, other = (a, b) if a.scale else (b, a)
+        if known.scale and not other.scale:
+            other.scale, other.zero_point = known.scale, known.zero_point
+    for tensor in program.tensors.values():
+        if tensor.is_activation and tensor.dtype in ("i8", "u8") and not tensor.scale:
+            tensor.scale = 1.0
 
 
 def _drop_unused(program: Program) -> None:
