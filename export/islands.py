@@ -1,7 +1,8 @@
 """Layers that onnxruntime leaves in float32 between DequantizeLinear and QuantizeLinear, turned into integer ones.
 
-That happens where a Relu or Clip does not coincide with the saturation of the QuantizeLinear behind it. Integer arithmetic
-is smaller and faster, and the float sum has no defined order anyway; the result may be one step apart (docs/arithmetic.md).
+That happens where a Relu or Clip does not coincide with the saturation of the QuantizeLinear behind it. Integer
+arithmetic is smaller and faster, and the float sum has no defined order anyway; the result may be one step apart
+(docs/arithmetic.md).
 """
 
 from __future__ import annotations
@@ -57,7 +58,9 @@ def _take(graph: ir.Graph, quantize: ir.Node) -> None:
     graph.insert_before(quantize, made)
     name = output.name
     ir.convenience.replace_all_uses_with(output, made.outputs[0], replace_graph_outputs=True)
-    made.outputs[0].dtype, made.outputs[0].shape = output.dtype, output.shape
+    made.outputs[0].shape = output.shape
+    if output.dtype is not None:
+        made.outputs[0].dtype = output.dtype
     output.name, made.outputs[0].name = None, name
 
 
@@ -104,7 +107,10 @@ def _coded(value: ir.Value | None) -> _Coded | None:
 def _integer_bias(graph: ir.Graph, layer: ir.Node, x: _Coded, weight: _Coded) -> list[ir.Value] | None:
     """[int32 bias] at x_scale * w_scale, [] for none; None where it cannot be had."""
     bias = layer.inputs[2] if len(layer.inputs) > 2 else None
-    if layer.op_type == "Gemm" and (layer.attributes.get_float("beta", 1.0), layer.attributes.get_float("alpha", 1.0)) != (1, 1):
+    if layer.op_type == "Gemm" and (
+        layer.attributes.get_float("beta", 1.0),
+        layer.attributes.get_float("alpha", 1.0),
+    ) != (1, 1):
         return None
     if bias is None:
         return []

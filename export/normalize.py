@@ -100,7 +100,7 @@ def _fold(proto: onnx.ModelProto) -> onnx.ModelProto:
     return ir.to_proto(model)
 
 
-# ---- Pad ------------------------------------------------------------------------------------------------------------
+# ---- Pad -------------------------------------------------------------------------------------------------------------
 
 #: input that holds the zero point of x, for operators that may take up a Pad; None: the padding is 0.0
 _PADDABLE: dict[str, int | None] = {"Conv": None, "QLinearConv": 2}

@@ -218,7 +218,7 @@ def _stand_in(ctx: Context, value: ir.Value) -> None:
     ctx.values[value] = Value(Storage(tensor, Order([f for axis in dims for f in axis])), dims, dtype, False)
 
 
-# ---- Ports --------------------------------------------------------------------------------------------------------------
+# ---- Ports -----------------------------------------------------------------------------------------------------------
 
 
 def _input(ctx: Context, value: ir.Value) -> UnsupportedNode | None:

@@ -10,11 +10,47 @@ from .context import Context
 from .shape_ops import MOVES
 
 #: operators that work element by element
-_ELEMENTWISE = set(
-    """Relu LeakyRelu Elu Selu Celu Sigmoid Tanh HardSigmoid HardSwish Softplus Softsign Gelu Mish Erf Exp Log Sqrt Abs Neg
-    Reciprocal Clip PRelu ThresholdedRelu Floor Ceil Round Sign Sin Cos QuickGelu Swish
-    Add Sub Mul Div Pow Min Max""".split()
-)
+_ELEMENTWISE = {
+    "Abs",
+    "Add",
+    "Ceil",
+    "Celu",
+    "Clip",
+    "Cos",
+    "Div",
+    "Elu",
+    "Erf",
+    "Exp",
+    "Floor",
+    "Gelu",
+    "HardSigmoid",
+    "HardSwish",
+    "LeakyRelu",
+    "Log",
+    "Max",
+    "Min",
+    "Mish",
+    "Mul",
+    "Neg",
+    "PRelu",
+    "Pow",
+    "QuickGelu",
+    "Reciprocal",
+    "Relu",
+    "Round",
+    "Selu",
+    "Sigmoid",
+    "Sign",
+    "Sin",
+    "Softplus",
+    "Softsign",
+    "Sqrt",
+    "Sub",
+    "Swish",
+    "Tanh",
+    "ThresholdedRelu",
+}
+
 
 @dataclass
 class Chain:

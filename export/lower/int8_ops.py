@@ -33,7 +33,7 @@ from .windows import spatial_axes
 Scale = tuple[float, int, str]  # scale, zero point on the device, dtype of the codes in the graph
 
 
-# ---- Scales and zero points -------------------------------------------------------------------------------------------
+# ---- Scales and zero points ------------------------------------------------------------------------------------------
 
 
 def parameters(ctx: Context, node: ir.Node, index: int) -> Scale:
@@ -79,7 +79,7 @@ def codes_output(ctx: Context, node: ir.Node, shape: tuple[int, ...], scale: Sca
     return ctx.activation(node.outputs[0].name, shape, "i8", *scale[:2])
 
 
-# ---- Conv, Gemm, MatMul -----------------------------------------------------------------------------------------------
+# ---- Conv, Gemm, MatMul ----------------------------------------------------------------------------------------------
 
 
 def centred(ctx: Context, node: ir.Node, index: int) -> tuple[np.ndarray, np.ndarray]:
@@ -111,7 +111,7 @@ def constants(
 ) -> list[str]:
     """Weight, bias and multiplier tensors of an integer layer.
 
-    weight : device layout; sums : (n,) sum of each channel's weights; scales : of x (Scale), weights (n,) or (1,), y (Scale)
+    weight : device layout; sums : (n,) sum of each channel's weights; scales : of x, of the weights (n,) or (1,), of y
     """
     x, w_scale, y = scales
     n = sums.size
@@ -216,7 +216,7 @@ def dequantized_dense(ctx: Context, node: ir.Node, value: Value, weight: np.ndar
     ctx.result(node.outputs[0], full, range(len(full)), output)
 
 
-# ---- Add, pools, Softmax ----------------------------------------------------------------------------------------------
+# ---- Add, pools, Softmax ---------------------------------------------------------------------------------------------
 
 
 def qlinear_add(ctx: Context, node: ir.Node) -> None:
@@ -273,7 +273,7 @@ def qlinear_global_average_pool(ctx: Context, node: ir.Node) -> None:
 
 
 def softmax_table(x_scale: float, channels: int) -> np.ndarray:
-    """(256,) float32: exp of a code's distance below the row's largest, scaled up alike; index 255 the largest itself."""
+    """(256,) float32: exp of a code's distance below the row's largest, all scaled up; index 255 the largest."""
     scale = float(np.float32(x_scale))
     largest = np.float32(np.finfo(np.float32).max) / np.float32(channels)
     shift = max(0.0, float(np.float32(math.log(float(largest)))) - 5.0) / scale
@@ -293,7 +293,7 @@ def qlinear_softmax(ctx: Context, node: ir.Node) -> None:
     ctx.result(node.outputs[0], value.shape, kept + over, output, y[2])
 
 
-# ---- Tables -------------------------------------------------------------------------------------------------------------
+# ---- Tables ----------------------------------------------------------------------------------------------------------
 
 
 def qlinear_unary(ctx: Context, node: ir.Node) -> None:
@@ -325,7 +325,9 @@ def _table(ctx: Context, nodes: list[ir.Node], code: str, x: Scale, names: dict[
         str(value.name): array
         for node in nodes
         for value in node.inputs
-        if value is not None and str(value.name) not in inside | {code} | set(names) and (array := ctx.constant(value)) is not None
+        if value is not None
+        and str(value.name) not in inside | {code} | set(names)
+        and (array := ctx.constant(value)) is not None
     }
     opsets = dict(ctx.normal.model.graph.opset_imports)
     protos = [proto_of(node) for node in nodes]
@@ -335,7 +337,7 @@ def _table(ctx: Context, nodes: list[ir.Node], code: str, x: Scale, names: dict[
     return (result.astype(np.int32).reshape(256) - (128 if result.dtype == np.uint8 else 0)).astype(np.int8)
 
 
-# ---- Between integers and floats ----------------------------------------------------------------------------------------
+# ---- Between integers and floats -------------------------------------------------------------------------------------
 
 
 def quantize_linear(ctx: Context, node: ir.Node) -> None:

@@ -17,7 +17,9 @@ from tests.support.graphs import model, node, shared
 
 def dense() -> Any:
     weight = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
-    return model([node("Gemm", ["x", "w"], ["y"]), node("Relu", ["y"], ["z"])], {"x": ["N", 4]}, ["y", "z"], {"w": weight})
+    return model(
+        [node("Gemm", ["x", "w"], ["y"]), node("Relu", ["y"], ["z"])], {"x": ["N", 4]}, ["y", "z"], {"w": weight}
+    )
 
 
 def run(proto: Any, inputs: Any = None, **options: Any) -> Any:

@@ -46,7 +46,9 @@ def test_batch_axis(shape: Any, batch: int | None) -> None:
 
 
 def test_fixed_first_axes_that_differ_are_no_batch() -> None:
-    proto = model([node("Identity", ["a"], ["y"]), node("Identity", ["b"], ["z"])], {"a": [2, 3], "b": [4, 3]}, ["y", "z"])
+    proto = model(
+        [node("Identity", ["a"], ["y"]), node("Identity", ["b"], ["z"])], {"a": [2, 3], "b": [4, 3]}, ["y", "z"]
+    )
     assert load(proto).batch is None
     assert [port.shape for port in lower(proto).inputs] == [(1, 2, 3), (1, 4, 3)]
 
@@ -57,7 +59,10 @@ def test_fixed_first_axes_that_differ_are_no_batch() -> None:
         (lambda: b"not a model", "not an ONNX model"),
         (lambda: relu(["N", "width"]), "input 'x': axis 1 may vary"),
         (lambda: relu([2], opset=6), "opset 6 is too old"),
-        (lambda: model([node("Relu", ["x", "x"], ["y"])], {"x": [2]}, ["y"], shapes={"y": [2]}), "onnx.checker rejects"),
+        (
+            lambda: model([node("Relu", ["x", "x"], ["y"])], {"x": [2]}, ["y"], shapes={"y": [2]}),
+            "onnx.checker rejects",
+        ),
         (lambda: relu([2], dtype=onnx.TensorProto.DOUBLE), "input 'x': it is DOUBLE; float32, int8 or uint8"),
     ],
 )

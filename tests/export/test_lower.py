@@ -37,7 +37,7 @@ def normal(seed: int) -> Any:
     return lambda *shape: random.standard_normal(shape).astype(np.float32)
 
 
-# ---- Convolution ------------------------------------------------------------------------------------------------------
+# ---- Convolution -----------------------------------------------------------------------------------------------------
 
 
 @st.composite
@@ -109,7 +109,7 @@ def test_pad_folds_into_convolution() -> None:
     same(proto)
 
 
-# ---- Dense ------------------------------------------------------------------------------------------------------------
+# ---- Dense -----------------------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=60, deadline=None)
@@ -147,7 +147,7 @@ def test_flatten_costs_nothing() -> None:
     same(proto)
 
 
-# ---- Layout -----------------------------------------------------------------------------------------------------------
+# ---- Layout ----------------------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=150, deadline=None)
@@ -176,7 +176,9 @@ def test_moves(data: Any) -> None:
             current = [*current[:axis], 1, *current[axis:]]
         elif kind == "Add":
             inputs.append(f"c{i}")
-            constants[f"c{i}"] = np.random.default_rng(i).random(current[data.draw(st.integers(0, len(current))) :], "f4")
+            constants[f"c{i}"] = np.random.default_rng(i).random(
+                current[data.draw(st.integers(0, len(current))) :], "f4"
+            )
         nodes.append(node(kind, inputs, [output], **attributes))
         last = output
     end = data.draw(st.sampled_from(["Relu", "MatMul", "Softmax", "ReduceMean"]))
@@ -280,7 +282,7 @@ def test_dynamic_shape_arithmetic_folds() -> None:
     same(proto)
 
 
-# ---- Element-wise, pools ------------------------------------------------------------------------------------------------
+# ---- Element-wise, pools ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("op", ["Relu", "Sigmoid", "Tanh", "LeakyRelu", "Identity", "Dropout", "Clip"])
@@ -330,10 +332,12 @@ def test_pools(data: Any) -> None:
     same(proto, {"x": normal(data.draw(seeds))(2, 3, *sizes)})
 
 
-# ---- int8 ---------------------------------------------------------------------------------------------------------------
+# ---- int8 ------------------------------------------------------------------------------------------------------------
 
 
-def quantized(steps: list[tuple[str, list[str], dict[str, Any]]], constants: dict[str, Any], shape: list[Any], dtype: Any) -> Any:
+def quantized(
+    steps: list[tuple[str, list[str], dict[str, Any]]], constants: dict[str, Any], shape: list[Any], dtype: Any
+) -> Any:
     """A chain of float nodes with a QDQ pair behind every one."""
     pair, params = qdq("x", 0.02, -3 if dtype == np.int8 else 125, dtype)
     nodes, all_constants, last = list(pair), {**constants, **params}, "x.dq"
@@ -464,7 +468,10 @@ def test_float_head_behind_int8_body() -> None:
     pair, params = qdq("x", 0.02, 0)
     back, more = qdq("m", 0.02, 5)
     nodes = [*pair, *body, node("MatMul", ["x.dq", "w"], ["m"], name="body"), *back]
-    nodes += [node("Gemm", ["m.dq", "head.weight", "head.bias"], ["z"], name="head", transB=1), node("Softmax", ["z"], ["y"])]
+    nodes += [
+        node("Gemm", ["m.dq", "head.weight", "head.bias"], ["z"], name="head", transB=1),
+        node("Softmax", ["z"], ["y"]),
+    ]
     constants |= params | more | {"head.weight": array(3, 8), "head.bias": array(3)}
     proto = model(nodes, {"x": ["N", 5]}, ["y"], constants)
     program = lower(proto, trainable="head")
@@ -476,7 +483,7 @@ def test_float_head_behind_int8_body() -> None:
         lower(proto, trainable="body")
 
 
-# ---- Training ---------------------------------------------------------------------------------------------------------
+# ---- Training --------------------------------------------------------------------------------------------------------
 
 
 def mlp(**names: str) -> onnx.ModelProto:
@@ -499,7 +506,11 @@ def test_trainable_by_name(pattern: str) -> None:
 
 def test_trainable_from_metadata() -> None:
     proto = mlp()
-    props = {"edgeprop.trainable": '["/fc1/Gemm", "fc2"]', "edgeprop.loss": "hinge", "edgeprop.labels": '["a", "b", "c"]'}
+    props = {
+        "edgeprop.trainable": '["/fc1/Gemm", "fc2"]',
+        "edgeprop.loss": "hinge",
+        "edgeprop.labels": '["a", "b", "c"]',
+    }
     helper.set_model_props(proto, props)
     program = lower(proto)
     assert (len(program.trainable()), program.loss, program.labels) == (4, "hinge", ["a", "b", "c"])
@@ -507,7 +518,10 @@ def test_trainable_from_metadata() -> None:
 
 
 def test_matmul_and_add_train_as_one_layer() -> None:
-    nodes = [node("MatMul", ["x", "head.weight"], ["m"], name="head"), node("Add", ["m", "head.bias"], ["y"], name="head_add")]
+    nodes = [
+        node("MatMul", ["x", "head.weight"], ["m"], name="head"),
+        node("Add", ["m", "head.bias"], ["y"], name="head_add"),
+    ]
     constants = {"head.weight": normal(0)(4, 3), "head.bias": np.zeros(3, np.float32)}
     program = lower(model(nodes, {"x": ["N", 4]}, ["y"], constants), trainable="head", labels=range(3))
     assert [t.name for t in program.trainable()] == ["head.weight", "head.bias"]
@@ -517,7 +531,10 @@ def test_matmul_and_add_train_as_one_layer() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"trainable": "fc9", "loss": "mse"}, r"'fc9' matches no layer; layers that can train: /fc1/Gemm, node_linear_1"),
+        (
+            {"trainable": "fc9", "loss": "mse"},
+            r"'fc9' matches no layer; layers that can train: /fc1/Gemm, node_linear_1",
+        ),
         ({"trainable": "fc2"}, "no final Softmax or Sigmoid"),
         ({"trainable": "fc2", "loss": "huber"}, "loss 'huber' is none of softmax_cross_entropy"),
         ({"trainable": "relu", "loss": "mse"}, "matches no layer"),
@@ -537,7 +554,7 @@ def test_int8_op_behind_a_trainable_layer() -> None:
         lower(proto, trainable="fc", loss="mse")
 
 
-# ---- Refusals -----------------------------------------------------------------------------------------------------------
+# ---- Refusals --------------------------------------------------------------------------------------------------------
 
 
 def test_all_refusals_in_one_message() -> None:
@@ -573,7 +590,7 @@ def test_models_of_later(path: str) -> None:
     assert REFUSED[path] <= {n.op for n in caught.value.nodes}
 
 
-# ---- Models of others -------------------------------------------------------------------------------------------------
+# ---- Models of others ------------------------------------------------------------------------------------------------
 
 LOWERED = [
     "arm_kws/DS_CNN_S.onnx",
