@@ -191,6 +191,8 @@ class Context:
         if order.factors is not None:
             return
         assert order.port is not None
+        if self.batched:  # the batch stays in front, wherever an op would like its axis of 1
+            wanted = [factor for factor in wanted if factor not in order.port[0]]
         perm = port_permutation(order.port, wanted)
         if perm is None or (self.batched and perm[0] != 0):
             perm = tuple(range(len(order.port)))

@@ -259,6 +259,9 @@ def affine(ctx: Context, node: ir.Node, value: Value, scale: np.ndarray, offset:
         if np.broadcast_shapes(value.shape, scale.shape, offset.shape) != value.shape:
             rank = max(scale.ndim, offset.ndim) - len(value.shape)
             value = value.view([[Factor(1)] for _ in range(rank)] + value.dims, value.exclusive)
+        if scale.size == offset.size == 1:  # needs no memory order, so leaves an open one open
+            _scale_and_shift(ctx, node, value, [a.astype(np.float64).reshape(1) for a in (scale, offset)], index)
+            return
         ctx.settle_for(value, max((scale, offset), key=np.size).shape)
         flats = [ctx.in_order(value, value.shape, a.astype(np.float64)) for a in (scale, offset)]
     except ValueError as error:
@@ -266,11 +269,13 @@ def affine(ctx: Context, node: ir.Node, value: Value, scale: np.ndarray, offset:
     sizes = [factor.size for factor in significant(value.storage.order.settled())]
     natural = max(scale.size, offset.size)  # a BatchNorm whose statistics happen to be equal still has channels
     period = max([_smallest_period(flat, sizes) for flat in flats] + [_suffix(sizes, natural)])
-    per_channel = [flat[:period] for flat in flats]
-    exclusive = ctx.is_exclusive(node, index)
-    if exclusive and _fold(ctx, node, value, per_channel):
-        return
-    _emit_affine(ctx, node, value, per_channel)
+    _scale_and_shift(ctx, node, value, [flat[:period] for flat in flats], index)
+
+
+def _scale_and_shift(ctx: Context, node: ir.Node, value: Value, flats: list[np.ndarray], index: int) -> None:
+    """`affine` with constants in memory order, of which the value's last elements hold a whole number."""
+    if not (ctx.is_exclusive(node, index) and _fold(ctx, node, value, flats)):
+        _emit_affine(ctx, node, value, flats)
 
 
 def _constant_names(ctx: Context, node: ir.Node) -> list[str]:

@@ -204,6 +204,20 @@ def _refactored(data: Any, size: int) -> list[int]:
     return [*sizes, size]
 
 
+def test_normalization_in_the_graph_costs_no_transpose() -> None:
+    """(x - mean) / std in front, by one number or by channel; a mean over the image behind."""
+    array = normal(4)
+    for shape in ((), (3, 1, 1)):
+        constants = {"m": array(*shape), "s": np.abs(array(*shape)) + 0.1, "w": array(4, 3, 3, 3)}
+        nodes = [node("Sub", ["x", "m"], ["a"]), node("Div", ["a", "s"], ["b"]), node("Conv", ["b", "w"], ["y"])]
+        proto = model(nodes, {"x": ["N", 3, 6, 7]}, ["y"], constants)
+        assert kinds(proto) == ["affine_f32", "conv2d_f32"]
+        same(proto)
+    proto = model([node("ReduceMean", ["x"], ["y"], axes=[2, 3])], {"x": ["N", 3, 6, 7]}, ["y"])
+    assert kinds(proto) == ["average_pool2d_f32"]
+    same(proto)
+
+
 def test_residual_of_free_and_settled_layouts() -> None:
     array = normal(2)
     proto = model(
@@ -502,6 +516,13 @@ def test_trainable_by_name(pattern: str) -> None:
     program = lower(mlp(), trainable=pattern, loss="mse")
     assert [t.name for t in program.trainable()] == ["fc2.weight", "fc2.bias"]
     assert (program.loss, program.logits) == ("mse", "y")
+
+
+def test_a_weight_that_is_folded_keeps_its_name() -> None:
+    """PyTorch's exporter transposes Linear weights in the graph."""
+    nodes = [node("Transpose", ["l.weight"], ["val_4"], perm=[1, 0]), node("MatMul", ["x", "val_4"], ["y"], name="node_3")]
+    proto = model(nodes, {"x": ["N", 2, 6]}, ["y"], {"l.weight": normal(0)(4, 6)})
+    assert [t.name for t in lower(proto, trainable="l", loss="mse").trainable()] == ["l.weight"]
 
 
 def test_trainable_from_metadata() -> None:
