@@ -53,10 +53,10 @@ demo: $(VENV)/demo ## train, quantize, export, compile, adapt: handwritten digit
 	$(RUN) -m examples.digits.demo --output $(OUT)
 
 test: $(VENV)/test ## set up and run the whole test suite
-	$(RUN) -m pytest -n $(JOBS) $(PYTEST_ARGS)
+	$(RUN) -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
 
 test-fast: $(VENV)/test ## the tests but those that take minutes
-	$(RUN) -m pytest -n $(JOBS) -m "not slow" $(PYTEST_ARGS)
+	$(RUN) -m pytest -n $(JOBS) --dist loadgroup -m "not slow" $(PYTEST_ARGS)
 
 bench: $(VENV)/bench ## time and memory beside other runtimes on this machine
 	$(RUN) -m benchmarks
