@@ -128,7 +128,8 @@ def quantize(
     """
     if io not in ("float", "int8"):
         raise QuantizeError(f'io={io!r}: choose "float" or "int8"')
-    refuse_quantized(model)
+    if is_quantized(model):
+        raise QuantizeError("the model is quantized already: export it as it is, without calibration samples")
     normal = simplify(model)
     chosen = find_layers(normal, trainable)
     if equalization:
@@ -147,12 +148,12 @@ def quantize(
     return mark(result, chosen, loss, labels)
 
 
-def refuse_quantized(model: onnx.ModelProto) -> None:
-    """Raise QuantizeError for a model with quantized activations."""
-    for node in model.graph.node:
-        if node.op_type in ("QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"):
-            what = f"{node.op_type} {node.name!r}"
-            raise QuantizeError(f"the model is quantized already ({what}): export it as it is, without calibration")
+def is_quantized(model: onnx.ModelProto) -> bool:
+    """Whether a model computes with integers already."""
+    return any(node.op_type in _INTEGER for node in model.graph.node)
+
+
+_INTEGER = {"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "MatMulInteger", "ConvInteger"}
 
 
 def finish(net: ir.Model, normal: onnx.ModelProto) -> onnx.ModelProto:
