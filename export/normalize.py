@@ -107,9 +107,11 @@ def _fold(proto: onnx.ModelProto) -> onnx.ModelProto:
 def _moved_weights(graph: ir.Graph) -> dict[str, str]:
     """Values that are an initialiser transposed or reshaped, with its name: once folded, they are called by that."""
     return {
-        str(node.outputs[0].name): str(node.inputs[0].name)
+        str(node.outputs[0].name): str(source.name)
         for node in graph
-        if node.op_type in ("Transpose", "Reshape") and array_of(node.inputs[0]) is not None
+        if node.op_type in ("Transpose", "Reshape")
+        and (source := node.inputs[0]) is not None
+        and array_of(source) is not None
     }
 
 

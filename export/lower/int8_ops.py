@@ -250,6 +250,9 @@ def qlinear_average_pool(ctx: Context, node: ir.Node) -> None:
     geometry, attrs = pool_attrs(node, value)
     if attrs["dilation_h"] != 1 or attrs["dilation_w"] != 1:
         raise Refusal("it is dilated, which onnxruntime ignores", "dilations of 1")
+    if geometry.is_whole():  # onnxruntime computes it as a global pool, whose rounding differs
+        _global_pool(ctx, node, value, list(range(2, len(value.shape))), 1, y)
+        return
     source = ctx.ordered(value, axes)
     output = codes_output(ctx, node, (geometry.out_h, geometry.out_w, value.shape[1]), y)
     ctx.emit("average_pool2d_s8", node, [source], output, **attrs)
@@ -263,13 +266,17 @@ def qlinear_global_average_pool(ctx: Context, node: ir.Node) -> None:
     last = bool(node.attributes.get_int("channels_last", 0))
     rank = len(value.shape)
     spatial = list(range(1, rank - 1)) if last else list(range(2, rank))
-    channel = rank - 1 if last else 1
+    _global_pool(ctx, node, value, spatial, rank - 1 if last else 1, y)
+
+
+def _global_pool(ctx: Context, node: ir.Node, value: Value, spatial: list[int], channel: int, y: Scale) -> None:
+    """Emit the average over the axes `spatial`, which stay with size 1."""
     size = prod(value.shape[axis] for axis in spatial)
     source = ctx.ordered(value, [*spatial, channel])
     output = codes_output(ctx, node, (1, 1, value.shape[channel]), y)
     ctx.emit("global_average_pool_s8", node, [source], output, size=size, channels=value.shape[channel])
     shape = tuple(1 if axis in spatial else s for axis, s in enumerate(value.shape))
-    ctx.result(node.outputs[0], shape, range(rank), output, y[2])
+    ctx.result(node.outputs[0], shape, range(len(shape)), output, y[2])
 
 
 def softmax_table(x_scale: float, channels: int) -> np.ndarray:

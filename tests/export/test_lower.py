@@ -407,6 +407,26 @@ def test_int8_network(dtype: Any, seed: int) -> None:
     assert got.count("quantize") == got.count("dequantize") == (1 if dtype == np.int8 else 2)  # MaxPool that rescales
 
 
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_int8_average_pool(data: Any) -> None:
+    """Equal scales make ties common; a window that is the whole image rounds in its own way."""
+    rank = data.draw(st.sampled_from([1, 2, 2]))
+    sizes = [data.draw(st.integers(1, 6)) for _ in range(rank)]
+    kernel = [data.draw(st.sampled_from([size, *range(1, size + 1)])) for size in sizes]
+    pads = [data.draw(st.sampled_from([0, 0, min(1, k - 1)])) for k in kernel * 2]
+    attributes = {"kernel_shape": kernel, "strides": [data.draw(st.integers(1, 3)) for _ in kernel], "pads": pads}
+    attributes["count_include_pad"] = data.draw(st.integers(0, 1))
+    scale, zero = data.draw(st.floats(0.01, 0.3)), data.draw(st.integers(-128, 127))
+    same_scale = data.draw(st.booleans())
+    pair, constants = qdq("x", scale, zero)
+    back, more = qdq("v", scale if same_scale else scale * 0.9, zero if same_scale else zero // 2)
+    nodes = [*pair, node("AveragePool", ["x.dq"], ["v"], **attributes), *back]
+    proto = model(nodes, {"x": ["N", 5, *sizes]}, ["v.dq"], constants | more)
+    codes = np.random.default_rng(data.draw(seeds)).integers(-128, 128, (4, 5, *sizes))
+    same(proto, {"x": ((codes - zero) * scale).astype(np.float32)})
+
+
 @pytest.mark.parametrize("op", ["Conv", "Gemm", "MatMul"])
 @pytest.mark.parametrize("activation", ["Relu", "Clip"])
 def test_activation_that_onnxruntime_leaves_in_float(op: str, activation: str) -> None:
@@ -520,7 +540,7 @@ def test_trainable_by_name(pattern: str) -> None:
 
 def test_a_weight_that_is_folded_keeps_its_name() -> None:
     """PyTorch's exporter transposes Linear weights in the graph."""
-    nodes = [node("Transpose", ["l.weight"], ["val_4"], perm=[1, 0]), node("MatMul", ["x", "val_4"], ["y"], name="node_3")]
+    nodes = [node("Transpose", ["l.weight"], ["t"], perm=[1, 0]), node("MatMul", ["x", "t"], ["y"], name="node_3")]
     proto = model(nodes, {"x": ["N", 2, 6]}, ["y"], {"l.weight": normal(0)(4, 6)})
     assert [t.name for t in lower(proto, trainable="l", loss="mse").trainable()] == ["l.weight"]
 
