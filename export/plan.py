@@ -125,7 +125,7 @@ def _inference(program: Program) -> Iterator[Step]:
     yield Step(writes=[Key(port.tensor) for port in program.inputs])
     for op in program.ops:
         yield _forward_step(program, op)
-    yield Step(reads=[Key(port.tensor) for port in program.outputs])
+    yield Step(reads=[Key(name) for name in _activations(program, [port.tensor for port in program.outputs])])
 
 
 def _training(program: Program, path: _Path) -> Iterator[Step]:
@@ -377,14 +377,9 @@ def _arena(program: Program, batch: int, params: bool, train: bool, sums: bool, 
     if params and not p.param_bytes:
         raise ValueError("the program has no trainable weights")
     activations = rounded(max(p.infer_bytes, p.train_bytes if train else 0))
-    parts = (
-        p.param_bytes if params else 0,
-        activations * batch,
-        max(p.scratch_bytes, p.train_scratch_bytes if train else 0),
-        p.param_bytes if sums else 0,
-        p.param_bytes * slots,
-    )
-    return sum(rounded(part) for part in parts)
+    scratch = max(p.scratch_bytes, p.train_scratch_bytes if train else 0)
+    weights = int(params) + int(sums) + slots  # parts as large as the weights
+    return rounded(p.param_bytes) * weights + activations * batch + rounded(scratch)
 
 
 def infer_arena(program: Program, batch: int = 1) -> int:
