@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-
 from edgeprop.export.program import DTYPES, Op, Program, Tensor
 
 from . import ort_arithmetic as ort
