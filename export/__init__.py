@@ -3,8 +3,8 @@
 >>> from edgeprop import export
 >>> export.save("build/digits", net, calibration=x[:256], trainable="head", labels=range(10))
 
-Needs the packages of ``pip install edgeprop[export]``, which are imported when a function is first used; `edgeprop.export.cli`
-works without them as far as it can.
+Needs the packages of ``pip install edgeprop[export]``. They are imported when a function is first used, so that
+`edgeprop.export.cli` works without them as far as it can.
 """
 
 from __future__ import annotations

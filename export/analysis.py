@@ -16,8 +16,8 @@ def snr(
 ) -> dict[str, float]:
     """Signal-to-noise ratio of every layer's output.
 
-    10 log10(sum y^2 / sum (y - y_int8)^2), over all samples and elements. As a rule of thumb, 20 dB at the last layer is
-    little noise, below 10 dB answers change. Errors of earlier layers are contained in those of later ones.
+    10 log10(sum y^2 / sum (y - y_int8)^2), over all samples and elements. As a rule of thumb, 20 dB at the last layer
+    is little noise, below 10 dB answers change. Errors of earlier layers are contained in those of later ones.
 
     Parameters
     ----------

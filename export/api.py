@@ -55,7 +55,9 @@ class Exported:
 
     def __str__(self) -> str:
         learns = f", {self.train_arena:,} bytes to learn" if self.train_arena else ""
-        lines = [f"{self.program.name}: {self.constant_bytes:,} bytes of weights, RAM {self.infer_arena:,} bytes{learns}"]
+        lines = [
+            f"{self.program.name}: {self.constant_bytes:,} bytes of weights, RAM {self.infer_arena:,} bytes{learns}"
+        ]
         return "\n".join(lines + [f"  {path}" for path in self.paths.values()])
 
 
@@ -77,12 +79,12 @@ def save(
     Parameters
     ----------
     path_stem : of the files: "build/digits" gives build/digits.onnx, .h, .ep, .report.md and .report.html
-    model : a network of `edgeprop.trainer` (anything with `to_onnx`), a path, the bytes of an ONNX file, or a ModelProto
+    model : a network of `edgeprop.trainer` (anything with `to_onnx`), a path, the bytes of an ONNX file, a ModelProto
     calibration : (n, ...) typical inputs, a few hundred, in the ONNX layout; a dict by name for several inputs. Without
         them the model is exported as it is: float32, or int8 if it is quantized already
     trainable : layers that learn on the device: names, patterns, "last", "last:2" (see `find_layers`)
     labels : names of the classes, in the order of the outputs
-    loss : what the device minimises; default that of a final Softmax or Sigmoid, and `softmax_cross_entropy` with labels
+    loss : what the device minimises; default that of a final Softmax or Sigmoid, with labels `softmax_cross_entropy`
     name : prefix of the C names; default that of the files
     method : how int8 ranges are chosen: "minmax", "percentile", "mse"
     quantized : False exports float32 in spite of a calibration
@@ -176,7 +178,9 @@ def _as_onnx(model: Any, stem: Path) -> onnx.ModelProto:
         except TypeError as error:
             what = f"{type(model).__name__}.to_onnx() does not work without arguments ({error})"
             raise ExportError(f"{what}: give the network, not a layer") from error
-    raise ExportError(f"{type(model).__name__} is no model: give a path, bytes, a ModelProto or a network with to_onnx()")
+    raise ExportError(
+        f"{type(model).__name__} is no model: give a path, bytes, a ModelProto or a network with to_onnx()"
+    )
 
 
 def _texts(labels: Sequence[Any], model: onnx.ModelProto) -> list[str]:
@@ -187,7 +191,9 @@ def _texts(labels: Sequence[Any], model: onnx.ModelProto) -> list[str]:
     if classes and len(texts) != classes:
         raise ExportError(f"{len(texts)} labels for an output of {classes} values: give one label per class")
     if len(set(texts)) != len(texts):
-        raise ExportError(f"labels {sorted({t for t in texts if texts.count(t) > 1})} come twice: give each class its own")
+        raise ExportError(
+            f"labels {sorted({t for t in texts if texts.count(t) > 1})} come twice: give each class its own"
+        )
     return texts
 
 

@@ -193,9 +193,7 @@ def observe_ranges(runner: Runner, feeds: Mapping[str, Array]) -> dict[str, Rang
     return ranges
 
 
-def observe_histograms(
-    runner: Runner, feeds: Mapping[str, Array], ranges: Mapping[str, Range]
-) -> dict[str, Histogram]:
+def observe_histograms(runner: Runner, feeds: Mapping[str, Array], ranges: Mapping[str, Range]) -> dict[str, Histogram]:
     """Histograms over the ranges found before."""
     counts = {name: np.zeros(BINS, np.int64) for name in ranges}
     for batch in runner.run(feeds):
@@ -221,7 +219,8 @@ class Runner:
         self.inputs = {value.name: value for value in model.graph.input}
         batch = find_batch(model.graph)
         if batch is None:
-            raise CalibrationError("the inputs have no batch axis in common: split the model and quantize the stateless part")
+            cure = "split the model and quantize the part without state"
+            raise CalibrationError(f"the inputs have no batch axis in common: {cure}")
         self.fixed = batch
         self.batch_size = self.fixed or batch_size
         self.session = open_session(model, self.values)
@@ -236,7 +235,7 @@ class Runner:
         names = list(self.inputs)
         if not isinstance(samples, Mapping):
             if len(names) != 1:
-                raise CalibrationError(f"the model has inputs {', '.join(names)}: give samples as a dict by these names")
+                raise CalibrationError(f"the model has inputs {', '.join(names)}: give samples as a dict by name")
             samples = {names[0]: samples}
         if set(samples) != set(names):
             raise CalibrationError(f"samples for {', '.join(samples)} given, the model's inputs are {', '.join(names)}")
@@ -251,8 +250,8 @@ class Runner:
         wanted = [d.dim_value for d in kind.shape.dim]
         result = np.ascontiguousarray(array, onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
         if result.shape[1:] != tuple(wanted[1:]):
-            shape = ", ".join(["n", *map(str, wanted[1:])])
-            raise CalibrationError(f"samples for {name!r} have shape {result.shape}, the model takes ({shape}): reshape them")
+            takes = ", ".join(["n", *map(str, wanted[1:])])
+            raise CalibrationError(f"samples for {name!r} have shape {result.shape}, the model takes ({takes})")
         if result.dtype.kind == "f" and not np.isfinite(result).all():
             raise CalibrationError(f"the samples for {name!r} hold NaN or infinity: remove those")
         return result

@@ -109,7 +109,8 @@ def quantize(
     calibration : (n, ...) samples of the input, as the device will see them; a dict by name for several inputs
     method, percentile : how ranges are chosen, see `calibrate`
     per_channel : a weight scale for every output channel, not one for the tensor
-    keep_float : layers left float32: names or glob patterns of nodes
+    keep_float : layers left float32 in the graph: names or glob patterns of nodes. onnxruntime, and so the device, still
+        quantizes one by itself where int8 stands right before and behind it
     trainable : layers that learn on the device, see `find_layers`; they and what follows them stay float32
     loss, labels : what the device minimises and the names of its classes; recorded beside `trainable`
     io : "float": inputs and outputs as they were; "int8": those that are quantized become int8 themselves
@@ -261,6 +262,8 @@ def quantized_nodes(graph: ir.Graph, trainable: Sequence[str], keep_float: set[s
         if node.inputs[0].producer() in chosen:  # type: ignore[union-attr]
             chosen.add(node)
     for node in reversed(movers):  # before integer code, and nothing else
+        if node.op_type in ACTIVATIONS:
+            continue
         users = node.outputs[0].uses()
         if users and not node.outputs[0].is_graph_output() and all(u.node in chosen for u in users):
             chosen.add(node)

@@ -57,8 +57,8 @@ def modern(model: onnx.ModelProto) -> onnx.ModelProto:
         try:
             model = onnx.version_converter.convert_version(model, MIN_OPSET)
         except Exception as error:
-            cure = f"export it with opset {MIN_OPSET} or later"
-            raise ValueError(f"opset {version} of the model does not convert to {MIN_OPSET} ({error}): {cure}") from error
+            what = f"opset {version} of the model does not convert to {MIN_OPSET} ({error})"
+            raise ValueError(f"{what}: export it with opset {MIN_OPSET} or later") from error
     return onnx.shape_inference.infer_shapes(model)
 
 
@@ -291,8 +291,9 @@ def hoist_activation(node: ir.Node) -> None:
             return
     if top is None or source.producer() is None:
         return
+    bounds = node.inputs[1:]
     bypass(node, node.inputs[0])  # type: ignore[arg-type]
-    raised = ir.node(node.op_type, [source, *node.inputs[1:]], name=node.name, version=node.version)
+    raised = ir.node(node.op_type, [source, *bounds], name=node.name, version=node.version)
     raised.outputs[0].name = f"{source.name}.{node.op_type.lower()}"
     raised.outputs[0].shape, raised.outputs[0].type = source.shape, source.type
     top.graph.insert_before(top, raised)  # type: ignore[union-attr]

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import edgeprop
+import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

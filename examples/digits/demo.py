@@ -22,14 +22,13 @@ from sklearn.model_selection import train_test_split
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # for `python -m examples.digits.demo`
 import board
-import pictures
-from shifted_world import shifted
-
 import edgeprop
+import pictures
 from edgeprop import export
 from edgeprop import trainer as t
 from edgeprop.export import reference
 from edgeprop.export.image import to_image
+from shifted_world import shifted
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -174,8 +173,8 @@ def require_equal(what: str, a: Array, b: Array) -> None:
 def count_mismatches(model: edgeprop.Model, exported: export.Exported, test: Digits) -> int:
     """Elements of the int8 tensor that feeds the head which are not what onnxruntime computes."""
     name = next(op.inputs[0] for op in exported.program.ops if op.kind == "dequantize")
-    ours = model.trace(test.x)[name]  # (n, height, width, channels)
-    theirs = reference.with_outputs(exported.model, [name], {"input": test.x})[name]  # (n, channels, height, width)
+    ours = model.trace(test.x)[name]  # NHWC
+    theirs = reference.intermediates(reference.fuse(exported.model), {"input": test.x}, [name])[name]  # NCHW
     return int(np.count_nonzero(ours != theirs.transpose(0, 2, 3, 1)))
 
 

@@ -66,7 +66,9 @@ def _curves(left: Any, right: Any, history: Any, losses: Array) -> None:
     left.set(title="Desktop: training the whole net", xlabel="epoch", ylabel="accuracy", ylim=(0.8, 1.005))
     left.legend(frameon=False, loc="lower right")
     right.plot(np.arange(1, len(losses) + 1), losses, color=ORANGE, marker="o", markersize=3)
-    right.set(title="Device: adapting the head", xlabel="pass over the stored digits", ylabel="mean loss", ylim=(0, None))
+    right.set(
+        title="Device: adapting the head", xlabel="pass over the stored digits", ylabel="mean loss", ylim=(0, None)
+    )
 
 
 def _confusion(axes: Any, truth: Array, predicted: Array, title: str) -> None:
@@ -76,4 +78,6 @@ def _confusion(axes: Any, truth: Array, predicted: Array, title: str) -> None:
     for i, j in zip(*np.nonzero(counts), strict=True):
         axes.text(j, i, counts[i, j], ha="center", va="center", color="white" if counts[i, j] > 25 else INK, fontsize=7)
     accuracy = np.trace(counts) / counts.sum()
-    axes.set(title=f"{title}: {accuracy:.1%} right", xlabel="predicted", ylabel="digit", xticks=range(10), yticks=range(10))
+    axes.set(
+        title=f"{title}: {accuracy:.1%} right", xlabel="predicted", ylabel="digit", xticks=range(10), yticks=range(10)
+    )

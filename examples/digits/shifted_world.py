@@ -9,7 +9,9 @@ import numpy as np
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def shifted(images: Array, *, degrees: float = 25.0, spread: float = 0.3, contrast: float = 0.8, glow: float = 0.1) -> Array:
+def shifted(
+    images: Array, *, degrees: float = 25.0, spread: float = 0.3, contrast: float = 0.8, glow: float = 0.1
+) -> Array:
     """Turn the images, thicken the strokes, flatten the contrast.
 
     Parameters

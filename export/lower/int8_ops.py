@@ -93,7 +93,8 @@ def centred(ctx: Context, node: ir.Node, index: int) -> tuple[np.ndarray, np.nda
     scale = ctx.needed(node, index + 1, "weight scale")
     zero = ctx.needed(node, index + 2, "weight zero point") if node.inputs[index + 2] is not None else np.zeros((), int)
     if zero.size > 1:
-        along = (-1,) + (1,) * (weight.ndim - 1) if node.op_type == "QLinearConv" else (1, -1)
+        rows = node.op_type == "QLinearConv" or node.attributes.get_int("transB", 0)
+        along = (-1,) + (1,) * (weight.ndim - 1) if rows else (1, -1)
         zero = zero.reshape(along)
     shifted = weight.astype(np.int32) - zero.astype(np.int32)
     if shifted.min() < -128 or shifted.max() > 127:
