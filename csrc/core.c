@@ -43,7 +43,7 @@ static layout lay_out(const ep_model *model, uint32_t batch, unsigned what, cons
         at.sums = take(&at, model->param_bytes);
     }
     if (train && slots) {
-        at.state = take(&at, (uint64_t)slots * model->param_bytes);
+        at.state = take(&at, slots * round_up(model->param_bytes));
     }
     if (at.total > INT32_MAX) {
         at.total = 0;
@@ -156,7 +156,7 @@ void ep_params_changed(ep_t *ep)
         memset(ep->arena + ep->sums_at, 0, bytes);
     }
     if (ep->state_at != EP_NONE && ep->optimizer) {
-        memset(ep->arena + ep->state_at, 0, bytes * ep->optimizer->slots);
+        memset(ep->arena + ep->state_at, 0, (size_t)round_up(bytes) * ep->optimizer->slots);
     }
 }
 

@@ -37,6 +37,12 @@ static int valid_step(const ep_step *step)
            not_negative(step->epsilon) && not_negative(step->weight_decay) && not_negative(step->clip_norm);
 }
 
+/* Bytes of one state slot: a float for each weight, rounded up. */
+static uint32_t slot_bytes(const ep_t *ep)
+{
+    return (ep->model->param_bytes + EP_ALIGN - 1u) / EP_ALIGN * EP_ALIGN;
+}
+
 /* Room behind what the arena holds already, `bytes` of it; EP_NONE if there is none. */
 static uint32_t take_tail(ep_t *ep, uint64_t bytes)
 {
@@ -52,7 +58,7 @@ static uint32_t take_tail(ep_t *ep, uint64_t bytes)
 /* The optimizer's state, placed when first needed and zeroed when the optimizer changes. */
 static int prepare_state(ep_t *ep, const ep_optimizer *optimizer)
 {
-    const uint32_t bytes = ep->model->param_bytes;
+    const uint32_t bytes = slot_bytes(ep);
     if (optimizer->slots == 0) {
         return EP_OK;
     }
@@ -107,7 +113,7 @@ void ep_emit(const ep_t *ep, const ep_sink *sink, uint16_t index, uint32_t at, u
         state = (float *)(void *)(ep->arena + ep->state_at) + place;
     }
     optimizer->apply(sink->step, ep->updates + 1u, w, state,
-                     optimizer->slots > 1 ? state + ep->model->param_bytes / 4u : NULL, a, g, count);
+                     optimizer->slots > 1 ? state + slot_bytes(ep) / 4u : NULL, a, g, count);
 }
 
 int ep_sink_adds(const ep_sink *sink)
@@ -342,7 +348,7 @@ int ep_apply(ep_t *ep, const ep_step *step)
         const ep_optimizer *optimizer = optimizer_of(step);
         float *state = optimizer->slots ? (float *)(void *)(ep->arena + ep->state_at) : NULL;
         optimizer->apply(step, ep->updates + 1u, (float *)(void *)(ep->arena + ep->params_at), state,
-                         optimizer->slots > 1 ? state + count : NULL, 1.0f, sums, count);
+                         optimizer->slots > 1 ? state + slot_bytes(ep) / 4u : NULL, 1.0f, sums, count);
         ep->updates++;
     }
     drop_sums(ep);

@@ -10,7 +10,7 @@ from edgeprop import trainer as t
 
 
 def test_cases_cover_every_layer():
-    from conftest import CASES
+    from tests.trainer.conftest import CASES
 
     seen = {layer.kind for case in CASES for layer in case.net().leaves()}
     assert seen == set(t.LAYERS)

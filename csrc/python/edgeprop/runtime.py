@@ -26,11 +26,13 @@ class OpInfo:
     attr : (field, type) of its attribute struct, in order; the type is NumPy's: `i4`, `f4`, or `6i4` for an array of
         six. `numpy.dtype(list(attr))` is the struct.
     has_grad : False for an op without a backward
+    struct : C name of the attribute struct
     """
 
     code: int
     attr: tuple[tuple[str, str], ...]
     has_grad: bool
+    struct: str
 
 
 def _word(ctype: Any) -> str:
@@ -50,7 +52,9 @@ def _attributes(struct: str) -> tuple[tuple[str, str], ...]:
 
 def _ops() -> dict[str, OpInfo]:
     rows = [lib.ep_py_ops[i] for i in range(lib.ep_py_n_ops)]
-    return {_text(row.name): OpInfo(row.code, _attributes(_text(row.attr)), bool(row.has_grad)) for row in rows}
+    return {
+        _text(row.name): OpInfo(row.code, _attributes(_text(row.attr)), bool(row.has_grad), _text(row.attr)) for row in rows
+    }
 
 
 _LOSS_ROWS = [lib.ep_py_losses[i] for i in range(lib.ep_py_n_losses)]
