@@ -108,7 +108,7 @@ def main(out: Path) -> dict[str, Any]:
         "shifted_accuracy": shifted_accuracy,
         "adapted_accuracy": adapted_accuracy,
         "int8_mismatches": mismatches,
-        "flash_bytes": exported.flash_bytes,
+        "flash_bytes": exported.constant_bytes,
         "infer_arena_bytes": exported.infer_arena,
         "train_arena_bytes": exported.train_arena,
         "runtime_code_bytes": board.runtime_code_bytes(out),

@@ -57,7 +57,7 @@ def test_constants_come_from_the_headers(root: Path) -> None:
     assert f'"{edgeprop.__version__}"' in header
     assert f"#define EP_ABI {runtime.ABI}\n" in header
     assert runtime.OPS["dense_f32"] == runtime.OpInfo(
-        3, (("n_in", "i4"), ("n_out", "i4"), ("rows", "i4"), ("lo", "f4"), ("hi", "f4")), True
+        3, (("n_in", "i4"), ("n_out", "i4"), ("rows", "i4"), ("lo", "f4"), ("hi", "f4")), True, "ep_dense_attr"
     )
     assert dict(runtime.OPS["transpose"].attr)["dims"] == "6i4"
     assert not runtime.OPS["conv2d_s8"].has_grad
