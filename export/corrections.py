@@ -12,6 +12,9 @@ import onnx_ir as ir
 from .calibrate import Array, Runner
 from .simplify import channel_axis, constant, out_channels, set_constant, sole_user
 
+#: a nearly dead channel would ask for more, and its bias would then widen the range of all the others
+LARGEST_FACTOR = 8.0
+
 #: what a positive scale per channel passes through unchanged
 _HOMOGENEOUS = ("Relu", "MaxPool", "AveragePool", "GlobalAveragePool")
 
@@ -84,9 +87,10 @@ def equalize(model: onnx.ModelProto, fixed: Collection[str] = (), rounds: int = 
     """
     net = ir.from_proto(model)
     pairs = [(node, after) for node in net.graph if (after := _reader(node)) and not {node.name, after.name} & {*fixed}]
+    so_far = [np.ones(out_channels(first) or 0) for first, _ in pairs]
     for _ in range(rounds):
-        for first, second in pairs:
-            _equalize_pair(first, second)
+        for (first, second), factors in zip(pairs, so_far, strict=True):
+            _equalize_pair(first, second, factors)
     return ir.to_proto(net)
 
 
@@ -100,7 +104,8 @@ def _reader(node: ir.Node) -> ir.Node | None:
     return after if after is not None and after.op_type == "Conv" and out_channels(after) is not None else None
 
 
-def _equalize_pair(first: ir.Node, second: ir.Node) -> None:
+def _equalize_pair(first: ir.Node, second: ir.Node, so_far: Array) -> None:
+    """Scale one pair. `so_far` (channels,): product of all factors of this pair up to now; changed in place."""
     w1, w2 = constant(first.inputs[1]), constant(second.inputs[1])
     assert w1 is not None
     assert w2 is not None
@@ -111,7 +116,9 @@ def _equalize_pair(first: ir.Node, second: ir.Node) -> None:
     r1, r2 = np.abs(w1).reshape(channels, -1).max(1), np.abs(by_input).max(1)
     s = np.ones(channels)
     alive = (r1 > 0) & (r2 > 0)
-    s[alive] = np.clip(np.sqrt(r1[alive] * r2[alive]) / r2[alive], 1e-4, 1e4)
+    s[alive] = np.sqrt(r1[alive] * r2[alive]) / r2[alive]
+    s = np.clip(so_far * s, 1 / LARGEST_FACTOR, LARGEST_FACTOR) / so_far
+    so_far *= s
     set_constant(first, 1, w1 / s.reshape(-1, *[1] * (w1.ndim - 1)), str(first.inputs[1].name))  # type: ignore[union-attr]
     if len(first.inputs) > 2 and (bias := constant(first.inputs[2])) is not None:
         set_constant(first, 2, bias / s, str(first.inputs[2].name))  # type: ignore[union-attr]

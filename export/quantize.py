@@ -109,8 +109,8 @@ def quantize(
     calibration : (n, ...) samples of the input, as the device will see them; a dict by name for several inputs
     method, percentile : how ranges are chosen, see `calibrate`
     per_channel : a weight scale for every output channel, not one for the tensor
-    keep_float : layers left float32 in the graph: names or glob patterns of nodes. onnxruntime, and so the device, still
-        quantizes one by itself where int8 stands right before and behind it
+    keep_float : layers left float32 in the graph: names or glob patterns of nodes. onnxruntime, and so the device,
+        still quantizes one by itself where int8 stands right before and behind it
     trainable : layers that learn on the device, see `find_layers`; they and what follows them stay float32
     loss, labels : what the device minimises and the names of its classes; recorded beside `trainable`
     io : "float": inputs and outputs as they were; "int8": those that are quantized become int8 themselves
@@ -259,7 +259,8 @@ def quantized_nodes(graph: ir.Graph, trainable: Sequence[str], keep_float: set[s
     free = (node for node in graph if node.name not in keep_float and node.outputs[0] not in behind)
     movers = [node for node in free if _fits(node) and RULES[node.op_type].moves]
     for node in movers:  # behind integer code
-        if node.inputs[0].producer() in chosen:  # type: ignore[union-attr]
+        source = node.inputs[0]
+        if source is not None and source.producer() in chosen:
             chosen.add(node)
     for node in reversed(movers):  # before integer code, and nothing else
         if node.op_type in ACTIVATIONS:
@@ -340,7 +341,8 @@ def quantize_weights(weight: Array, bias: Array | None, axis: int, x_scale: floa
 def quantize_bias(bias: Array, x_scale: float, scale: Array) -> Array:
     """int32 codes (channels,) of a bias at x_scale * scale."""
     unit = (np.float32(x_scale) * scale).astype(np.float64)
-    return np.clip(np.rint(np.asarray(bias, np.float64) / unit), -(2**31) + 1, 2**31 - 1).astype(np.int32)
+    codes: Array = np.clip(np.rint(np.asarray(bias, np.float64) / unit), -(2**31) + 1, 2**31 - 1).astype(np.int32)
+    return codes
 
 
 # ---- The graph -------------------------------------------------------------------------------------------------------

@@ -115,7 +115,7 @@ def shape_of(value: ir.Value | None) -> list[int | None] | None:
 
 def sole_user(value: ir.Value) -> ir.Node | None:
     """The only node that reads a value, None if there are several or the value is an output."""
-    uses = value.uses()
+    uses = list(value.uses())
     return uses[0].node if len(uses) == 1 and not value.is_graph_output() else None
 
 
@@ -200,7 +200,7 @@ def out_channels(node: ir.Node) -> int | None:
 
 def channel_axis(node: ir.Node) -> int:
     """The axis of a Conv's, Gemm's or MatMul's weight that counts output channels."""
-    if node.op_type == "Conv" or (node.op_type == "Gemm" and node.attributes.get_int("transB", 0)):
+    if node.op_type == "Conv" or (node.op_type == "Gemm" and node.attributes.get_int("transB") == 1):
         return 0
     return 1
 
@@ -269,7 +269,7 @@ def mean_to_pool(node: ir.Node) -> None:
     keep = node.attributes.get_int("keepdims", 1)
     source, output, graph = node.inputs[0], node.outputs[0], node.graph
     assert graph is not None
-    pool = ir.node("GlobalAveragePool", [source], name=node.name)  # type: ignore[list-item]
+    pool = ir.node("GlobalAveragePool", [source], name=node.name)
     pool.outputs[0].name = f"{output.name}.pooled"
     pool.outputs[0].shape, pool.outputs[0].type = ir.Shape([x[0], x[1], 1, 1]), output.type
     flat = [] if keep else [ir.node("Flatten", [pool.outputs[0]], name=f"{node.name}.flatten")]
