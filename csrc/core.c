@@ -1,186 +1,147 @@
-/* Binding a model to an arena, running it, and looking at its weights. */
-#include "internal.h"
-
+/* A model bound to an arena: its layout, the weights, inference. */
 #include <float.h>
 #include <string.h>
 
-static uint64_t round_up(uint64_t bytes)
-{
-    return (bytes + EP_ALIGN - 1u) / EP_ALIGN * EP_ALIGN;
-}
+#include "internal.h"
 
-/* Where the parts of an arena start; `total` is 0 when what is asked cannot be had. */
+#define ARENA_LIMIT 0x80000000u /* bytes; places in the arena fit 32 bits */
+
+/* ---- The arena --------------------------------------------------------------------------------------------------- */
+
+/* Where its parts begin, in bytes. */
 typedef struct layout {
-    uint32_t params, acts, scratch, sums, state;
-    uint64_t total;
+    uint64_t acts, scratch, tail;
 } layout;
 
-static uint32_t max_u32(uint32_t a, uint32_t b)
+static uint32_t larger(uint32_t a, uint32_t b)
 {
     return a > b ? a : b;
 }
 
-/* Takes `bytes` from the arena; returns where they start. */
-static uint32_t take(layout *at, uint64_t bytes)
+/* At batch <= ARENA_LIMIT the largest product, 2^31 * 2^32, stays within 64 bits. */
+static layout lay_out(const ep_model *model, uint32_t batch, unsigned what)
 {
-    const uint64_t start = at->total;
-    at->total += round_up(bytes);
-    return start > EP_NONE ? EP_NONE : (uint32_t)start;
+    uint32_t acts = model->infer_bytes, scratch = model->scratch_bytes;
+    layout at;
+    if (what & EP_FOR_TRAIN) {
+        acts = larger(acts, model->train->bytes);
+        scratch = larger(scratch, model->train->scratch_bytes);
+    }
+    at.acts = what ? ep_align_up(model->param_bytes) : 0;
+    at.scratch = at.acts + batch * ep_align_up(acts);
+    at.tail = at.scratch + ep_align_up(scratch);
+    return at;
 }
 
-static layout lay_out(const ep_model *model, uint32_t batch, unsigned what, const ep_optimizer *optimizer)
+/* What the bits ask for, with what they imply. */
+static unsigned implied(unsigned what)
 {
-    layout at = {EP_NONE, EP_NONE, EP_NONE, EP_NONE, EP_NONE, 0};
-    const ep_train *train = what & (EP_FOR_TRAIN | EP_FOR_SUMS) ? model->train : NULL;
-    const uint32_t acts = max_u32(model->infer_bytes, train ? train->bytes : 0);
-    const uint32_t slots = optimizer ? optimizer->slots : 0;
-    if (what) {
-        at.params = take(&at, model->param_bytes);
-    }
-    at.acts = take(&at, round_up(acts) * batch);
-    at.scratch = take(&at, max_u32(model->scratch_bytes, train ? train->scratch_bytes : 0));
-    if (what & EP_FOR_SUMS) {
-        at.sums = take(&at, model->param_bytes);
-    }
-    if (train && slots) {
-        at.state = take(&at, slots * round_up(model->param_bytes));
-    }
-    if (at.total > INT32_MAX) {
-        at.total = 0;
-    }
-    return at;
+    return what & EP_FOR_SUMS ? what | EP_FOR_TRAIN : what;
+}
+
+/* 1 if the model, and this build, has what the bits ask for. */
+static int offers(const ep_model *model, unsigned what)
+{
+    if (what == 0) return 1;
+#ifdef EP_NO_TRAIN
+    if (what & EP_FOR_TRAIN) return 0;
+#endif
+    return model->param_bytes != 0 && (!(what & EP_FOR_TRAIN) || model->train != NULL);
 }
 
 size_t ep_arena_size(const ep_model *model, uint32_t batch, unsigned what, const ep_optimizer *optimizer)
 {
-    const unsigned known = EP_FOR_RESTORE | EP_FOR_TRAIN | EP_FOR_SUMS;
-    if (!model || batch == 0 || (what & ~known) != 0 || (what && model->param_bytes == 0)) {
-        return 0;
-    }
-    if ((what & (EP_FOR_TRAIN | EP_FOR_SUMS)) && !model->train) {
-        return 0;
-    }
-    return (size_t)lay_out(model, batch, what, optimizer).total;
-}
-
-static int bind(ep_t *ep, const ep_model *model, void *arena, size_t size, uint32_t batch, const layout *at)
-{
-    if (at->total == 0 || at->total > size) {
-        return EP_ERR_ARENA;
-    }
-    memset(ep, 0, sizeof *ep);
-    ep->model = model;
-    ep->arena = arena;
-    ep->size = size;
-    ep->batch = batch;
-    ep->params_at = at->params;
-    ep->acts_at = at->acts;
-    ep->scratch_at = at->scratch;
-    ep->sums_at = at->sums;
-    ep->state_at = at->state;
-    ep->state_end = (uint32_t)at->total; /* the state is the last part */
-    ep->used = (uint32_t)at->total;
-    return EP_OK;
+    unsigned parts = 0;
+    uint64_t size;
+    what = implied(what);
+    if (model == NULL || batch == 0 || batch > ARENA_LIMIT || what > 7 || !offers(model, what)) return 0;
+    if (what & EP_FOR_SUMS) parts = 1;
+    if ((what & EP_FOR_TRAIN) && optimizer != NULL) parts += optimizer->slots;
+    size = lay_out(model, batch, what).tail + parts * ep_align_up(model->param_bytes);
+    return size > ARENA_LIMIT ? 0 : (size_t)size;
 }
 
 static int check_init(const ep_t *ep, const ep_model *model, const void *arena)
 {
-    if (!ep || !model || !arena) {
-        return EP_ERR_ARG;
+    if (ep == NULL || model == NULL || arena == NULL) return EP_ERR_ARG;
+    if ((uintptr_t)arena % EP_ALIGN != 0) return EP_ERR_ALIGN;
+    return model->abi == EP_ABI ? EP_OK : EP_ERR_ABI;
+}
+
+/* All arguments are checked: `size` bytes hold the parts that `what` asks for. */
+static void bind(ep_t *ep, const ep_model *model, void *arena, size_t size, uint32_t batch, unsigned what)
+{
+    layout at = lay_out(model, batch, what);
+    memset(ep, 0, sizeof *ep);
+    ep->model = model;
+    ep->arena = (uint8_t *)arena;
+    ep->size = size < ARENA_LIMIT ? size : ARENA_LIMIT;
+    ep->batch = batch;
+    ep->what = what;
+    ep->params_at = what ? 0 : EP_NONE;
+    ep->acts_at = (uint32_t)at.acts;
+    ep->scratch_at = (uint32_t)at.scratch;
+    ep->tail_at = (uint32_t)at.tail;
+    ep->sums_at = what & EP_FOR_SUMS ? ep->tail_at : EP_NONE;
+    ep->state_at = EP_NONE;
+    ep_reset(ep);
+}
+
+int ep_init(ep_t *ep, const ep_model *model, void *arena, size_t size)
+{
+    static const uint8_t richest_first[] = {EP_FOR_TRAIN, EP_FOR_RESTORE, 0};
+    int rc = check_init(ep, model, arena);
+    if (rc != EP_OK) return rc;
+    for (unsigned i = 0; i < sizeof richest_first; i++) {
+        size_t need = ep_arena_size(model, 1, richest_first[i], NULL);
+        if (need == 0 || need > size) continue;
+        bind(ep, model, arena, size, 1, richest_first[i]);
+        return EP_OK;
     }
-    if (model->abi != EP_ABI) {
-        return EP_ERR_ABI;
-    }
-    return (uintptr_t)arena % EP_ALIGN ? EP_ERR_ALIGN : EP_OK;
+    return EP_ERR_ARENA;
 }
 
 int ep_init_batch(ep_t *ep, const ep_model *model, void *arena, size_t size, uint32_t batch, unsigned what,
                   const ep_optimizer *optimizer)
 {
+    size_t need;
     int rc = check_init(ep, model, arena);
-    if (rc != EP_OK) {
-        return rc;
-    }
-    if (ep_arena_size(model, batch, what, optimizer) == 0 && !(batch == 1 && what == 0)) {
-        return what && !model->train ? EP_ERR_FROZEN : EP_ERR_ARG;
-    }
-    const layout at = lay_out(model, batch, what, optimizer);
-    rc = bind(ep, model, arena, size, batch, &at);
-    if (rc == EP_OK) {
-        ep->can_train = (what & (EP_FOR_TRAIN | EP_FOR_SUMS)) != 0;
-        ep->optimizer = at.state != EP_NONE ? optimizer : NULL;
-        ep_reset(ep);
-    }
-    return rc;
-}
-
-int ep_init(ep_t *ep, const ep_model *model, void *arena, size_t size)
-{
-    static const unsigned richest_first[] = {EP_FOR_TRAIN, EP_FOR_RESTORE, 0};
-    int rc = check_init(ep, model, arena);
-    for (unsigned i = 0; rc == EP_OK && i < 3; i++) {
-        const size_t need = ep_arena_size(model, 1, richest_first[i], NULL);
-        if (need != 0 && need <= size) {
-            return ep_init_batch(ep, model, arena, size, 1, richest_first[i], NULL);
-        }
-    }
-    return rc == EP_OK ? EP_ERR_ARENA : rc;
-}
-
-int ep_reset(ep_t *ep)
-{
-    if (!ep || !ep->model) {
-        return EP_ERR_ARG;
-    }
-    if (ep->params_at != EP_NONE) {
-        const ep_model *model = ep->model;
-        for (uint16_t i = 0; i < model->n_tensors; i++) {
-            const ep_tensor *t = &model->tensors[i];
-            if (t->flags & EP_PARAM) {
-                memcpy(ep->arena + ep->params_at + t->offset, t->data, (size_t)t->count * sizeof(float));
-            }
-        }
-    }
-    ep_params_changed(ep);
+    if (rc != EP_OK) return rc;
+    what = implied(what);
+    if (what <= 7 && !offers(model, what)) return EP_ERR_FROZEN;
+    need = ep_arena_size(model, batch, what, optimizer);
+    if (need == 0) return EP_ERR_ARG;
+    if (need > size) return EP_ERR_ARENA;
+    bind(ep, model, arena, need, batch, what);
     return EP_OK;
 }
 
-/* New weights: what was known of the old ones no longer holds. */
-void ep_params_changed(ep_t *ep)
+/* ---- Where things lie -------------------------------------------------------------------------------------------- */
+
+size_t ep_tensor_size(const ep_tensor *tensor)
 {
-    const size_t bytes = ep->model->param_bytes;
-    ep->updates = 0;
-    ep->samples = 0;
-    ep->weight_bound = INFINITY; /* found out when a step asks */
-    if (ep->sums_at != EP_NONE) {
-        memset(ep->arena + ep->sums_at, 0, bytes);
-    }
-    if (ep->state_at != EP_NONE && ep->optimizer) {
-        memset(ep->arena + ep->state_at, 0, (size_t)round_up(bytes) * ep->optimizer->slots);
-    }
+    return tensor->dtype == EP_F32 || tensor->dtype == EP_I32 ? (size_t)tensor->count * 4 : tensor->count;
+}
+
+/* An activation's place is per sample, and samples of one tensor lie side by side: hence offset * capacity. */
+static uint8_t *activation(const ep_t *ep, uint32_t offset)
+{
+    return ep->arena + ep->acts_at + (size_t)ep->batch * offset;
 }
 
 void *ep_tensor_ptr(const ep_t *ep, uint16_t index)
 {
-    const ep_tensor *t = &ep->model->tensors[index];
-    if (t->flags & EP_PARAM && ep->params_at != EP_NONE) {
-        return ep->arena + ep->params_at + t->offset;
-    }
-    if (t->flags & (EP_CONST | EP_PARAM)) {
-        /* The op table promises that nobody writes through this; a const twin of this function would double it. */
-        union {
-            const void *in;
-            void *out;
-        } constant = {t->data};
-        return constant.out;
-    }
-    return ep->arena + ep->acts_at + (size_t)ep->batch * (ep->offset ? ep->offset[index] : t->offset);
+    const ep_tensor *tensor = &ep->model->tensors[index];
+    if (tensor->flags == 0) return activation(ep, ep->offset != NULL ? ep->offset[index] : tensor->offset);
+    if ((tensor->flags & EP_PARAM) && ep->params_at != EP_NONE) return ep->arena + ep->params_at + tensor->offset;
+    return (void *)(uintptr_t)tensor->data; /* read only; the cast keeps one function for all */
 }
 
 float *ep_gradient_ptr(const ep_t *ep, uint16_t index)
 {
-    const uint32_t at = ep->model->train->grad_offset[index];
-    return at == EP_NONE ? NULL : (float *)(void *)(ep->arena + ep->acts_at + (size_t)ep->batch * at);
+    const ep_train *train = ep->model->train;
+    if (train == NULL || train->grad_offset[index] == EP_NONE) return NULL;
+    return (float *)(void *)activation(ep, train->grad_offset[index]);
 }
 
 void *ep_scratch(const ep_t *ep)
@@ -188,70 +149,61 @@ void *ep_scratch(const ep_t *ep)
     return ep->arena + ep->scratch_at;
 }
 
-void ep_forward(ep_t *ep, uint16_t end, uint32_t n)
+/* ---- Weights ----------------------------------------------------------------------------------------------------- */
+
+void ep_weights_replaced(ep_t *ep)
 {
-    const ep_node *node = ep->model->nodes;
-    for (uint16_t i = 0; i < end; i++, node++) {
-        node->op->forward(ep, node, n);
+    ep->weight_bound = INFINITY; /* unknown: the next step looks */
+    ep->optimizer = NULL;
+    ep->state_at = EP_NONE;
+    ep->updates = 0;
+    ep->samples = 0;
+}
+
+int ep_reset(ep_t *ep)
+{
+    const ep_model *model;
+    if (ep == NULL || ep->model == NULL) return EP_ERR_ARG;
+    ep_weights_replaced(ep);
+    if (ep->params_at == EP_NONE) return EP_OK;
+    model = ep->model;
+    memset(ep->arena + ep->params_at, 0, model->param_bytes); /* gaps between tensors too */
+    for (uint16_t i = 0; i < model->n_tensors; i++) {
+        const ep_tensor *tensor = &model->tensors[i];
+        if (!(tensor->flags & EP_PARAM)) continue;
+        memcpy(ep->arena + ep->params_at + tensor->offset, tensor->data, ep_tensor_size(tensor));
+    }
+    return EP_OK;
+}
+
+const float *ep_params(const ep_t *ep, uint32_t *count)
+{
+    int there = ep != NULL && ep->model != NULL && ep->params_at != EP_NONE;
+    if (count != NULL) *count = there ? ep->model->param_bytes / 4 : 0;
+    return there ? ep_weights(ep) : NULL;
+}
+
+int ep_set_params(ep_t *ep, const float *values, uint32_t count)
+{
+    uint32_t have;
+    if (values == NULL || ep_params(ep, &have) == NULL || have != count) return EP_ERR_ARG;
+    if (!(ep_max_abs(values, count) <= FLT_MAX)) return EP_ERR_DIVERGED;
+    memcpy(ep_weights(ep), values, (size_t)count * sizeof *values);
+    ep->weight_bound = INFINITY;
+    return EP_OK;
+}
+
+/* ---- Inference --------------------------------------------------------------------------------------------------- */
+
+void ep_forward(const ep_t *ep, uint16_t end, uint32_t n)
+{
+    const ep_node *nodes = ep->model->nodes;
+    for (uint16_t i = 0; i < end; i++) {
+        nodes[i].op->forward(ep, &nodes[i], n);
 #ifdef EP_TRACE
-        if (ep->trace) {
-            ep->trace(ep->trace_user, ep, i, 0);
-        }
+        if (ep->trace != NULL) ep->trace(ep->trace_user, ep, i, 0);
 #endif
     }
-}
-
-size_t ep_tensor_size(const ep_tensor *t)
-{
-    return (size_t)t->count * (t->dtype == EP_F32 || t->dtype == EP_I32 ? 4u : 1u);
-}
-
-void *ep_input(ep_t *ep, unsigned i)
-{
-    if (!ep || !ep->model || i >= ep->model->n_inputs) {
-        return NULL;
-    }
-    ep->offset = NULL;
-    return ep_tensor_ptr(ep, ep->model->inputs[i]);
-}
-
-int ep_run(ep_t *ep, uint32_t n)
-{
-    if (!ep || !ep->model || n == 0 || n > ep->batch) {
-        return EP_ERR_ARG;
-    }
-    ep->offset = NULL;
-    ep_forward(ep, ep->model->n_nodes, n);
-    return EP_OK;
-}
-
-const void *ep_output(const ep_t *ep, unsigned i)
-{
-    if (!ep || !ep->model || i >= ep->model->n_outputs) {
-        return NULL;
-    }
-    return ep_tensor_ptr(ep, ep->model->outputs[i]);
-}
-
-int ep_infer_batch(ep_t *ep, const void *x, void *y, uint32_t n)
-{
-    if (!ep || !ep->model || !x || !y || n == 0 || ep->model->n_inputs != 1 || ep->model->n_outputs != 1) {
-        return EP_ERR_ARG;
-    }
-    const size_t in = ep_tensor_size(&ep->model->tensors[ep->model->inputs[0]]);
-    const size_t out = ep_tensor_size(&ep->model->tensors[ep->model->outputs[0]]);
-    const uint8_t *from = x;
-    uint8_t *to = y;
-    while (n > 0) {
-        const uint32_t chunk = n < ep->batch ? n : ep->batch;
-        memcpy(ep_input(ep, 0), from, in * chunk);
-        ep_run(ep, chunk);
-        memcpy(to, ep_output(ep, 0), out * chunk);
-        from += in * chunk;
-        to += out * chunk;
-        n -= chunk;
-    }
-    return EP_OK;
 }
 
 int ep_infer(ep_t *ep, const void *x, void *y)
@@ -259,26 +211,44 @@ int ep_infer(ep_t *ep, const void *x, void *y)
     return ep_infer_batch(ep, x, y, 1);
 }
 
-const float *ep_params(const ep_t *ep, uint32_t *count)
+int ep_infer_batch(ep_t *ep, const void *x, void *y, uint32_t n)
 {
-    if (!ep || !ep->model || ep->params_at == EP_NONE) {
-        return NULL;
+    const uint8_t *from = (const uint8_t *)x;
+    uint8_t *to = (uint8_t *)y;
+    const ep_model *model;
+    size_t x_bytes, y_bytes;
+    if (ep == NULL || ep->model == NULL || x == NULL || y == NULL || n == 0) return EP_ERR_ARG;
+    model = ep->model;
+    if (model->n_inputs != 1 || model->n_outputs != 1) return EP_ERR_ARG;
+    x_bytes = ep_tensor_size(&model->tensors[model->inputs[0]]);
+    y_bytes = ep_tensor_size(&model->tensors[model->outputs[0]]);
+    while (n != 0) {
+        uint32_t take = n < ep->batch ? n : ep->batch;
+        memcpy(ep_tensor_ptr(ep, model->inputs[0]), from, take * x_bytes);
+        ep_forward(ep, model->n_nodes, take);
+        memcpy(to, ep_tensor_ptr(ep, model->outputs[0]), take * y_bytes);
+        from += take * x_bytes;
+        to += take * y_bytes;
+        n -= take;
     }
-    if (count) {
-        *count = ep->model->param_bytes / 4u;
-    }
-    return (const float *)(const void *)(ep->arena + ep->params_at);
+    return EP_OK;
 }
 
-int ep_set_params(ep_t *ep, const float *values, uint32_t count)
+void *ep_input(ep_t *ep, unsigned i)
 {
-    if (!ep || !ep->model || !values || ep->params_at == EP_NONE || count != ep->model->param_bytes / 4u) {
-        return EP_ERR_ARG;
-    }
-    if (!(ep_max_abs(values, count) <= FLT_MAX)) {
-        return EP_ERR_DIVERGED;
-    }
-    memmove(ep->arena + ep->params_at, values, ep->model->param_bytes);
-    ep_params_changed(ep);
+    if (ep == NULL || ep->model == NULL || i >= ep->model->n_inputs) return NULL;
+    return ep_tensor_ptr(ep, ep->model->inputs[i]);
+}
+
+int ep_run(ep_t *ep, uint32_t n)
+{
+    if (ep == NULL || ep->model == NULL || n == 0 || n > ep->batch) return EP_ERR_ARG;
+    ep_forward(ep, ep->model->n_nodes, n);
     return EP_OK;
+}
+
+const void *ep_output(const ep_t *ep, unsigned i)
+{
+    if (ep == NULL || ep->model == NULL || i >= ep->model->n_outputs) return NULL;
+    return ep_tensor_ptr(ep, ep->model->outputs[i]);
 }

@@ -70,7 +70,7 @@ enum {
     EP_ERR_ABI = -4,       /* the model was made for another version of this library */
     EP_ERR_IMAGE = -5,     /* not a model image, truncated, or inconsistent */
     EP_ERR_CHECKSUM = -6,  /* an image whose bytes changed since it was written */
-    EP_ERR_OP = -7,        /* an image uses an op, or a backward, that the registry given to ep_load() lacks */
+    EP_ERR_OP = -7,        /* an image uses an op, a backward or a loss that the registry given to ep_load() lacks */
     EP_ERR_FROZEN = -8,    /* the model has nothing to train */
     EP_ERR_LABEL = -9,     /* a target outside the range the loss takes */
     EP_ERR_DIVERGED = -10, /* the step would make a weight NaN or infinite: refused, nothing changed */
@@ -93,7 +93,8 @@ enum { EP_F32 = 1, EP_I8 = 2, EP_I32 = 3, EP_U8 = 4 }; /* ep_tensor.dtype */
 
 enum { /* ep_tensor.flags */
     EP_CONST = 1, /* `data` holds the values; not in the arena */
-    EP_PARAM = 2  /* trainable: `data` holds the values as exported, `offset` is its place in the weights' part */
+    EP_PARAM = 2  /* trainable: `data` holds the values as exported, `offset` is its place in the weights' part, where
+                   * they lie in tensor order without gaps; the weight of one node only. Instead of EP_CONST. */
 };
 
 #define EP_NONE 0xFFFFFFFFu /* "no offset" */
@@ -203,9 +204,8 @@ struct ep_s { /* all fields private */
     size_t size;
     uint32_t batch;          /* capacity: samples that fit at once */
     uint32_t params_at, acts_at, scratch_at, sums_at, state_at; /* bytes from arena; EP_NONE: not there */
-    uint32_t state_end;
-    uint32_t used;           /* bytes of the arena that are taken; sums and state go behind when first needed */
-    uint8_t can_train;
+    uint32_t tail_at;        /* end of the scratch: sums and state go from here to `size`, when first needed */
+    uint32_t what;           /* EP_FOR_* bits there is room for */
     const uint32_t *offset;  /* NULL: inference plan, else the training plan's offsets */
     const ep_optimizer *optimizer; /* whose state the arena holds */
     uint32_t updates;        /* taken since the optimizer's state was zeroed */
@@ -229,14 +229,17 @@ enum {
 size_t ep_arena_size(const ep_model *model, uint32_t batch, unsigned what, const ep_optimizer *optimizer);
 
 /* Binds a model to an arena (aligned to EP_ALIGN, `size` bytes, see the table at the top; batch capacity 1) and puts
- * the weights as exported into it. The arena must outlive `ep`. Returns EP_ERR_ARG, EP_ERR_ALIGN, EP_ERR_ABI, EP_ERR_ARENA. */
+ * the weights as exported into it. The arena must outlive `ep`. What is left of it behind the parts in the table is for
+ * gradient sums and optimizer state, which take their place when first needed (sums in front; state alone may have it
+ * all). Returns EP_ERR_ARG, EP_ERR_ALIGN, EP_ERR_ABI, EP_ERR_ARENA. */
 int ep_init(ep_t *ep, const ep_model *model, void *arena, size_t size);
 
-/* The same with room for `batch` samples at once and just the parts `what` asks for. */
+/* The same with room for `batch` samples at once and just the parts `what` asks for: ep_arena_size() bytes, whatever
+ * `size` is. Also returns EP_ERR_FROZEN: nothing to train, or left out of this build. */
 int ep_init_batch(ep_t *ep, const ep_model *model, void *arena, size_t size, uint32_t batch, unsigned what,
                   const ep_optimizer *optimizer);
 
-/* Weights as exported, optimizer state and gradient sums zero. EP_ERR_ARG. */
+/* Weights as exported, optimizer state and gradient sums dropped. EP_ERR_ARG. */
 int ep_reset(ep_t *ep);
 
 /* Runs a model of one input and one output on one sample. `x`: the input tensor's type and count; `y` likewise.
@@ -254,11 +257,14 @@ const void *ep_output(const ep_t *ep, unsigned i);
 
 #ifndef EP_NO_TRAIN
 /* One step on one sample: forward, loss, backward, update in place. `target` as the model's loss takes it; `loss`
- * (may be NULL) gets the loss before the update. Returns EP_ERR_ARG, EP_ERR_FROZEN, EP_ERR_ARENA (no room to train,
- * or for this optimizer), EP_ERR_LABEL, EP_ERR_DIVERGED; on any of them no weight has changed. */
+ * (may be NULL) gets the loss before the update. State of an optimizer lasts until a step uses another one. Returns
+ * EP_ERR_ARG (also: several inputs; clip_norm, which takes ep_apply), EP_ERR_FROZEN, EP_ERR_ARENA (no room to train, or
+ * for this optimizer), EP_ERR_LABEL, EP_ERR_DIVERGED; on any of them no weight and no state has changed. */
 int ep_learn(ep_t *ep, const void *x, const void *target, const ep_step *step, float *loss);
 
-/* Mini-batches: add n samples' gradients to the sums, then take one step on their mean. Needs EP_FOR_SUMS.
+/* Mini-batches: add n samples' gradients to the sums, then take one step on their mean. Needs EP_FOR_SUMS. n may pass
+ * the batch capacity; give all samples of a step in one call then, else they are run twice (first to see that none is
+ * refused). `loss`: the mean over these n samples.
  * ep_accumulate: EP_ERR_ARG, _FROZEN, _ARENA, _LABEL, _DIVERGED (a sample's gradient is not finite; the sums stay).
  * ep_apply: EP_ERR_ARG (also: nothing accumulated), _ARENA, _DIVERGED (refused whole; the sums are dropped). */
 int ep_accumulate(ep_t *ep, const void *x, const void *target, uint32_t n, float *loss);
@@ -269,7 +275,8 @@ int ep_learn_batch(ep_t *ep, const void *x, const void *target, uint32_t n, cons
 #endif
 
 /* The trainable weights, float32, in the order and layout of the model's EP_PARAM tensors: *count floats.
- * NULL if the arena holds none. For reading; write with ep_set_params (EP_ERR_ARG, EP_ERR_DIVERGED if not finite). */
+ * NULL if the arena holds none. For reading; write with ep_set_params (EP_ERR_ARG, EP_ERR_DIVERGED if not finite), which
+ * leaves optimizer state and gradient sums alone. */
 const float *ep_params(const ep_t *ep, uint32_t *count);
 int ep_set_params(ep_t *ep, const float *values, uint32_t count);
 
@@ -290,11 +297,14 @@ typedef struct ep_storage {
 uint32_t ep_record_size(const ep_model *model, uint32_t write_size);
 
 /* Writes the weights as a record into the slot that does not hold the newest one; the header goes last, so a power cut
- * at any byte leaves the older record in force. EP_ERR_ARG (no weights in RAM, slot too small), EP_ERR_IO. */
+ * at any byte leaves the older record in force. Reads it back. A slot that cannot be read counts as empty if the other
+ * can. EP_ERR_ARG (no weights in RAM; slots too small, or no multiple of write_size), EP_ERR_IO. */
 int ep_save(ep_t *ep, const ep_storage *storage);
 
-/* Takes the newest valid record of this model. Optimizer state is zeroed. On error the weights stay as they are:
- * EP_ERR_ARG, EP_ERR_ARENA (needs EP_FOR_RESTORE), EP_ERR_NO_RECORD, EP_ERR_FOREIGN, EP_ERR_IO. */
+/* Takes the newest valid record of this model, whose weights are all finite; needs only `read`. Optimizer state and
+ * gradient sums are dropped, inputs and outputs overwritten. On error the weights stay as they are: EP_ERR_ARG,
+ * EP_ERR_ARENA (needs EP_FOR_RESTORE), EP_ERR_NO_RECORD, EP_ERR_FOREIGN, EP_ERR_IO. Only if storage gives a whole record
+ * and then fails to give it again, and the weights are larger than activations and scratch, they are as exported. */
 int ep_restore(ep_t *ep, const ep_storage *storage);
 
 /* ---- Models from images (.ep) ----------------------------------------------------------------------------------- */
@@ -312,19 +322,20 @@ typedef struct ep_registry_row {
 
 typedef struct ep_registry {
     const ep_registry_row *ops;
-    const ep_loss *const *losses; /* by code */
+    const ep_loss *const *losses; /* (n_losses) by code; codes begin at 1, so losses[0] is NULL */
     uint16_t n_ops, n_losses;
 } ep_registry;
 
 extern const ep_registry ep_all; /* everything this library has; make a smaller one to link less */
 
-/* Bytes of memory ep_load() needs for its tables; EP_ERR_IMAGE, EP_ERR_ABI. Reads only the image's header. */
+/* Bytes of memory ep_load() needs for its tables; EP_ERR_ARG, EP_ERR_IMAGE, EP_ERR_ABI (also on a big-endian machine).
+ * Reads only the first 96 bytes, the image's header. */
 long ep_load_size(const void *image, size_t size);
 
 /* Builds a model from an image. The image (aligned to EP_ALIGN) and `memory` (likewise, `memory_size` bytes) must
- * outlive it; weights are used where they lie. Every offset, count, shape and type is checked: an image is not
- * trusted. Returns EP_ERR_ARG, EP_ERR_ALIGN, EP_ERR_ARENA (memory too small), EP_ERR_ABI, EP_ERR_CHECKSUM, EP_ERR_IMAGE,
- * EP_ERR_OP. */
+ * outlive it; weights are used where they lie. `size` may be larger than the image. Every offset, count, shape and type
+ * is checked: an image is not trusted. Under EP_NO_TRAIN what only learning needs is skipped. Returns EP_ERR_ARG,
+ * EP_ERR_ALIGN, EP_ERR_ARENA (memory too small), EP_ERR_ABI, EP_ERR_CHECKSUM, EP_ERR_IMAGE, EP_ERR_OP. */
 int ep_load(ep_model *model, const void *image, size_t size, void *memory, size_t memory_size,
             const ep_registry *registry);
 

@@ -1,4 +1,4 @@
-/* What an error means and what to do about it. */
+/* What went wrong, in words. */
 #include "edgeprop.h"
 
 const char *ep_error(int rc)
@@ -7,23 +7,24 @@ const char *ep_error(int rc)
     (void)rc;
     return "";
 #else
-    static const char *const text[] = {
-        "no error",
-        "an argument is null, zero or out of range: see the comment at the function",
-        "the arena is too small: give it the size ep_arena_size() or the model's header names",
-        "a buffer is not aligned to 16 bytes: declare it EP_ALIGNED",
-        "the model was made for another version of the runtime: export it again",
-        "not a model image, or a truncated or inconsistent one: export it again",
-        "the image's checksum does not fit its bytes: it was damaged; copy or export it again",
-        "the image uses an op this build does not have: give ep_load() a registry with it, or update",
-        "the model has no trainable weights: export it with a trainable layer",
-        "a target is not a class of the model, or not finite",
-        "the step would make a weight NaN or infinite and was refused: lower the learning rate, check the input",
-        "the storage holds no valid record: save one first",
-        "the storage holds a record of another model: restore it into that one",
-        "reading, writing or erasing the storage failed",
+    /* By -rc. */
+    static const char *const texts[] = {
+        "ok",
+        "invalid argument; see the comment of the function in edgeprop.h for what it takes",
+        "the arena is too small; give as many bytes as ep_arena_size() or the model's *_ARENA macro says",
+        "a buffer is not aligned; declare it EP_ALIGNED, or align it to EP_ALIGN bytes",
+        "the model was made for another version of this library; export it again",
+        "not a model image, or truncated or inconsistent; export it again",
+        "the image's bytes changed since it was written; copy it again",
+        "the image needs an op, a backward or a loss that the registry lacks; add its row, or use ep_all",
+        "nothing to train; export the model with trainable layers and a loss",
+        "a target is outside what the loss takes; give labels 0 .. count-1, or finite values",
+        "the step would make a weight NaN or infinite and was refused; lower the learning rate, check the input",
+        "the storage holds no valid record; save one first",
+        "the storage holds only records of another model; restore it into that one, or save over it",
+        "the storage failed to read, write or erase; check its callbacks and the hardware",
     };
-    const unsigned i = rc > 0 ? 99u : 0u - (unsigned)rc;
-    return i < sizeof text / sizeof *text ? text[i] : "not an error of this library";
+    const int n = (int)(sizeof texts / sizeof texts[0]);
+    return rc <= 0 && rc > -n ? texts[-rc] : "not a code of this library; pass what one of its functions returned";
 #endif
 }

@@ -4,6 +4,9 @@
 
 #include "edgeprop.h"
 
+/* No weight, and no state of an optimizer, may pass this; FLT_MAX is far enough that rounding does not matter. */
+#define EP_WEIGHT_LIMIT 1e38f
+
 /* Where a tensor's values lie: the arena for activations, the weights' part for trainable weights (the model's own
  * data when the arena has none), the model's data for constants. */
 void *ep_tensor_ptr(const ep_t *ep, uint16_t index);
@@ -45,22 +48,35 @@ static inline int ep_trains(const ep_t *ep, const ep_node *node, unsigned i)
     return (ep_in_tensor(ep, node, i)->flags & EP_PARAM) != 0;
 }
 
-/* Bytes of one sample of an activation, or of a constant. */
-size_t ep_tensor_size(const ep_tensor *t);
+/* Bytes of one sample of an activation, or of all of a constant. */
+size_t ep_tensor_size(const ep_tensor *tensor);
 
-/* The weights were replaced: optimizer state and gradient sums start anew. */
-void ep_params_changed(ep_t *ep);
+/* Runs nodes 0 .. end-1 on the n samples that lie in the inputs. */
+void ep_forward(const ep_t *ep, uint16_t end, uint32_t n);
 
-/* Runs nodes 0 .. end-1 on n samples. */
-void ep_forward(ep_t *ep, uint16_t end, uint32_t n);
+/* To be called when all weights were replaced: what was remembered about the old ones goes. */
+void ep_weights_replaced(ep_t *ep);
+
+/* The weights' part of the arena, writable; there must be one. */
+static inline float *ep_weights(const ep_t *ep)
+{
+    return (float *)(void *)(ep->arena + ep->params_at);
+}
+
+/* Rounded up to EP_ALIGN; 64 bits, because sizes from an image may be anything. */
+static inline uint64_t ep_align_up(uint64_t bytes)
+{
+    return (bytes + (EP_ALIGN - 1u)) & ~(uint64_t)(EP_ALIGN - 1u);
+}
 
 /* Working memory for one op at a time; its size is planned by the exporter (0 bytes unless the op asks). */
 void *ep_scratch(const ep_t *ep);
 
-/* Hands gradient a * g (count,) of elements at .. at+count-1 of trainable tensor `index` to whoever collects it: the
+/* Hands gradient a * g (count,) of elements first .. first+count-1 of trainable tensor `index` to whoever collects it: the
  * optimizer, in place, or the gradient sums. Every element must be handed over exactly once per call of `params` when
  * n is 1; with sums (n may be larger) any number of times. */
-void ep_emit(const ep_t *ep, const ep_sink *sink, uint16_t index, uint32_t at, uint32_t count, float a, const float *g);
+void ep_emit(const ep_t *ep, const ep_sink *sink, uint16_t index, uint32_t first, uint32_t count, float a,
+             const float *g);
 
 /* 1 if the sink adds to sums, so that several contributions to one element are allowed. */
 int ep_sink_adds(const ep_sink *sink);

@@ -1,393 +1,400 @@
-/* Learning: forward, loss, backward, and an update that happens wholly or not at all. */
-#include "internal.h"
-
+/* Learning: forward, loss, backward, update.
+ *
+ * A step that would leave a weight NaN or infinite is refused whole, in place and without a copy of the weights: the
+ * backward walk fills in all dX first, then every trainable node bounds its weights' gradients, and only if the largest
+ * possible update leaves all weights within EP_WEIGHT_LIMIT does the second walk touch them. */
 #include <float.h>
 #include <string.h>
 
+#include "internal.h"
+
 #ifndef EP_NO_TRAIN
 
-/* No |weight| may pass this. Far below FLT_MAX, so that rounding in a bound cannot hide an overflow. */
-#define EP_WEIGHT_LIMIT 1e37f
-
-/* Who gets the gradients: the sums, or the optimizer in place. */
+/* Who collects the gradients of weights. All three point to parts in the order and layout of the weights. */
 struct ep_sink {
-    ep_t *ep;
-    float *sums; /* NULL: the optimizer */
-    const ep_step *step;
+    const ep_step *step; /* NULL: they are added to the sums */
+    uint32_t t;
+    float *to;           /* the weights, or the sums */
+    float *s0, *s1;      /* the optimizer's state; NULL where it keeps none */
 };
 
-static const ep_optimizer *optimizer_of(const ep_step *step)
+/* A step as it will be taken, once it is admitted. */
+typedef struct update {
+    ep_step step;      /* defaults filled in */
+    uint32_t t;        /* number of the update */
+    uint32_t state_at; /* EP_NONE: the optimizer keeps none */
+    int fresh;         /* its state is zeroed first */
+} update;
+
+/* ---- The arena's tail: [sums | state] ---------------------------------------------------------------------------- */
+
+static uint32_t weights_of(const ep_t *ep)
 {
-    return step->optimizer ? step->optimizer : &ep_sgd;
+    return ep->model->param_bytes / (uint32_t)sizeof(float);
 }
 
-static int in_unit(float v) /* 0 <= v < 1 */
+static size_t part_bytes(const ep_t *ep)
 {
-    return v >= 0.0f && v < 1.0f;
+    return (size_t)ep_align_up(ep->model->param_bytes);
 }
 
-static int not_negative(float v) /* 0 <= v, finite */
+/* How many parts, each as large as the weights, fit behind the scratch. */
+static size_t tail_parts(const ep_t *ep)
 {
-    return v >= 0.0f && v <= FLT_MAX;
+    return (ep->size - ep->tail_at) / part_bytes(ep);
+}
+
+static float *at(const ep_t *ep, uint32_t offset)
+{
+    return (float *)(void *)(ep->arena + offset);
+}
+
+/* The sums come first in the tail. Their place is taken if an optimizer's state had to go there. */
+static int place_sums(ep_t *ep)
+{
+    if (ep->sums_at != EP_NONE) return EP_OK;
+    if (tail_parts(ep) < 1 || ep->state_at == ep->tail_at) return EP_ERR_ARENA;
+    ep->sums_at = ep->tail_at;
+    return EP_OK;
+}
+
+/* State goes behind the sums, or into their place if there is no room behind and nobody wants sums. */
+static int place_state(const ep_t *ep, update *u, int with_sums)
+{
+    const size_t slots = u->step.optimizer->slots, parts = tail_parts(ep);
+    if (slots == 0) {
+        u->state_at = EP_NONE;
+    } else if (!u->fresh) {
+        u->state_at = ep->state_at;
+    } else if (parts > slots) {
+        u->state_at = ep->tail_at + (uint32_t)part_bytes(ep);
+    } else if (parts == slots && !with_sums && ep->samples == 0 && !(ep->what & EP_FOR_SUMS)) {
+        u->state_at = ep->tail_at;
+    } else {
+        return EP_ERR_ARENA;
+    }
+    return EP_OK;
+}
+
+/* ---- Steps ------------------------------------------------------------------------------------------------------- */
+
+static int within(float v, float lo, float hi)
+{
+    return v >= lo && v <= hi; /* not for NaN */
 }
 
 static int valid_step(const ep_step *step)
 {
-    return step && step->lr > 0.0f && step->lr <= FLT_MAX && in_unit(step->momentum) && in_unit(step->beta2) &&
-           not_negative(step->epsilon) && not_negative(step->weight_decay) && not_negative(step->clip_norm);
+    return step->lr > 0 && step->lr <= FLT_MAX && step->momentum >= 0 && step->momentum < 1 && step->beta2 >= 0 &&
+           step->beta2 < 1 && within(step->epsilon, 0, FLT_MAX) && within(step->weight_decay, 0, FLT_MAX) &&
+           within(step->clip_norm, 0, FLT_MAX) && (step->optimizer == NULL || step->optimizer->slots <= 2);
 }
 
-/* Bytes of one state slot: a float for each weight, rounded up. */
-static uint32_t slot_bytes(const ep_t *ep)
+/* What `step` will do to this arena; nothing of it is changed yet. */
+static int prepare(const ep_t *ep, const ep_step *step, int with_sums, update *u)
 {
-    return (ep->model->param_bytes + EP_ALIGN - 1u) / EP_ALIGN * EP_ALIGN;
+    if (!valid_step(step)) return EP_ERR_ARG;
+    u->step = *step;
+    if (step->optimizer == NULL) u->step.optimizer = &ep_sgd;
+    if (step->momentum == 0) u->step.momentum = 0.9f;
+    if (step->beta2 == 0) u->step.beta2 = 0.999f;
+    if (step->epsilon == 0) u->step.epsilon = 1e-8f;
+    u->fresh = u->step.optimizer != ep->optimizer;
+    u->t = u->fresh ? 1 : ep->updates < UINT32_MAX ? ep->updates + 1 : ep->updates;
+    return place_state(ep, u, with_sums);
 }
 
-/* Room behind what the arena holds already, `bytes` of it; EP_NONE if there is none. */
-static uint32_t take_tail(ep_t *ep, uint64_t bytes)
+/* Refuses a step whose gradients are within `gmax` if it might take a weight too far. The bound of the weights is a
+ * running one; only when it has grown too large are they looked at. */
+static int admit(ep_t *ep, const update *u, float gmax)
 {
-    const uint64_t end = ep->used + (bytes + EP_ALIGN - 1u) / EP_ALIGN * EP_ALIGN;
-    if (end > ep->size || end > INT32_MAX) {
-        return EP_NONE;
-    }
-    const uint32_t at = ep->used;
-    ep->used = (uint32_t)end;
-    return at;
-}
-
-/* The optimizer's state, placed when first needed and zeroed when the optimizer changes. */
-static int prepare_state(ep_t *ep, const ep_optimizer *optimizer)
-{
-    const uint32_t bytes = slot_bytes(ep);
-    if (optimizer->slots == 0) {
-        return EP_OK;
-    }
-    if (ep->optimizer == optimizer && ep->state_at != EP_NONE) {
-        return EP_OK;
-    }
-    if (ep->state_at == EP_NONE || !ep->optimizer || ep->optimizer->slots < optimizer->slots) {
-        const uint32_t used = ep->used;
-        const int last = ep->state_at != EP_NONE && ep->state_end == used;
-        if (last) {
-            ep->used = ep->state_at; /* grow in place */
+    const ep_step *step = &u->step;
+    float smax = 0;
+    if (u->state_at != EP_NONE && !u->fresh) smax = ep_max_abs(at(ep, u->state_at), weights_of(ep));
+    for (int looked = 0;; looked = 1) {
+        float g = step->weight_decay == 0 ? gmax : gmax + step->weight_decay * ep->weight_bound;
+        float reach = ep->weight_bound + step->optimizer->bound(step, u->t, g, smax);
+        if (reach <= EP_WEIGHT_LIMIT) { /* not for NaN */
+            ep->weight_bound = reach;
+            return EP_OK;
         }
-        const uint32_t at = take_tail(ep, (uint64_t)bytes * optimizer->slots);
-        if (at == EP_NONE) {
-            ep->used = used;
-            return EP_ERR_ARENA;
-        }
-        ep->state_at = at;
-        ep->state_end = ep->used;
+        if (looked) return EP_ERR_DIVERGED;
+        ep->weight_bound = ep_max_abs(ep_weights(ep), weights_of(ep));
     }
-    memset(ep->arena + ep->state_at, 0, (size_t)bytes * optimizer->slots);
-    ep->optimizer = optimizer;
-    ep->updates = 0;
-    return EP_OK;
 }
 
-static int prepare_sums(ep_t *ep)
+/* Makes the admitted step the arena's, and a sink that takes it. */
+static ep_sink begin(ep_t *ep, const update *u)
 {
-    if (ep->sums_at == EP_NONE) {
-        ep->sums_at = take_tail(ep, ep->model->param_bytes);
-        if (ep->sums_at == EP_NONE) {
-            return EP_ERR_ARENA;
-        }
-        memset(ep->arena + ep->sums_at, 0, ep->model->param_bytes);
+    const unsigned slots = u->step.optimizer->slots;
+    ep_sink sink = {&u->step, u->t, ep_weights(ep), NULL, NULL};
+    if (slots > 0) {
+        if (u->fresh) memset(ep->arena + u->state_at, 0, slots * part_bytes(ep));
+        sink.s0 = at(ep, u->state_at);
+        if (slots > 1) sink.s1 = at(ep, u->state_at + (uint32_t)part_bytes(ep));
     }
-    return EP_OK;
+    if (u->state_at == ep->tail_at) ep->sums_at = EP_NONE;
+    ep->optimizer = u->step.optimizer;
+    ep->state_at = u->state_at;
+    ep->updates = u->t;
+    return sink;
 }
 
-void ep_emit(const ep_t *ep, const ep_sink *sink, uint16_t index, uint32_t at, uint32_t count, float a, const float *g)
+void ep_emit(const ep_t *ep, const ep_sink *sink, uint16_t index, uint32_t first, uint32_t count, float a,
+             const float *g)
 {
-    const uint32_t place = ep->model->tensors[index].offset / 4u + at;
-    if (sink->sums) {
-        float *sum = sink->sums + place;
-        for (uint32_t i = 0; i < count; i++) {
-            sum[i] += a * g[i];
-        }
+    const size_t i = ep->model->tensors[index].offset / sizeof(float) + first;
+    float *to = sink->to + i;
+    if (sink->step != NULL) {
+        sink->step->optimizer->apply(sink->step, sink->t, to, sink->s0 != NULL ? sink->s0 + i : NULL,
+                                     sink->s1 != NULL ? sink->s1 + i : NULL, a, g, count);
         return;
     }
-    float *w = (float *)(void *)(ep->arena + ep->params_at) + place, *state = NULL;
-    const ep_optimizer *optimizer = optimizer_of(sink->step);
-    if (optimizer->slots) {
-        state = (float *)(void *)(ep->arena + ep->state_at) + place;
-    }
-    optimizer->apply(sink->step, ep->updates + 1u, w, state,
-                     optimizer->slots > 1 ? state + slot_bytes(ep) / 4u : NULL, a, g, count);
+    for (uint32_t k = 0; k < count; k++) to[k] += a * g[k];
 }
 
 int ep_sink_adds(const ep_sink *sink)
 {
-    return sink->sums != NULL;
+    return sink->step == NULL;
 }
 
-/* Whether a node has weights that learn. */
-static int learns(const ep_model *model, const ep_node *node)
+/* ---- Walks ------------------------------------------------------------------------------------------------------- */
+
+static int has_trainable(const ep_t *ep, const ep_node *node)
 {
     for (unsigned i = 0; i < node->n_in; i++) {
-        if (model->tensors[node->io[i]].flags & EP_PARAM) {
-            return 1;
-        }
+        if (ep_trains(ep, node, i)) return 1;
     }
     return 0;
 }
 
-static int valid_target(const ep_t *ep, const void *target, uint32_t n)
+static void backward(const ep_t *ep, uint32_t n)
 {
     const ep_train *train = ep->model->train;
-    const uint32_t count = ep->model->tensors[train->logits].count;
-    if (!train->loss->labels) {
-        return ep_max_abs(target, (size_t)count * n) <= FLT_MAX;
-    }
-    const int32_t *label = target;
-    for (uint32_t i = 0; i < n; i++) {
-        if (label[i] < 0 || (uint32_t)label[i] >= count) {
-            return 0;
-        }
-    }
-    return 1;
-}
-
-/* What ep_learn and ep_accumulate ask before they touch anything. */
-static int check_learn(const ep_t *ep, const void *x, const void *target, uint32_t n)
-{
-    if (!ep || !ep->model || !x || !target || n == 0 || ep->model->n_inputs != 1) {
-        return EP_ERR_ARG;
-    }
-    if (!ep->model->train) {
-        return EP_ERR_FROZEN;
-    }
-    if (!ep->can_train) {
-        return EP_ERR_ARENA;
-    }
-    return valid_target(ep, target, n) ? EP_OK : EP_ERR_LABEL;
-}
-
-/* Forward, loss and backward on n <= batch samples. Leaves every weight alone. The gradients are those of the mean
- * loss, or of its sum over the samples. Returns the mean loss. */
-static float walk(ep_t *ep, const void *x, const void *target, uint32_t n, int sum)
-{
-    const ep_model *model = ep->model;
-    const ep_train *train = model->train;
-    const uint32_t count = model->tensors[train->logits].count;
-    const uint16_t input = model->inputs[0];
-    ep->offset = train->offset;
-    memcpy(ep_tensor_ptr(ep, input), x, ep_tensor_size(&model->tensors[input]) * n);
-    ep_forward(ep, train->end_node, n);
-    float *dlogits = ep_gradient_ptr(ep, train->logits);
-    const float loss = train->loss->forward(ep_tensor_ptr(ep, train->logits), target, dlogits, count, n);
-    if (sum && n > 1) {
-        for (size_t i = 0; i < (size_t)count * n; i++) {
-            dlogits[i] *= (float)n;
-        }
-    }
     for (uint16_t i = train->end_node; i-- > train->first_node;) {
-        const ep_node *node = &model->nodes[i];
-        if (node->grad) {
-            node->grad->backward(ep, node, n);
+        const ep_node *node = &ep->model->nodes[i];
+        if (node->grad == NULL) continue;
+        node->grad->backward(ep, node, n);
 #ifdef EP_TRACE
-            if (ep->trace) {
-                ep->trace(ep->trace_user, ep, i, 1);
-            }
+        if (ep->trace != NULL) ep->trace(ep->trace_user, ep, i, 1);
 #endif
-        }
     }
-    return loss;
 }
 
-/* An upper bound of |gradient| over all trainable weights; infinity or NaN if one may be. */
+/* No |gradient| of a weight is larger; infinity if there is none such. */
 static float gradient_bound(const ep_t *ep, uint32_t n)
 {
-    const ep_model *model = ep->model;
-    float bound = 0.0f;
-    for (uint16_t i = model->train->first_node; i < model->train->end_node; i++) {
-        const ep_node *node = &model->nodes[i];
-        if (node->grad && node->grad->bound && learns(model, node)) {
-            const float b = node->grad->bound(ep, node, n);
-            if (!(b <= bound)) { /* also NaN */
-                bound = b;
-            }
-            if (!(b <= FLT_MAX)) {
-                return b;
-            }
-        }
-    }
-    return bound;
-}
-
-static void give_gradients(ep_t *ep, uint32_t n, const ep_sink *sink)
-{
-    const ep_model *model = ep->model;
-    for (uint16_t i = model->train->first_node; i < model->train->end_node; i++) {
-        const ep_node *node = &model->nodes[i];
-        if (node->grad && node->grad->params && learns(model, node)) {
-            node->grad->params(ep, node, n, sink);
-        }
-    }
-}
-
-/* 0 if a step with gradients up to gmax keeps every weight finite; then weight_bound holds for the weights after it.
- * A running bound spares a look at every weight; only when it gets large, or is unknown, are they looked at. */
-static int check_step(ep_t *ep, const ep_step *step, float gmax)
-{
-    const ep_optimizer *optimizer = optimizer_of(step);
-    const uint32_t count = ep->model->param_bytes / 4u;
-    float smax = 0.0f;
-    if (optimizer->slots) {
-        smax = ep_max_abs((const float *)(const void *)(ep->arena + ep->state_at), count);
-    }
-    for (int known = 0; known < 2; known++) {
-        const float decayed = step->weight_decay > 0.0f ? gmax + step->weight_decay * ep->weight_bound : gmax;
-        const float bound = ep->weight_bound + optimizer->bound(step, ep->updates + 1u, decayed, smax);
-        if (bound <= EP_WEIGHT_LIMIT) {
-            ep->weight_bound = bound;
-            return EP_OK;
-        }
-        ep->weight_bound = ep_max_abs((const float *)(const void *)(ep->arena + ep->params_at), count);
-    }
-    return EP_ERR_DIVERGED;
-}
-
-int ep_learn(ep_t *ep, const void *x, const void *target, const ep_step *step, float *loss)
-{
-    int rc = check_learn(ep, x, target, 1);
-    if (rc != EP_OK) {
-        return rc;
-    }
-    if (!valid_step(step) || step->clip_norm > 0.0f) {
-        return EP_ERR_ARG;
-    }
-    rc = prepare_state(ep, optimizer_of(step));
-    if (rc != EP_OK) {
-        return rc;
-    }
-    const float value = walk(ep, x, target, 1, 0);
-    rc = value <= FLT_MAX ? check_step(ep, step, gradient_bound(ep, 1)) : EP_ERR_DIVERGED;
-    if (rc != EP_OK) {
-        return rc;
-    }
-    const ep_sink sink = {ep, NULL, step};
-    give_gradients(ep, 1, &sink);
-    ep->updates++;
-    if (loss) {
-        *loss = value;
-    }
-    return EP_OK;
-}
-
-int ep_accumulate(ep_t *ep, const void *x, const void *target, uint32_t n, float *loss)
-{
-    int rc = check_learn(ep, x, target, n);
-    if (rc == EP_OK && n > ep->batch) {
-        rc = EP_ERR_ARG;
-    }
-    if (rc == EP_OK) {
-        rc = prepare_sums(ep);
-    }
-    if (rc != EP_OK) {
-        return rc;
-    }
-    const float value = walk(ep, x, target, n, 1);
-    if (!(value <= FLT_MAX) || !(gradient_bound(ep, n) <= EP_WEIGHT_LIMIT)) {
-        return EP_ERR_DIVERGED;
-    }
-    const ep_sink sink = {ep, (float *)(void *)(ep->arena + ep->sums_at), NULL};
-    give_gradients(ep, n, &sink);
-    ep->samples += n;
-    if (loss) {
-        *loss = value;
-    }
-    return EP_OK;
-}
-
-static void drop_sums(ep_t *ep)
-{
-    ep->samples = 0;
-    memset(ep->arena + ep->sums_at, 0, ep->model->param_bytes);
-}
-
-/* Turns sums into means, no longer than clip_norm; returns the largest |mean|. */
-static float finish_sums(float *sums, uint32_t count, uint32_t samples, float clip_norm)
-{
-    float scale = 1.0f / (float)samples;
-    const float largest = ep_max_abs(sums, count) * scale;
-    if (!(largest <= EP_WEIGHT_LIMIT)) {
-        return INFINITY;
-    }
-    if (clip_norm > 0.0f && largest > 0.0f) {
-        float squares = 0.0f; /* of values divided by the largest, so that no square overflows */
-        for (uint32_t i = 0; i < count; i++) {
-            const float v = sums[i] * scale / largest;
-            squares += v * v;
-        }
-        const float norm = largest * sqrtf(squares);
-        if (norm > clip_norm) {
-            scale *= clip_norm / norm;
-        }
-    }
-    for (uint32_t i = 0; i < count; i++) {
-        sums[i] *= scale;
+    const ep_train *train = ep->model->train;
+    float largest = 0;
+    for (uint16_t i = train->first_node; i < train->end_node; i++) {
+        const ep_node *node = &ep->model->nodes[i];
+        float bound;
+        if (node->grad == NULL || node->grad->params == NULL || !has_trainable(ep, node)) continue;
+        bound = node->grad->bound(ep, node, n);
+        if (!(bound <= EP_WEIGHT_LIMIT)) return INFINITY; /* NaN too */
+        if (bound > largest) largest = bound;
     }
     return largest;
 }
 
+/* Forward, loss, backward on n samples, for the gradient of the sum over them. Returns a bound of the weights'
+ * gradients, infinite if these or the mean loss are not finite. Leaves the training plan in force. */
+static float walk(ep_t *ep, const void *x, const void *target, uint32_t n, float *loss)
+{
+    const ep_model *model = ep->model;
+    const ep_train *train = model->train;
+    const uint32_t count = model->tensors[train->logits].count;
+    float *dlogits;
+    ep->offset = train->offset;
+    memcpy(ep_tensor_ptr(ep, model->inputs[0]), x, n * ep_tensor_size(&model->tensors[model->inputs[0]]));
+    ep_forward(ep, train->end_node, n);
+    dlogits = ep_gradient_ptr(ep, train->logits);
+    *loss = train->loss->forward((const float *)ep_tensor_ptr(ep, train->logits), target, dlogits, count, n);
+    if (!(fabsf(*loss) <= FLT_MAX)) return INFINITY;
+    if (n > 1) { /* the loss gives the mean */
+        const size_t all = (size_t)count * n;
+        for (size_t i = 0; i < all; i++) dlogits[i] *= (float)n;
+    }
+    backward(ep, n);
+    return gradient_bound(ep, n);
+}
+
+static void collect(const ep_t *ep, uint32_t n, const ep_sink *sink)
+{
+    const ep_train *train = ep->model->train;
+    for (uint16_t i = train->first_node; i < train->end_node; i++) {
+        const ep_node *node = &ep->model->nodes[i];
+        if (node->grad == NULL || node->grad->params == NULL || !has_trainable(ep, node)) continue;
+        node->grad->params(ep, node, n, sink);
+    }
+}
+
+/* ---- What callers give ------------------------------------------------------------------------------------------- */
+
+static int check_ready(const ep_t *ep, const void *x, const void *target)
+{
+    if (ep == NULL || ep->model == NULL || x == NULL || target == NULL) return EP_ERR_ARG;
+    if (ep->model->train == NULL || ep->model->param_bytes == 0) return EP_ERR_FROZEN;
+    if (ep->model->n_inputs != 1) return EP_ERR_ARG;
+    return ep->what & EP_FOR_TRAIN ? EP_OK : EP_ERR_ARENA;
+}
+
+static int check_targets(const ep_t *ep, const void *target, uint32_t n)
+{
+    const ep_train *train = ep->model->train;
+    const uint32_t count = ep->model->tensors[train->logits].count;
+    const int32_t *labels = (const int32_t *)target;
+    if (!train->loss->labels) {
+        return ep_max_abs((const float *)target, (size_t)n * count) <= FLT_MAX ? EP_OK : EP_ERR_LABEL;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        if (labels[i] < 0 || (uint32_t)labels[i] >= count) return EP_ERR_LABEL;
+    }
+    return EP_OK;
+}
+
+/* ---- One sample, in place ---------------------------------------------------------------------------------------- */
+
+int ep_learn(ep_t *ep, const void *x, const void *target, const ep_step *step, float *loss)
+{
+    update u;
+    float value, gmax;
+    int rc = check_ready(ep, x, target);
+    if (rc != EP_OK) return rc;
+    if (step == NULL || step->clip_norm > 0) return EP_ERR_ARG; /* the norm would need the whole gradient at once */
+    rc = prepare(ep, step, 0, &u);
+    if (rc == EP_OK) rc = check_targets(ep, target, 1);
+    if (rc != EP_OK) return rc;
+    gmax = walk(ep, x, target, 1, &value);
+    rc = admit(ep, &u, gmax);
+    if (rc == EP_OK) {
+        ep_sink sink = begin(ep, &u);
+        collect(ep, 1, &sink);
+        if (loss != NULL) *loss = value;
+    }
+    ep->offset = NULL;
+    return rc;
+}
+
+/* ---- Mini-batches ------------------------------------------------------------------------------------------------ */
+
+/* Adds n samples' gradients to the sums, chunk by chunk, or with `sink` NULL only sees whether all are finite. */
+static int add_chunks(ep_t *ep, const void *x, const void *target, uint32_t n, const ep_sink *sink, float *loss)
+{
+    const ep_model *model = ep->model;
+    const size_t x_bytes = ep_tensor_size(&model->tensors[model->inputs[0]]);
+    const size_t target_bytes = model->train->loss->labels ? 4 : ep_tensor_size(&model->tensors[model->train->logits]);
+    int rc = EP_OK;
+    *loss = 0;
+    for (uint32_t done = 0, take; done < n && rc == EP_OK; done += take) {
+        float value;
+        take = n - done < ep->batch ? n - done : ep->batch;
+        if (!(walk(ep, (const uint8_t *)x + done * x_bytes, (const uint8_t *)target + done * target_bytes, take, &value) <=
+              EP_WEIGHT_LIMIT)) {
+            rc = EP_ERR_DIVERGED;
+        } else if (sink != NULL) {
+            collect(ep, take, sink);
+        }
+        *loss += value * ((float)take / (float)n);
+    }
+    ep->offset = NULL;
+    return rc;
+}
+
+/* Sums are whole or untouched: while they hold nothing, a refused chunk leaves nothing behind. If they do hold
+ * something and there are several chunks, all are tried first, which takes twice the time. */
+static int add_samples(ep_t *ep, const void *x, const void *target, uint32_t n, float *loss)
+{
+    const ep_sink sums = {NULL, 0, at(ep, ep->sums_at), NULL, NULL};
+    int rc = EP_OK;
+    if (ep->samples == 0) {
+        memset(ep->arena + ep->sums_at, 0, ep->model->param_bytes);
+    } else if (n > ep->batch) {
+        rc = add_chunks(ep, x, target, n, NULL, loss);
+    }
+    if (rc == EP_OK) rc = add_chunks(ep, x, target, n, &sums, loss);
+    if (rc == EP_OK) ep->samples += n;
+    return rc;
+}
+
+static int check_batch(ep_t *ep, const void *x, const void *target, uint32_t n)
+{
+    int rc = check_ready(ep, x, target);
+    if (rc != EP_OK) return rc;
+    if (n == 0 || n > UINT32_MAX - ep->samples) return EP_ERR_ARG;
+    rc = place_sums(ep);
+    return rc == EP_OK ? check_targets(ep, target, n) : rc;
+}
+
+int ep_accumulate(ep_t *ep, const void *x, const void *target, uint32_t n, float *loss)
+{
+    float value;
+    int rc = check_batch(ep, x, target, n);
+    if (rc == EP_OK) rc = add_samples(ep, x, target, n, &value);
+    if (rc == EP_OK && loss != NULL) *loss = value;
+    return rc;
+}
+
+/* Euclidean norm, in units of the largest element lest a square overflows, in blocks lest small terms get lost. */
+static float norm(const float *g, uint32_t count, float largest)
+{
+    float sum = 0;
+    if (largest < FLT_MIN) return 0;
+    for (uint32_t i = 0; i < count;) {
+        float block = 0;
+        for (uint32_t end = count - i < 64 ? count : i + 64; i < end; i++) {
+            const float r = g[i] / largest;
+            block += r * r;
+        }
+        sum += block;
+    }
+    return largest * sqrtf(sum);
+}
+
+/* What to multiply the sums by: the mean over the samples, shortened to clip_norm. */
+static float mean_factor(const ep_step *step, uint32_t samples, const float *sums, uint32_t count, float largest)
+{
+    const float mean = 1.0f / (float)samples;
+    float length;
+    if (step->clip_norm == 0) return mean;
+    length = norm(sums, count, largest) * mean;
+    return length > step->clip_norm ? mean * (step->clip_norm / length) : mean;
+}
+
 int ep_apply(ep_t *ep, const ep_step *step)
 {
-    if (!ep || !ep->model || !valid_step(step) || ep->samples == 0) {
-        return EP_ERR_ARG;
-    }
-    int rc = prepare_state(ep, optimizer_of(step));
-    if (rc != EP_OK) {
-        return rc;
-    }
-    const uint32_t count = ep->model->param_bytes / 4u;
-    float *sums = (float *)(void *)(ep->arena + ep->sums_at);
-    const float largest = finish_sums(sums, count, ep->samples, step->clip_norm);
-    rc = largest <= FLT_MAX ? check_step(ep, step, largest) : EP_ERR_DIVERGED;
+    update u;
+    const float *sums;
+    float gmax, a = 0;
+    int rc;
+    if (ep == NULL || ep->model == NULL || step == NULL || ep->samples == 0) return EP_ERR_ARG;
+    rc = prepare(ep, step, 1, &u);
+    if (rc != EP_OK) return rc;
+    sums = at(ep, ep->sums_at);
+    gmax = ep_max_abs(sums, weights_of(ep));
+    if (gmax <= FLT_MAX) a = mean_factor(&u.step, ep->samples, sums, weights_of(ep), gmax);
+    rc = gmax <= FLT_MAX ? admit(ep, &u, gmax * a) : EP_ERR_DIVERGED;
+    ep->samples = 0;
     if (rc == EP_OK) {
-        const ep_optimizer *optimizer = optimizer_of(step);
-        float *state = optimizer->slots ? (float *)(void *)(ep->arena + ep->state_at) : NULL;
-        optimizer->apply(step, ep->updates + 1u, (float *)(void *)(ep->arena + ep->params_at), state,
-                         optimizer->slots > 1 ? state + slot_bytes(ep) / 4u : NULL, 1.0f, sums, count);
-        ep->updates++;
+        ep_sink sink = begin(ep, &u);
+        u.step.optimizer->apply(&u.step, u.t, sink.to, sink.s0, sink.s1, a, sums, weights_of(ep));
     }
-    drop_sums(ep);
     return rc;
 }
 
 int ep_learn_batch(ep_t *ep, const void *x, const void *target, uint32_t n, const ep_step *step, float *loss)
 {
-    int rc = check_learn(ep, x, target, n);
-    if (rc == EP_OK && (!valid_step(step) || ep->samples != 0)) {
-        rc = EP_ERR_ARG;
-    }
-    if (rc == EP_OK) {
-        rc = prepare_state(ep, optimizer_of(step));
-    }
-    if (rc != EP_OK) {
-        return rc;
-    }
-    const ep_train *train = ep->model->train;
-    const size_t in = ep_tensor_size(&ep->model->tensors[ep->model->inputs[0]]);
-    const size_t out = train->loss->labels ? sizeof(int32_t) : sizeof(float) * ep->model->tensors[train->logits].count;
-    float total = 0.0f;
-    for (uint32_t done = 0, chunk; done < n; done += chunk) {
-        float value = 0.0f;
-        chunk = n - done < ep->batch ? n - done : ep->batch;
-        rc = ep_accumulate(ep, (const uint8_t *)x + done * in, (const uint8_t *)target + done * out, chunk, &value);
-        if (rc != EP_OK) {
-            if (ep->sums_at != EP_NONE) {
-                drop_sums(ep);
-            }
-            return rc;
-        }
-        total += value * (float)chunk;
-    }
-    rc = ep_apply(ep, step);
-    if (rc == EP_OK && loss) {
-        *loss = total / (float)n;
-    }
+    update u;
+    float value;
+    int rc = check_batch(ep, x, target, n);
+    if (rc != EP_OK) return rc;
+    rc = step != NULL ? prepare(ep, step, 1, &u) : EP_ERR_ARG; /* before any work; ep_apply() does it again */
+    if (rc == EP_OK) rc = add_samples(ep, x, target, n, &value);
+    if (rc == EP_OK) rc = ep_apply(ep, step);
+    if (rc == EP_OK && loss != NULL) *loss = value;
     return rc;
 }
 
+#else
+typedef int ep_learn_left_out; /* ISO C wants a declaration in every file */
 #endif

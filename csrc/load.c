@@ -1,414 +1,419 @@
-/* Models from images. Nothing in an image is trusted: every number is checked before it is used, in 64-bit arithmetic
- * where two of them meet. docs/format.md has the bytes. */
-#include "internal.h"
-
-#include <float.h>
+/* Models from images (docs/format.md).
+ *
+ * An image is not trusted. All that core, learning and ops rely on is checked here: the header and sections, then each
+ * tensor, each node, the training plan, and last each op's own `check`. Sizes and places are added up in 64 bits, where
+ * 32-bit fields cannot overflow. */
 #include <string.h>
 
-#define HEADER 96u
-#define TENSOR 24u
-#define NODE 20u
-#define FORMAT 1u
-#define LIMIT 0x40000000u /* no count or size in an image may reach this */
+#include "internal.h"
 
-/* The header's numbers, and where the sections start. */
-typedef struct image {
-    const uint8_t *bytes;
-    uint32_t total, n_tensors, n_nodes, n_io, n_words, n_inputs, n_outputs;
+enum { HEADER = 96, TENSOR = 24, NODE = 20 }; /* bytes in an image */
+
+/* Set in the flags of a tensor while loading: an activation has a value, a trainable weight has its node. */
+#define SEEN 0x80u
+
+/* The header's numbers, and where its sections begin. */
+typedef struct header {
+    uint32_t bytes, crc, tensors, nodes, io, words, inputs, outputs;
     uint32_t infer_bytes, scratch_bytes, param_bytes, data_bytes;
-    uint32_t loss, train_bytes, train_scratch, first_node, end_node, logits, name_bytes, meta_bytes;
-    uint32_t tensors_at, nodes_at, io_at, words_at, train_at, data_at, name_at;
-} image;
+    uint32_t loss, train_bytes, train_scratch_bytes, first_node, end_node, logits, name_bytes;
+    uint64_t tensors_at, nodes_at, io_at, words_at, train_at, data_at, name_at, end;
+} header;
 
-static uint32_t u16(const uint8_t *p)
+/* What loading goes by. */
+typedef struct loader {
+    const uint8_t *image;
+    header h;
+    const ep_registry *registry;
+    ep_tensor *tensors;
+    ep_node *nodes;
+    ep_train *train;
+} loader;
+
+static uint16_t get_u16(const uint8_t *from)
 {
-    return (uint32_t)p[0] | (uint32_t)p[1] << 8;
+    return (uint16_t)(from[0] | from[1] << 8);
 }
 
-static uint32_t u32(const uint8_t *p)
+static uint32_t get_u32(const uint8_t *from)
 {
-    return u16(p) | u16(p + 2) << 16;
+    return get_u16(from) | (uint32_t)get_u16(from + 2) << 16;
 }
 
-static int read_header(image *m, const void *bytes, size_t size)
+/* ---- Header and sections ----------------------------------------------------------------------------------------- */
+
+static void lay_out(header *h)
 {
-    const uint8_t *p = bytes;
-    if (size < HEADER || memcmp(p, "EPM1", 4) != 0) {
+    h->tensors_at = HEADER;
+    h->nodes_at = h->tensors_at + ep_align_up((uint64_t)h->tensors * TENSOR);
+    h->io_at = h->nodes_at + ep_align_up((uint64_t)h->nodes * NODE);
+    h->words_at = h->io_at + ep_align_up((uint64_t)h->io * 2);
+    h->train_at = h->words_at + ep_align_up((uint64_t)h->words * 4);
+    h->data_at = h->train_at + (h->loss != 0 ? ep_align_up((uint64_t)h->tensors * 8) : 0);
+    h->name_at = h->data_at + ep_align_up(h->data_bytes);
+    h->end = h->name_at + h->name_bytes; /* what follows is for the desktop */
+}
+
+static int read_header(const uint8_t *image, size_t size, header *h)
+{
+    uint32_t *const fields[] = {&h->tensors,       &h->nodes,       &h->io,         &h->words,     &h->inputs,
+                                &h->outputs,       &h->infer_bytes, &h->scratch_bytes, &h->param_bytes, &h->data_bytes,
+                                &h->loss,          &h->train_bytes, &h->train_scratch_bytes};
+    const uint16_t one = 1;
+    uint8_t first;
+    memcpy(&first, &one, 1);
+    if (size < HEADER || memcmp(image, "EPM1", 4) != 0) return EP_ERR_IMAGE;
+    if (get_u16(image + 4) != 1 || get_u16(image + 6) != EP_ABI || first != 1) return EP_ERR_ABI; /* little-endian */
+    h->bytes = get_u32(image + 8);
+    h->crc = get_u32(image + 12);
+    for (unsigned i = 0; i < sizeof fields / sizeof fields[0]; i++) *fields[i] = get_u32(image + 24 + 4 * i);
+    h->first_node = get_u16(image + 76);
+    h->end_node = get_u16(image + 78);
+    h->logits = get_u32(image + 80);
+    h->name_bytes = get_u32(image + 84);
+    lay_out(h);
+    if (h->tensors > 0xFFFF || h->nodes > 0xFFFF || h->inputs - 1 >= 0xFFFF || h->outputs - 1 >= 0xFFFF ||
+        (uint64_t)h->inputs + h->outputs > h->io || h->end > h->bytes) {
         return EP_ERR_IMAGE;
-    }
-    if (u16(p + 4) != FORMAT || u16(p + 6) != EP_ABI) {
-        return EP_ERR_ABI;
-    }
-    uint32_t *const plain[] = {&m->n_tensors, &m->n_nodes, &m->n_io, &m->n_words, &m->n_inputs, &m->n_outputs,
-                               &m->infer_bytes, &m->scratch_bytes, &m->param_bytes, &m->data_bytes, &m->loss,
-                               &m->train_bytes, &m->train_scratch};
-    m->bytes = p;
-    m->total = u32(p + 8);
-    for (unsigned i = 0; i < sizeof plain / sizeof *plain; i++) {
-        *plain[i] = u32(p + 24 + 4 * i);
-        if (*plain[i] >= LIMIT) {
-            return EP_ERR_IMAGE;
-        }
-    }
-    m->first_node = u16(p + 76);
-    m->end_node = u16(p + 78);
-    m->logits = u32(p + 80);
-    m->name_bytes = u32(p + 84);
-    m->meta_bytes = u32(p + 88);
-    const int ok = m->total <= size && m->n_tensors > 0 && m->n_tensors < 0xFFFFu && m->n_nodes < 0xFFFFu &&
-                   m->n_inputs > 0 && m->n_inputs < 0xFFFFu && m->n_outputs > 0 && m->n_outputs < 0xFFFFu &&
-                   m->name_bytes > 0 && m->name_bytes < LIMIT && m->meta_bytes < LIMIT && m->param_bytes % 4u == 0;
-    return ok ? EP_OK : EP_ERR_IMAGE;
-}
-
-/* Where the sections are; EP_ERR_IMAGE unless they fill the image exactly. */
-static int find_sections(image *m)
-{
-    const uint64_t sizes[8] = {(uint64_t)m->n_tensors * TENSOR, (uint64_t)m->n_nodes * NODE, (uint64_t)m->n_io * 2u,
-                               (uint64_t)m->n_words * 4u, m->loss ? (uint64_t)m->n_tensors * 8u : 0, m->data_bytes,
-                               m->name_bytes, m->meta_bytes};
-    uint32_t *const places[8] = {&m->tensors_at, &m->nodes_at, &m->io_at, &m->words_at, &m->train_at, &m->data_at,
-                                 &m->name_at, NULL};
-    uint64_t at = HEADER, end = HEADER;
-    for (unsigned i = 0; i < 8; i++) {
-        at = (end + EP_ALIGN - 1u) / EP_ALIGN * EP_ALIGN;
-        end = at + sizes[i];
-        if (end > m->total) {
-            return EP_ERR_IMAGE;
-        }
-        if (places[i]) {
-            *places[i] = (uint32_t)at;
-        }
-    }
-    return end == m->total && m->bytes[m->name_at + m->name_bytes - 1u] == 0 ? EP_OK : EP_ERR_IMAGE;
-}
-
-static size_t align(size_t bytes)
-{
-    return (bytes + EP_ALIGN - 1u) / EP_ALIGN * EP_ALIGN;
-}
-
-static size_t tables_size(const image *m)
-{
-    return align(m->n_tensors * sizeof(ep_tensor)) + align(m->n_nodes * sizeof(ep_node)) + align(sizeof(ep_train));
-}
-
-long ep_load_size(const void *bytes, size_t size)
-{
-    image m;
-    if (!bytes) {
-        return EP_ERR_ARG;
-    }
-    const int rc = read_header(&m, bytes, size);
-    return rc == EP_OK ? (long)tables_size(&m) : rc;
-}
-
-static const void *section(const image *m, uint32_t at)
-{
-    return m->bytes + at;
-}
-
-/* Whether [offset, offset + bytes) lies in [0, limit) and starts where a tensor may. */
-static int fits(uint32_t offset, uint64_t bytes, uint32_t limit, uint32_t alignment)
-{
-    return offset % alignment == 0 && offset <= limit && bytes <= limit - offset;
-}
-
-static int load_tensor(const image *m, const uint8_t *p, ep_tensor *t, uint32_t *params)
-{
-    const uint32_t at = u32(p);
-    t->count = u32(p + 4);
-    t->offset = u32(p + 8);
-    memcpy(&t->scale, p + 12, 4);
-    t->zero_point = (int16_t)u16(p + 16);
-    t->dtype = p[18];
-    t->flags = p[19];
-    t->data = NULL;
-    if (t->dtype < EP_F32 || t->dtype > EP_U8 || t->count == 0 || t->count >= LIMIT || t->flags > EP_PARAM ||
-        !(fabsf(t->scale) <= FLT_MAX)) {
-        return EP_ERR_IMAGE;
-    }
-    const uint64_t bytes = ep_tensor_size(t);
-    if (t->flags == 0) {
-        return at == EP_NONE && (t->offset == EP_NONE || fits(t->offset, bytes, m->infer_bytes, EP_ALIGN))
-                   ? EP_OK
-                   : EP_ERR_IMAGE;
-    }
-    if (!fits(at, bytes, m->data_bytes, EP_ALIGN)) {
-        return EP_ERR_IMAGE;
-    }
-    t->data = section(m, m->data_at + at);
-    if (t->flags == EP_PARAM) { /* packed, in order */
-        if (t->dtype != EP_F32 || t->offset != *params || bytes > m->param_bytes - *params) {
-            return EP_ERR_IMAGE;
-        }
-        *params += (uint32_t)bytes;
     }
     return EP_OK;
 }
 
-static int load_tensors(const image *m, ep_tensor *tensors)
+static uint64_t table_bytes(const header *h)
 {
-    const uint8_t *p = section(m, m->tensors_at);
-    uint32_t params = 0;
-    for (uint32_t i = 0; i < m->n_tensors; i++, p += TENSOR) {
-        if (load_tensor(m, p, &tensors[i], &params) != EP_OK) {
-            return EP_ERR_IMAGE;
-        }
-    }
-    return params == m->param_bytes ? EP_OK : EP_ERR_IMAGE;
+    return ep_align_up(sizeof(ep_train)) + ep_align_up(h->tensors * sizeof(ep_tensor)) +
+           ep_align_up(h->nodes * sizeof(ep_node));
 }
 
-static const ep_registry_row *find_op(const ep_registry *registry, uint32_t code)
+long ep_load_size(const void *image, size_t size)
+{
+    header h;
+    int rc;
+    if (image == NULL) return EP_ERR_ARG;
+    rc = read_header((const uint8_t *)image, size, &h);
+    return rc == EP_OK ? (long)table_bytes(&h) : rc;
+}
+
+/* ---- Tensors ----------------------------------------------------------------------------------------------------- */
+
+/* 1 if `bytes` at `offset` lie within `whole`, aligned. */
+static int fits(uint32_t offset, uint64_t bytes, uint32_t whole)
+{
+    return offset % EP_ALIGN == 0 && offset + bytes <= whole;
+}
+
+/* 1 if two ranges are disjoint, or begin together: then an op may go through them element by element. */
+static int apart_or_same(uint64_t a, uint64_t a_bytes, uint64_t b, uint64_t b_bytes)
+{
+    return a == b || a + a_bytes <= b || b + b_bytes <= a;
+}
+
+static uint64_t bytes_of(const ep_tensor *tensor)
+{
+    return (uint64_t)tensor->count * (tensor->dtype == EP_F32 || tensor->dtype == EP_I32 ? 4 : 1);
+}
+
+/* `params`: bytes of the trainable weights before this tensor, and then with it. */
+static int load_tensor(const loader *l, const uint8_t *row, ep_tensor *tensor, uint32_t *params)
+{
+    const uint32_t place = get_u32(row);
+    const uint32_t scale = get_u32(row + 12);
+    tensor->count = get_u32(row + 4);
+    tensor->offset = get_u32(row + 8);
+    memcpy(&tensor->scale, &scale, sizeof scale);
+    tensor->zero_point = (int16_t)get_u16(row + 16);
+    tensor->dtype = row[18];
+    tensor->flags = row[19];
+    tensor->data = NULL;
+    if (tensor->dtype < EP_F32 || tensor->dtype > EP_U8 || tensor->count == 0) return EP_ERR_IMAGE;
+    if (tensor->flags == 0) {
+        if (place != EP_NONE) return EP_ERR_IMAGE;
+        if (tensor->offset == EP_NONE) return EP_OK;
+        return fits(tensor->offset, bytes_of(tensor), l->h.infer_bytes) ? EP_OK : EP_ERR_IMAGE;
+    }
+    if (!fits(place, bytes_of(tensor), l->h.data_bytes)) return EP_ERR_IMAGE;
+    tensor->data = l->image + l->h.data_at + place;
+    if (tensor->flags == EP_CONST) return EP_OK;
+    if (tensor->flags != EP_PARAM || tensor->dtype != EP_F32 || tensor->offset != *params) return EP_ERR_IMAGE;
+    if (bytes_of(tensor) > l->h.param_bytes - *params) return EP_ERR_IMAGE;
+    *params += tensor->count * 4;
+    return EP_OK;
+}
+
+static int load_tensors(const loader *l)
+{
+    const uint8_t *row = l->image + l->h.tensors_at;
+    uint32_t params = 0;
+    for (uint32_t i = 0; i < l->h.tensors; i++, row += TENSOR) {
+        if (load_tensor(l, row, &l->tensors[i], &params) != EP_OK) return EP_ERR_IMAGE;
+    }
+    return params == l->h.param_bytes ? EP_OK : EP_ERR_IMAGE;
+}
+
+/* ---- Nodes ------------------------------------------------------------------------------------------------------- */
+
+static const ep_registry_row *find_op(const ep_registry *registry, uint16_t code)
 {
     for (uint16_t i = 0; i < registry->n_ops; i++) {
-        if (registry->ops[i].code == code) {
-            return &registry->ops[i];
-        }
+        if (registry->ops[i].code == code) return &registry->ops[i];
     }
     return NULL;
 }
 
-static int load_node(const image *m, const uint8_t *p, ep_node *node, const ep_registry *registry)
+static int load_node(const loader *l, const uint8_t *row, ep_node *node)
 {
-    const ep_registry_row *row = find_op(registry, u16(p));
-    const uint32_t words = u16(p + 6), io = u32(p + 8), first = u32(p + 12);
-    if (!row || (p[4] && !row->grad)) {
-        return EP_ERR_OP;
-    }
-    node->op = row->op;
-    node->grad = p[4] ? row->grad : NULL;
-    node->n_in = p[2];
-    node->n_out = p[3];
-    node->accumulate = p[5];
-    const uint32_t n = (uint32_t)node->n_in + node->n_out;
-    if (node->n_in == 0 || node->n_in > 8 || node->n_out == 0 || words != row->attr_words || io > m->n_io ||
-        n > m->n_io - io || first > m->n_words || words > m->n_words - first || (p[4] && !m->loss)) {
-        return EP_ERR_IMAGE;
-    }
-    node->io = (const uint16_t *)section(m, m->io_at) + io;
-    node->attr = words ? (const uint8_t *)section(m, m->words_at) + (size_t)first * 4u : NULL;
+    const ep_registry_row *known = find_op(l->registry, get_u16(row));
+    const uint64_t io = get_u32(row + 8), word = get_u32(row + 12);
+    const uint32_t words = get_u16(row + 6);
+    if (known == NULL) return EP_ERR_OP;
+    node->n_in = row[2];
+    node->n_out = row[3];
+    node->accumulate = row[5];
+    if (node->n_in == 0 || node->n_out == 0 || row[4] > 1 || words != known->attr_words) return EP_ERR_IMAGE;
+    if (io + node->n_in + node->n_out + l->h.inputs + l->h.outputs > l->h.io) return EP_ERR_IMAGE;
+    if (word + words > l->h.words) return EP_ERR_IMAGE;
+    node->op = known->op;
+    node->io = (const uint16_t *)(const void *)(l->image + l->h.io_at + 2 * io);
+    node->attr = words != 0 ? l->image + l->h.words_at + 4 * word : NULL;
+    node->grad = NULL;
+#ifndef EP_NO_TRAIN
+    if (row[4] != 0 && known->grad == NULL) return EP_ERR_OP;
+    if (row[4] != 0) node->grad = known->grad;
+#endif
     return EP_OK;
 }
 
-static int load_nodes(const image *m, ep_node *nodes, const ep_registry *registry)
+/* An input has a value by now; a trainable weight belongs to one node, whose update is then whole. */
+static int check_input(const loader *l, uint16_t index)
 {
-    const uint8_t *p = section(m, m->nodes_at);
-    const uint16_t *io = section(m, m->io_at);
-    for (uint32_t i = 0; i < m->n_io; i++) {
-        if (io[i] >= m->n_tensors) {
-            return EP_ERR_IMAGE;
-        }
+    ep_tensor *tensor;
+    if (index >= l->h.tensors) return EP_ERR_IMAGE;
+    tensor = &l->tensors[index];
+    if (tensor->flags == EP_CONST || tensor->flags == SEEN) return EP_OK;
+    if (tensor->flags != EP_PARAM) return EP_ERR_IMAGE;
+    tensor->flags |= SEEN;
+    return EP_OK;
+}
+
+/* An output gets its only value here, in memory that overlaps no input halfway. */
+static int check_output(const loader *l, const ep_node *node, uint16_t index)
+{
+    ep_tensor *y;
+    if (index >= l->h.tensors) return EP_ERR_IMAGE;
+    y = &l->tensors[index];
+    if (y->flags != 0 || y->offset == EP_NONE) return EP_ERR_IMAGE;
+    for (unsigned i = 0; i < node->n_in; i++) {
+        const ep_tensor *x = &l->tensors[node->io[i]];
+        if (x->flags == SEEN && !apart_or_same(x->offset, bytes_of(x), y->offset, bytes_of(y))) return EP_ERR_IMAGE;
     }
-    for (uint32_t i = 0; i < m->n_nodes; i++, p += NODE) {
-        const int rc = load_node(m, p, &nodes[i], registry);
-        if (rc != EP_OK) {
-            return rc;
+    y->flags = SEEN;
+    return EP_OK;
+}
+
+static int load_nodes(const loader *l)
+{
+    const uint8_t *row = l->image + l->h.nodes_at;
+    for (uint32_t i = 0; i < l->h.nodes; i++, row += NODE) {
+        ep_node *node = &l->nodes[i];
+        int rc = load_node(l, row, node);
+        if (rc != EP_OK) return rc;
+        for (unsigned k = 0; k < node->n_in; k++) {
+            if (check_input(l, node->io[k]) != EP_OK) return EP_ERR_IMAGE;
+        }
+        for (unsigned k = node->n_in; k < (unsigned)node->n_in + node->n_out; k++) {
+            if (check_output(l, node, node->io[k]) != EP_OK) return EP_ERR_IMAGE;
         }
     }
     return EP_OK;
 }
 
-static int is_activation(const ep_tensor *t)
-{
-    return t->flags == 0;
-}
-
-/* Whether tensor `index` is a model input or what one of the first `end` nodes makes. */
-static int is_made(const ep_model *model, uint16_t index, uint32_t end)
+/* Before the nodes: what the caller fills in. */
+static int mark_inputs(const loader *l, const ep_model *model)
 {
     for (uint16_t i = 0; i < model->n_inputs; i++) {
-        if (model->inputs[i] == index) {
-            return 1;
-        }
+        const uint16_t index = model->inputs[i];
+        if (index >= l->h.tensors) return EP_ERR_IMAGE;
+        if (l->tensors[index].flags != 0 || l->tensors[index].offset == EP_NONE) return EP_ERR_IMAGE;
+        l->tensors[index].flags = SEEN;
     }
-    for (uint32_t i = 0; i < end; i++) {
-        const ep_node *node = &model->nodes[i];
-        for (unsigned k = 0; k < node->n_out; k++) {
-            if (node->io[node->n_in + k] == index) {
-                return 1;
-            }
+    return EP_OK;
+}
+
+/* After the nodes: what the caller reads. */
+static int check_outputs(const loader *l, const ep_model *model)
+{
+    for (uint16_t i = 0; i < model->n_outputs; i++) {
+        const uint16_t index = model->outputs[i];
+        if (index >= l->h.tensors || l->tensors[index].flags != SEEN) return EP_ERR_IMAGE;
+    }
+    return EP_OK;
+}
+
+/* ---- Training ---------------------------------------------------------------------------------------------------- */
+
+#ifndef EP_NO_TRAIN
+
+/* Places of activations and their gradients: none, or within the plan. */
+static int check_places(const loader *l)
+{
+    const uint32_t bytes = l->h.train_bytes;
+    for (uint32_t i = 0; i < l->h.tensors; i++) {
+        const ep_tensor *tensor = &l->tensors[i];
+        const uint32_t value = l->train->offset[i], gradient = l->train->grad_offset[i];
+        if (gradient != EP_NONE) {
+            if (tensor->flags != SEEN || tensor->dtype != EP_F32) return EP_ERR_IMAGE;
+            if (!fits(gradient, bytes_of(tensor), bytes)) return EP_ERR_IMAGE;
         }
+        if (tensor->flags == SEEN && value != EP_NONE && !fits(value, bytes_of(tensor), bytes)) return EP_ERR_IMAGE;
+    }
+    return EP_OK;
+}
+
+/* In places `at`, y overlaps no input of its node halfway. */
+static int check_overlap(const loader *l, const ep_node *node, const uint32_t *at, uint16_t y)
+{
+    for (unsigned i = 0; i < node->n_in; i++) {
+        const uint16_t x = node->io[i];
+        if (l->tensors[x].flags != SEEN || at[x] == EP_NONE || at[y] == EP_NONE) continue;
+        if (!apart_or_same(at[x], bytes_of(&l->tensors[x]), at[y], bytes_of(&l->tensors[y]))) return EP_ERR_IMAGE;
+    }
+    return EP_OK;
+}
+
+/* All that node `index` touches while learning has a place. */
+static int check_walk(const loader *l, uint32_t index)
+{
+    const ep_node *node = &l->nodes[index];
+    const unsigned n = (unsigned)node->n_in + node->n_out;
+    for (unsigned k = 0; k < n; k++) {
+        const uint16_t i = node->io[k];
+        if (l->tensors[i].flags != SEEN) continue;
+        if (l->train->offset[i] == EP_NONE) return EP_ERR_IMAGE;
+        if (k < node->n_in) continue;
+        if (node->grad != NULL && index >= l->h.first_node && l->train->grad_offset[i] == EP_NONE) return EP_ERR_IMAGE;
+        if (check_overlap(l, node, l->train->offset, i) != EP_OK) return EP_ERR_IMAGE;
+        if (check_overlap(l, node, l->train->grad_offset, i) != EP_OK) return EP_ERR_IMAGE;
+    }
+    return EP_OK;
+}
+
+static int produces(const ep_node *node, uint32_t index)
+{
+    for (unsigned k = 0; k < node->n_out; k++) {
+        if (node->io[node->n_in + k] == index) return 1;
     }
     return 0;
 }
 
-/* Values are made once, before they are used, and have a place in the inference plan. */
-static int check_flow(const ep_model *model)
+static const ep_loss *find_loss(const ep_registry *registry, uint32_t code)
 {
+    return code < registry->n_losses ? registry->losses[code] : NULL;
+}
+
+static int load_train(const loader *l, ep_model *model)
+{
+    const header *h = &l->h;
+    ep_train *train = l->train;
+    int reached = 0; /* the logits */
+    train->loss = find_loss(l->registry, h->loss);
+    if (train->loss == NULL) return EP_ERR_OP;
+    train->offset = (const uint32_t *)(const void *)(l->image + h->train_at);
+    train->grad_offset = train->offset + h->tensors;
+    train->bytes = h->train_bytes;
+    train->scratch_bytes = h->train_scratch_bytes;
+    train->first_node = (uint16_t)h->first_node;
+    train->end_node = (uint16_t)h->end_node;
+    train->logits = (uint16_t)h->logits;
+    if (h->first_node >= h->end_node || h->end_node > h->nodes || h->logits >= h->tensors) return EP_ERR_IMAGE;
+    if (h->param_bytes == 0 || check_places(l) != EP_OK) return EP_ERR_IMAGE;
     for (uint16_t i = 0; i < model->n_inputs; i++) {
-        const ep_tensor *t = &model->tensors[model->inputs[i]];
-        if (!is_activation(t) || t->offset == EP_NONE) {
-            return EP_ERR_IMAGE;
-        }
+        if (train->offset[model->inputs[i]] == EP_NONE) return EP_ERR_IMAGE;
     }
-    for (uint32_t i = 0; i < model->n_nodes; i++) {
-        const ep_node *node = &model->nodes[i];
-        for (unsigned k = 0; k < node->n_in; k++) {
-            if (is_activation(&model->tensors[node->io[k]]) && !is_made(model, node->io[k], i)) {
-                return EP_ERR_IMAGE;
-            }
-        }
-        for (unsigned k = node->n_in; k < (unsigned)node->n_in + node->n_out; k++) {
-            const ep_tensor *t = &model->tensors[node->io[k]];
-            if (!is_activation(t) || t->offset == EP_NONE || is_made(model, node->io[k], i)) {
-                return EP_ERR_IMAGE;
-            }
-        }
+    for (uint32_t i = 0; i < h->end_node; i++) {
+        if (check_walk(l, i) != EP_OK) return EP_ERR_IMAGE;
+        reached |= produces(&l->nodes[i], h->logits);
     }
-    for (uint16_t i = 0; i < model->n_outputs; i++) {
-        if (!is_made(model, model->outputs[i], model->n_nodes)) {
-            return EP_ERR_IMAGE;
-        }
-    }
+    if (!reached || train->grad_offset[h->logits] == EP_NONE) return EP_ERR_IMAGE;
+    model->train = train;
     return EP_OK;
 }
 
-/* Activations that learning touches have a place in the training plan, gradients that a backward reads or writes too. */
-static int check_train_tensor(const ep_model *model, const ep_train *train, uint16_t index)
-{
-    const ep_tensor *t = &model->tensors[index];
-    return !is_activation(t) || fits(train->offset[index], ep_tensor_size(t), train->bytes, EP_ALIGN) ? EP_OK
-                                                                                                       : EP_ERR_IMAGE;
-}
+#else
 
-static int check_gradients(const ep_model *model, const ep_train *train)
+static int load_train(const loader *l, ep_model *model)
 {
-    for (uint16_t i = 0; i < model->n_tensors; i++) {
-        const ep_tensor *t = &model->tensors[i];
-        const uint32_t at = train->grad_offset[i];
-        if (at != EP_NONE &&
-            (!is_activation(t) || t->dtype != EP_F32 || !fits(at, ep_tensor_size(t), train->bytes, EP_ALIGN))) {
-            return EP_ERR_IMAGE;
-        }
-    }
+    (void)l, (void)model;
     return EP_OK;
 }
 
-static int check_train(const ep_model *model)
-{
-    const ep_train *train = model->train;
-    if (train->end_node > model->n_nodes || train->first_node >= train->end_node ||
-        train->logits >= model->n_tensors || !is_activation(&model->tensors[train->logits]) ||
-        model->tensors[train->logits].dtype != EP_F32 || !is_made(model, train->logits, train->end_node) ||
-        check_gradients(model, train) != EP_OK || train->grad_offset[train->logits] == EP_NONE) {
-        return EP_ERR_IMAGE;
-    }
-    for (uint16_t i = 0; i < model->n_inputs; i++) {
-        if (check_train_tensor(model, train, model->inputs[i]) != EP_OK) {
-            return EP_ERR_IMAGE;
-        }
-    }
-    for (uint32_t i = 0; i < model->n_nodes; i++) {
-        const ep_node *node = &model->nodes[i];
-        for (unsigned k = 0; i < train->end_node && k < (unsigned)node->n_in + node->n_out; k++) {
-            if (check_train_tensor(model, train, node->io[k]) != EP_OK) {
-                return EP_ERR_IMAGE;
-            }
-        }
-        if (!node->grad) {
-            continue;
-        }
-        if (i < train->first_node || i >= train->end_node || train->grad_offset[node->io[node->n_in]] == EP_NONE) {
-            return EP_ERR_IMAGE;
-        }
-    }
-    return EP_OK;
-}
+#endif
 
-static int load_train(const image *m, ep_train *train, const ep_registry *registry)
-{
-    if (m->loss >= registry->n_losses || !registry->losses[m->loss] || m->logits >= m->n_tensors) {
-        return EP_ERR_IMAGE;
-    }
-    train->offset = section(m, m->train_at);
-    train->grad_offset = train->offset + m->n_tensors;
-    train->bytes = m->train_bytes;
-    train->scratch_bytes = m->train_scratch;
-    train->first_node = (uint16_t)m->first_node;
-    train->end_node = (uint16_t)m->end_node;
-    train->logits = (uint16_t)m->logits;
-    train->loss = registry->losses[m->loss];
-    return EP_OK;
-}
+/* ---- All together ------------------------------------------------------------------------------------------------ */
 
-static void fill_model(ep_model *model, const image *m, const ep_tensor *tensors, const ep_node *nodes)
+static void fill_model(const loader *l, ep_model *model)
 {
+    const header *h = &l->h;
     memset(model, 0, sizeof *model);
     model->abi = EP_ABI;
-    model->fingerprint[0] = u32(m->bytes + 16);
-    model->fingerprint[1] = u32(m->bytes + 20);
-    model->name = section(m, m->name_at);
-    model->tensors = tensors;
-    model->nodes = nodes;
-    model->outputs = (const uint16_t *)section(m, m->io_at) + (m->n_io - m->n_outputs);
-    model->inputs = model->outputs - m->n_inputs;
-    model->n_tensors = (uint16_t)m->n_tensors;
-    model->n_nodes = (uint16_t)m->n_nodes;
-    model->n_inputs = (uint16_t)m->n_inputs;
-    model->n_outputs = (uint16_t)m->n_outputs;
-    model->infer_bytes = m->infer_bytes;
-    model->scratch_bytes = m->scratch_bytes;
-    model->param_bytes = m->param_bytes;
+    model->fingerprint[0] = get_u32(l->image + 16);
+    model->fingerprint[1] = get_u32(l->image + 20);
+    model->name = h->name_bytes != 0 ? (const char *)(l->image + h->name_at) : "";
+    model->tensors = l->tensors;
+    model->nodes = l->nodes;
+    model->outputs = (const uint16_t *)(const void *)(l->image + h->io_at) + (h->io - h->outputs);
+    model->inputs = model->outputs - h->inputs;
+    model->n_tensors = (uint16_t)h->tensors;
+    model->n_nodes = (uint16_t)h->nodes;
+    model->n_inputs = (uint16_t)h->inputs;
+    model->n_outputs = (uint16_t)h->outputs;
+    model->infer_bytes = h->infer_bytes;
+    model->scratch_bytes = h->scratch_bytes;
+    model->param_bytes = h->param_bytes;
 }
 
-/* Each op's own check, and that its scratch was planned for. */
-static int check_ops(const image *m, const ep_model *model, const ep_registry *registry)
+static int check_ops(const loader *l, const ep_model *model)
 {
-    const uint8_t *p = section(m, m->nodes_at);
-    for (uint32_t i = 0; i < model->n_nodes; i++, p += NODE) {
-        const ep_registry_row *row = find_op(registry, u16(p));
-        const int rc = row ? row->check(model, &model->nodes[i]) : EP_ERR_OP;
-        if (rc != EP_OK) {
-            return rc;
-        }
+    const uint8_t *row = l->image + l->h.nodes_at;
+    for (uint32_t i = 0; i < l->h.tensors; i++) l->tensors[i].flags &= (uint8_t)~SEEN;
+    for (uint32_t i = 0; i < l->h.nodes; i++, row += NODE) {
+        if (find_op(l->registry, get_u16(row))->check(model, &l->nodes[i]) != EP_OK) return EP_ERR_IMAGE;
     }
     return EP_OK;
 }
 
-int ep_load(ep_model *model, const void *bytes, size_t size, void *memory, size_t memory_size,
+static int load_all(const loader *l, ep_model *model)
+{
+    const header *h = &l->h;
+    int rc;
+    if (h->name_bytes != 0 && l->image[h->end - 1] != 0) return EP_ERR_IMAGE;
+    fill_model(l, model);
+    rc = load_tensors(l);
+    if (rc == EP_OK) rc = mark_inputs(l, model);
+    if (rc == EP_OK) rc = load_nodes(l);
+    if (rc == EP_OK) rc = check_outputs(l, model);
+    if (rc == EP_OK && h->loss != 0) rc = load_train(l, model);
+    return rc == EP_OK ? check_ops(l, model) : rc;
+}
+
+int ep_load(ep_model *model, const void *image, size_t size, void *memory, size_t memory_size,
             const ep_registry *registry)
 {
-    image m;
-    if (!model || !bytes || !memory || !registry) {
-        return EP_ERR_ARG;
-    }
-    if ((uintptr_t)bytes % EP_ALIGN || (uintptr_t)memory % EP_ALIGN) {
-        return EP_ERR_ALIGN;
-    }
-    int rc = read_header(&m, bytes, size);
-    rc = rc == EP_OK ? find_sections(&m) : rc;
-    if (rc != EP_OK) {
-        return rc;
-    }
-    if (ep_crc32(0, m.bytes + 16, m.total - 16u) != u32(m.bytes + 12)) {
-        return EP_ERR_CHECKSUM;
-    }
-    if (m.n_inputs + m.n_outputs > m.n_io || m.n_nodes == 0) {
-        return EP_ERR_IMAGE;
-    }
-    if (memory_size < tables_size(&m)) {
-        return EP_ERR_ARENA;
-    }
-    uint8_t *place = memory;
-    ep_tensor *tensors = (void *)place;
-    ep_node *nodes = (void *)(place + align(m.n_tensors * sizeof *tensors));
-    ep_train *train = (void *)((uint8_t *)nodes + align(m.n_nodes * sizeof *nodes));
-    ep_model built;
-    rc = load_tensors(&m, tensors);
-    rc = rc == EP_OK ? load_nodes(&m, nodes, registry) : rc;
-    if (rc == EP_OK) {
-        fill_model(&built, &m, tensors, nodes);
-        rc = check_flow(&built);
-    }
-    if (rc == EP_OK && m.loss) {
-        rc = load_train(&m, train, registry);
-        built.train = train;
-        rc = rc == EP_OK ? check_train(&built) : rc;
-    }
-    rc = rc == EP_OK ? check_ops(&m, &built, registry) : rc;
-    if (rc == EP_OK) {
-        *model = built;
-    }
+    loader l;
+    ep_model loaded;
+    int rc;
+    if (model == NULL || image == NULL || memory == NULL || registry == NULL) return EP_ERR_ARG;
+    if ((uintptr_t)image % EP_ALIGN != 0 || (uintptr_t)memory % EP_ALIGN != 0) return EP_ERR_ALIGN;
+    l.image = (const uint8_t *)image;
+    l.registry = registry;
+    rc = read_header(l.image, size, &l.h);
+    if (rc != EP_OK) return rc;
+    if (l.h.bytes > size) return EP_ERR_IMAGE;
+    if (ep_crc32(0, l.image + 16, l.h.bytes - 16) != l.h.crc) return EP_ERR_CHECKSUM;
+    if (table_bytes(&l.h) > memory_size) return EP_ERR_ARENA;
+    l.train = (ep_train *)memory;
+    l.tensors = (ep_tensor *)(void *)((uint8_t *)memory + ep_align_up(sizeof(ep_train)));
+    l.nodes = (ep_node *)(void *)((uint8_t *)l.tensors + ep_align_up(l.h.tensors * sizeof(ep_tensor)));
+    rc = load_all(&l, &loaded);
+    if (rc == EP_OK) *model = loaded;
     return rc;
 }

@@ -1,95 +1,98 @@
-/* Losses: value, and gradient with respect to the logits, which may be written over them. */
-#include "internal.h"
+/* Losses: the mean over n samples of `count` logits, and in the same pass its gradient. Each reads a logit before it
+ * writes that logit's gradient, so both may be the same memory. A NaN among the logits makes the loss NaN. */
+#include "edgeprop.h"
 
 #ifndef EP_NO_TRAIN
 
-/* Mean over samples of log sum exp(z) - z[label]; the gradient is (softmax(z) - onehot) / n. The maximum is taken off
- * first, so that no exponential overflows. */
-static float softmax_cross_entropy(const float *logits, const void *target, float *dlogits, uint32_t count, uint32_t n)
+/* loss = log(sum_j exp(s_j)) - s_y, shifted by the largest s so that exp cannot overflow; d s = softmax(s) - onehot. */
+static float softmax_cross_entropy_forward(const float *logits, const void *target, float *dlogits, uint32_t count,
+                                           uint32_t n)
 {
-    const int32_t *label = target;
-    const float share = 1.0f / (float)n;
-    float loss = 0.0f;
-    for (uint32_t s = 0; s < n; s++, logits += count, dlogits += count) {
-        const uint32_t truth = (uint32_t)label[s];
-        float max = logits[0], sum = 0.0f;
-        for (uint32_t k = 1; k < count; k++) {
-            max = logits[k] > max ? logits[k] : max;
+    const int32_t *labels = (const int32_t *)target;
+    const float mean = 1.0f / (float)n;
+    float loss = 0;
+    for (uint32_t k = 0; k < n; k++, logits += count, dlogits += count) {
+        float largest = logits[0], sum = 0, picked, share;
+        for (uint32_t j = 1; j < count; j++) {
+            if (logits[j] > largest) largest = logits[j];
         }
-        const float margin = logits[truth] - max;
-        for (uint32_t k = 0; k < count; k++) {
-            dlogits[k] = expf(logits[k] - max);
-            sum += dlogits[k];
+        picked = logits[labels[k]] - largest;
+        for (uint32_t j = 0; j < count; j++) {
+            float e = expf(logits[j] - largest);
+            dlogits[j] = e;
+            sum += e;
         }
-        const float scale = share / sum;
-        for (uint32_t k = 0; k < count; k++) {
-            dlogits[k] *= scale;
-        }
-        dlogits[truth] -= share;
-        loss += logf(sum) - margin;
+        loss += logf(sum) - picked;
+        share = mean / sum;
+        for (uint32_t j = 0; j < count; j++) dlogits[j] *= share;
+        dlogits[labels[k]] -= mean;
     }
-    return loss * share;
+    return loss * mean;
 }
 
-const ep_loss ep_softmax_cross_entropy = {softmax_cross_entropy, 1};
+const ep_loss ep_softmax_cross_entropy = {softmax_cross_entropy_forward, 1};
 
-/* Mean over samples and outputs of max(z, 0) - z t + log(1 + exp(-|z|)); the gradient is (sigmoid(z) - t) / (n count). */
-static float sigmoid_cross_entropy(const float *logits, const void *target, float *dlogits, uint32_t count, uint32_t n)
+/* loss = max(s, 0) - s * t + log(1 + exp(-|s|)), which is -t log p - (1 - t) log(1 - p) without overflow;
+ * d s = p - t with p = 1 / (1 + exp(-s)). */
+static float sigmoid_cross_entropy_forward(const float *logits, const void *target, float *dlogits, uint32_t count,
+                                           uint32_t n)
 {
-    const float *truth = target;
-    const size_t total = (size_t)count * n;
-    const float share = 1.0f / (float)total;
-    float loss = 0.0f;
-    for (size_t i = 0; i < total; i++) {
-        const float z = logits[i], e = expf(-fabsf(z));
-        const float p = z >= 0.0f ? 1.0f / (1.0f + e) : e / (1.0f + e);
-        loss += (z > 0.0f ? z : 0.0f) - z * truth[i] + log1pf(e);
-        dlogits[i] = (p - truth[i]) * share;
+    const float *values = (const float *)target;
+    const size_t all = (size_t)count * n;
+    const float mean = 1.0f / ((float)count * (float)n);
+    float loss = 0;
+    for (size_t i = 0; i < all; i++) {
+        const float s = logits[i], e = expf(-fabsf(s)), p = (s >= 0 ? 1 : e) / (1 + e);
+        loss += (s >= 0 ? s : 0) - s * values[i] + log1pf(e);
+        dlogits[i] = (p - values[i]) * mean;
     }
-    return loss * share;
+    return loss * mean;
 }
 
-const ep_loss ep_sigmoid_cross_entropy = {sigmoid_cross_entropy, 0};
+const ep_loss ep_sigmoid_cross_entropy = {sigmoid_cross_entropy_forward, 0};
 
-/* Mean over samples and outputs of (z - t)^2; the gradient is 2 (z - t) / (n count). */
-static float mse(const float *logits, const void *target, float *dlogits, uint32_t count, uint32_t n)
+/* loss = (s - t)^2; d s = 2 (s - t). */
+static float mse_forward(const float *logits, const void *target, float *dlogits, uint32_t count, uint32_t n)
 {
-    const float *truth = target;
-    const size_t total = (size_t)count * n;
-    const float share = 1.0f / (float)total;
-    float loss = 0.0f;
-    for (size_t i = 0; i < total; i++) {
-        const float d = logits[i] - truth[i];
+    const float *values = (const float *)target;
+    const size_t all = (size_t)count * n;
+    const float mean = 1.0f / ((float)count * (float)n);
+    float loss = 0;
+    for (size_t i = 0; i < all; i++) {
+        const float d = logits[i] - values[i];
         loss += d * d;
-        dlogits[i] = 2.0f * d * share;
+        dlogits[i] = 2 * d * mean;
     }
-    return loss * share;
+    return loss * mean;
 }
 
-const ep_loss ep_mse = {mse, 0};
+const ep_loss ep_mse = {mse_forward, 0};
 
-/* Mean over samples of the sum over wrong classes of max(0, 1 + z[k] - z[label]) (Weston & Watkins 1999). */
-static float hinge(const float *logits, const void *target, float *dlogits, uint32_t count, uint32_t n)
+/* Multi-class (Weston & Watkins 1999): loss = sum over j != y of max(0, 1 + s_j - s_y). */
+static float hinge_forward(const float *logits, const void *target, float *dlogits, uint32_t count, uint32_t n)
 {
-    const int32_t *label = target;
-    const float share = 1.0f / (float)n;
-    float loss = 0.0f;
-    for (uint32_t s = 0; s < n; s++, logits += count, dlogits += count) {
-        const uint32_t truth = (uint32_t)label[s];
-        const float right = logits[truth];
-        float dright = 0.0f;
-        for (uint32_t k = 0; k < count; k++) {
-            const float margin = 1.0f + logits[k] - right;
-            const int wrong = k != truth && !(margin <= 0.0f); /* NaN counts, so that it is noticed */
-            loss += wrong ? margin : 0.0f;
-            dlogits[k] = wrong ? share : 0.0f;
-            dright -= dlogits[k];
+    const int32_t *labels = (const int32_t *)target;
+    const float mean = 1.0f / (float)n;
+    float loss = 0;
+    for (uint32_t k = 0; k < n; k++, logits += count, dlogits += count) {
+        const uint32_t label = (uint32_t)labels[k];
+        const float picked = logits[label];
+        float violations = 0;
+        for (uint32_t j = 0; j < count; j++) {
+            const float margin = 1 + logits[j] - picked;
+            dlogits[j] = 0;
+            if (j == label || margin <= 0) continue; /* a NaN goes on, into the loss */
+            loss += margin;
+            dlogits[j] = mean;
+            violations += mean;
         }
-        dlogits[truth] = dright;
+        dlogits[label] = -violations;
     }
-    return loss * share;
+    return loss * mean;
 }
 
-const ep_loss ep_hinge = {hinge, 1};
+const ep_loss ep_hinge = {hinge_forward, 1};
 
+#else
+typedef int ep_losses_left_out; /* ISO C wants a declaration in every file */
 #endif

@@ -1,28 +1,23 @@
-/* Optimizers. An `apply` updates a range of weights from gradient a * g; a `bound` says how far a weight may move. */
+/* Optimizers: how a gradient changes the weights, and by how much at most.
+ *
+ * The gradient is a * g, with weight_decay * w added. An `apply` is called for one range of weights after the other,
+ * so all of them must see the same t. A `bound` must not be smaller than what apply() does, rounding apart, and is
+ * infinite where the state would not stay finite. */
 #include "internal.h"
 
 #ifndef EP_NO_TRAIN
 
-static float or_default(float value, float standard)
-{
-    return value > 0.0f ? value : standard;
-}
-
-/* w -= lr * (a g + decay w), written so that without decay an element costs one multiply-add. */
+/* w -= lr * g */
 static void sgd_apply(const ep_step *step, uint32_t t, float *w, float *s0, float *s1, float a, const float *g,
                       uint32_t count)
 {
-    const float rate = step->lr * a, keep = 1.0f - step->lr * step->weight_decay;
+    const float lr = step->lr, decay = step->weight_decay, rate = lr * a;
     (void)t, (void)s0, (void)s1;
-    if (step->weight_decay > 0.0f) {
-        for (uint32_t i = 0; i < count; i++) {
-            w[i] = keep * w[i] - rate * g[i];
-        }
+    if (decay == 0 && fabsf(rate) < EP_WEIGHT_LIMIT) { /* the usual case: two operations a weight */
+        for (uint32_t i = 0; i < count; i++) w[i] -= rate * g[i];
         return;
     }
-    for (uint32_t i = 0; i < count; i++) {
-        w[i] -= rate * g[i];
-    }
+    for (uint32_t i = 0; i < count; i++) w[i] -= lr * (a * g[i] + decay * w[i]);
 }
 
 static float sgd_bound(const ep_step *step, uint32_t t, float gmax, float smax)
@@ -33,85 +28,91 @@ static float sgd_bound(const ep_step *step, uint32_t t, float gmax, float smax)
 
 const ep_optimizer ep_sgd = {0, sgd_apply, sgd_bound};
 
-/* Polyak 1964, in PyTorch's form: v = momentum v + g, w -= lr v. */
+/* v = momentum * v + g;  w -= lr * v   (Polyak 1964, as PyTorch writes it) */
 static void momentum_apply(const ep_step *step, uint32_t t, float *w, float *s0, float *s1, float a, const float *g,
                            uint32_t count)
 {
-    const float momentum = or_default(step->momentum, 0.9f);
+    const float lr = step->lr, momentum = step->momentum, decay = step->weight_decay;
     (void)t, (void)s1;
     for (uint32_t i = 0; i < count; i++) {
-        s0[i] = momentum * s0[i] + (a * g[i] + step->weight_decay * w[i]);
-        w[i] -= step->lr * s0[i];
+        const float v = momentum * s0[i] + (a * g[i] + decay * w[i]);
+        s0[i] = v;
+        w[i] -= lr * v;
     }
+}
+
+static float velocity_bound(const ep_step *step, float gmax, float smax)
+{
+    const float v = step->momentum * smax + gmax;
+    return v <= EP_WEIGHT_LIMIT ? v : INFINITY;
 }
 
 static float momentum_bound(const ep_step *step, uint32_t t, float gmax, float smax)
 {
     (void)t;
-    return step->lr * (smax + gmax);
+    return step->lr * velocity_bound(step, gmax, smax);
 }
 
 const ep_optimizer ep_momentum = {1, momentum_apply, momentum_bound};
 
-/* Nesterov's look-ahead (Sutskever et al. 2013), in PyTorch's form: w -= lr (g + momentum v). */
+/* v = momentum * v + g;  w -= lr * (g + momentum * v)   (Nesterov 1983 in the form of Sutskever et al. 2013) */
 static void nesterov_apply(const ep_step *step, uint32_t t, float *w, float *s0, float *s1, float a, const float *g,
                            uint32_t count)
 {
-    const float momentum = or_default(step->momentum, 0.9f);
+    const float lr = step->lr, momentum = step->momentum, decay = step->weight_decay;
     (void)t, (void)s1;
     for (uint32_t i = 0; i < count; i++) {
-        const float grad = a * g[i] + step->weight_decay * w[i];
-        s0[i] = momentum * s0[i] + grad;
-        w[i] -= step->lr * (grad + momentum * s0[i]);
+        const float gi = a * g[i] + decay * w[i], v = momentum * s0[i] + gi;
+        s0[i] = v;
+        w[i] -= lr * (gi + momentum * v);
     }
 }
 
 static float nesterov_bound(const ep_step *step, uint32_t t, float gmax, float smax)
 {
     (void)t;
-    return step->lr * (gmax + smax + gmax);
+    return step->lr * (gmax + step->momentum * velocity_bound(step, gmax, smax));
 }
 
 const ep_optimizer ep_nesterov = {1, nesterov_apply, nesterov_bound};
 
-static float power(float base, uint32_t exponent)
+/* 1 - beta^t by squaring, on q = 1 - beta^k itself: 1 - beta^(j+k) = p + (1 - p) q has no cancellation, which
+ * 1 - powf() has while t is small. At most 32 rounds. */
+static float bias_correction(float beta, uint32_t t)
 {
-    float result = 1.0f;
-    for (; exponent; exponent >>= 1) {
-        result *= exponent & 1u ? base : 1.0f;
-        base *= base;
+    float p = 0, q = 1 - beta;
+    for (; t != 0; t >>= 1) {
+        if (t & 1) p += (1 - p) * q;
+        q += (1 - q) * q;
     }
-    return result;
+    return p;
 }
 
-/* Kingma & Ba 2015, algorithm 1. */
+/* m = beta1 * m + (1 - beta1) * g;  v = beta2 * v + (1 - beta2) * g^2;
+ * w -= lr * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + epsilon)   (Kingma & Ba 2015, algorithm 1) */
 static void adam_apply(const ep_step *step, uint32_t t, float *w, float *s0, float *s1, float a, const float *g,
                        uint32_t count)
 {
-    const float beta1 = or_default(step->momentum, 0.9f), beta2 = or_default(step->beta2, 0.999f);
-    const float epsilon = or_default(step->epsilon, 1e-8f);
-    const float rate = step->lr / (1.0f - power(beta1, t)), root = 1.0f / sqrtf(1.0f - power(beta2, t));
+    const float beta1 = step->momentum, beta2 = step->beta2, decay = step->weight_decay;
+    const float rate = step->lr / bias_correction(beta1, t), unbias = 1 / bias_correction(beta2, t);
     for (uint32_t i = 0; i < count; i++) {
-        const float grad = a * g[i] + step->weight_decay * w[i];
-        s0[i] = beta1 * s0[i] + (1.0f - beta1) * grad;
-        s1[i] = beta2 * s1[i] + (1.0f - beta2) * grad * grad;
-        w[i] -= rate * s0[i] / (sqrtf(s1[i]) * root + epsilon);
+        const float gi = a * g[i] + decay * w[i];
+        s0[i] = beta1 * s0[i] + (1 - beta1) * gi;
+        s1[i] = beta2 * s1[i] + (1 - beta2) * gi * gi;
+        w[i] -= rate * s0[i] / (sqrtf(s1[i] * unbias) + step->epsilon);
     }
 }
 
-/* |m| stays below the larger of what it was and the gradient; the root may be 0, so epsilon alone divides. A gradient
- * whose square overflows must not pass: it would leave an infinity in the state. */
+/* The root may underflow to 0, so only epsilon is sure to be in the denominator. g^2 must not overflow. */
 static float adam_bound(const ep_step *step, uint32_t t, float gmax, float smax)
 {
-    const float beta1 = or_default(step->momentum, 0.9f), epsilon = or_default(step->epsilon, 1e-8f);
-    const float largest = gmax > smax ? gmax : smax;
-    (void)t;
-    if (!(gmax <= 1e18f)) {
-        return INFINITY;
-    }
-    return step->lr / (1.0f - beta1) * (largest / epsilon);
+    const float m = step->momentum * smax + (1 - step->momentum) * gmax;
+    if (!(gmax < 1e18f)) return INFINITY;
+    return step->lr / bias_correction(step->momentum, t) * m / step->epsilon;
 }
 
 const ep_optimizer ep_adam = {2, adam_apply, adam_bound};
 
+#else
+typedef int ep_optimizers_left_out; /* ISO C wants a declaration in every file */
 #endif

@@ -1,21 +1,18 @@
-/* Everything the library has, for ep_load(). Naming ep_all links all of it; a smaller table links less. */
+/* Everything this library has, for ep_load(). Naming it links all ops; a table with fewer rows links fewer. */
 #include "internal.h"
 
-#ifdef EP_NO_TRAIN
-#define GRAD_G(name) NULL
-#else
-#define GRAD_G(name) (&ep_##name##_grad)
-#endif
+#define GRAD_G(name) EP_GRAD(name)
 #define GRAD_N(name) NULL
-#define ROW(code, name, attr, grad) \
-    {code, sizeof(attr) / 4u, #name, &ep_##name, GRAD_##grad(name), ep_check_##name},
-
-static const ep_registry_row rows[] = {EP_OPS(ROW)};
+#define ROW(code, name, attr, grad) {code, sizeof(attr) / 4, #name, &ep_##name, GRAD_##grad(name), ep_check_##name},
+static const ep_registry_row ops[] = {EP_OPS(ROW)};
 
 #ifndef EP_NO_TRAIN
 #define LOSS(code, name) [code] = &ep_##name,
 static const ep_loss *const losses[] = {EP_LOSSES(LOSS)};
-const ep_registry ep_all = {rows, losses, sizeof rows / sizeof *rows, sizeof losses / sizeof *losses};
+#define N_LOSSES (sizeof losses / sizeof losses[0])
 #else
-const ep_registry ep_all = {rows, NULL, sizeof rows / sizeof *rows, 0};
+#define losses NULL
+#define N_LOSSES 0
 #endif
+
+const ep_registry ep_all = {ops, losses, sizeof ops / sizeof ops[0], N_LOSSES};

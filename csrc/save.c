@@ -1,198 +1,196 @@
-/* Keeping the trainable weights in two slots of flash. docs/format.md has the bytes. */
-#include "internal.h"
-
+/* Keeping what was learned: records in two slots (docs/format.md). */
 #include <float.h>
 #include <string.h>
 
-#define HEADER 32u
-#define UNIT 64u /* most bytes written or read at once; the largest write_size */
+#include "internal.h"
 
-static const uint8_t magic[4] = {'E', 'P', 'H', '1'};
+enum { HEADER = 32, UNIT = 64 }; /* bytes; the largest write_size, and the buffer's size on the stack */
 
-static uint32_t load_u32(const uint8_t *p)
+/* What a slot holds, in the order in which slots are written over. */
+enum { INVALID, UNREADABLE, FOREIGN, OURS };
+
+typedef struct slot {
+    int state;
+    uint32_t sequence, crc, size; /* of the record; size: of the weights in bytes */
+} slot;
+
+static void put_u32(uint8_t *to, uint32_t v)
 {
-    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+    for (int i = 0; i < 4; i++) to[i] = (uint8_t)(v >> (8 * i));
 }
 
-static void store_u32(uint8_t *p, uint32_t v)
+static uint32_t get_u32(const uint8_t *from)
 {
-    for (unsigned i = 0; i < 4; i++) {
-        p[i] = (uint8_t)(v >> 8 * i);
-    }
+    return from[0] | (uint32_t)from[1] << 8 | (uint32_t)from[2] << 16 | (uint32_t)from[3] << 24;
 }
 
-static uint32_t write_size(const ep_storage *storage)
+static uint32_t unit_of(uint32_t write_size)
 {
-    return storage->write_size ? storage->write_size : 1u;
+    return write_size == 0 ? 1 : write_size;
 }
 
-uint32_t ep_record_size(const ep_model *model, uint32_t unit)
+uint32_t ep_record_size(const ep_model *model, uint32_t write_size)
 {
-    if (!model) {
-        return 0;
-    }
-    unit = unit ? unit : 1u;
-    return (HEADER + model->param_bytes + unit - 1u) / unit * unit;
+    const uint32_t unit = unit_of(write_size);
+    if (model == NULL || unit > UNIT || (unit & (unit - 1)) != 0) return 0;
+    if (model->param_bytes == 0 || model->param_bytes > 0x7FFFFFFFu) return 0;
+    return (model->param_bytes + HEADER + unit - 1) & ~(unit - 1);
 }
 
-static int valid_storage(const ep_t *ep, const ep_storage *storage)
+static int check_storage(const ep_t *ep, const ep_storage *storage)
 {
-    if (!ep || !ep->model || !storage || !storage->read || !storage->write || !storage->erase) {
-        return 0;
-    }
-    const uint32_t unit = write_size(storage);
-    return unit <= UNIT && (unit & (unit - 1u)) == 0 && ep->model->param_bytes != 0 &&
-           storage->slot_size >= ep_record_size(ep->model, unit) && storage->slot_size % unit == 0;
+    uint32_t need;
+    if (ep == NULL || ep->model == NULL || storage == NULL || storage->read == NULL) return EP_ERR_ARG;
+    need = ep_record_size(ep->model, storage->write_size);
+    if (need == 0 || storage->slot_size < need || storage->slot_size > 0x7FFFFFFFu) return EP_ERR_ARG;
+    return storage->slot_size % unit_of(storage->write_size) == 0 ? EP_OK : EP_ERR_ARG;
 }
 
-/* What a look at a slot finds. */
-enum found { NOTHING, FOREIGN, VALID };
+/* ---- Reading ----------------------------------------------------------------------------------------------------- */
 
-/* Checks that `bytes` of weights follow a header and fit its checksum and are finite. 1, 0, or an error. */
-static int check_weights(const ep_storage *storage, uint32_t at, const uint8_t *header, uint32_t bytes)
+/* Reads weights piece by piece, for their checksum; *finite is cleared if one is not. */
+static int stream_weights(const ep_storage *storage, uint32_t at, uint32_t size, uint32_t *crc, int *finite)
 {
-    uint32_t crc = ep_crc32(0, header + 8, HEADER - 8u);
-    int finite = 1;
-    for (uint32_t done = 0, part; done < bytes; done += part) {
-        float buffer[UNIT / 4u];
-        part = bytes - done < UNIT ? bytes - done : UNIT;
-        if (storage->read(storage->user, at + HEADER + done, buffer, part) < 0) {
-            return EP_ERR_IO;
-        }
-        crc = ep_crc32(crc, buffer, part);
-        finite &= ep_max_abs(buffer, part / 4u) <= FLT_MAX;
-    }
-    return finite && crc == load_u32(header + 4);
-}
-
-/* Looks at the record in a slot: an enum found, or an error. */
-static int look(const ep_model *model, const ep_storage *storage, unsigned slot, uint32_t *sequence)
-{
-    const uint32_t at = slot * storage->slot_size;
-    uint8_t header[HEADER];
-    if (storage->read(storage->user, at, header, HEADER) < 0) {
-        return EP_ERR_IO;
-    }
-    const uint32_t bytes = load_u32(header + 20);
-    if (memcmp(header, magic, sizeof magic) != 0 || bytes % 4u != 0 || bytes > storage->slot_size - HEADER) {
-        return NOTHING;
-    }
-    const int ours = load_u32(header + 12) == model->fingerprint[0] && load_u32(header + 16) == model->fingerprint[1] &&
-                     bytes == model->param_bytes;
-    const int rc = check_weights(storage, at, header, bytes);
-    if (rc <= 0) {
-        return rc < 0 ? rc : NOTHING;
-    }
-    *sequence = load_u32(header + 8);
-    return ours ? VALID : FOREIGN;
-}
-
-/* The newest valid record: its slot, or -1 for none; `best` gets the most that was found. Negative `error` on failure. */
-static int newest(const ep_model *model, const ep_storage *storage, uint32_t *sequence, int *best)
-{
-    int slot = -1;
-    *best = NOTHING;
-    for (unsigned i = 0; i < 2; i++) {
-        uint32_t number = 0;
-        const int found = look(model, storage, i, &number);
-        if (found < 0) {
-            *best = found;
-            return -1;
-        }
-        if (found == VALID && (slot < 0 || (int32_t)(number - *sequence) > 0)) {
-            slot = (int)i;
-            *sequence = number;
-        }
-        *best = found > *best ? found : *best;
-    }
-    return slot;
-}
-
-/* Bytes at .. at+size-1 of a record: header, weights, then 0xFF. */
-static void record_bytes(const ep_t *ep, const uint8_t *header, uint32_t at, uint8_t *to, uint32_t size)
-{
-    const uint8_t *weights = ep->arena + ep->params_at;
-    for (uint32_t i = 0; i < size; i++, at++) {
-        const uint32_t w = at - HEADER;
-        to[i] = at < HEADER ? header[at] : w < ep->model->param_bytes ? weights[w] : 0xFFu;
-    }
-}
-
-/* Writes (or compares, if `verify`) bytes from .. to-1 of the record. */
-static int transfer(const ep_t *ep, const ep_storage *storage, uint32_t slot_at, const uint8_t *header, uint32_t from,
-                    uint32_t to, int verify)
-{
-    for (uint32_t part; from < to; from += part) {
-        uint8_t wanted[UNIT], found[UNIT];
-        part = to - from < UNIT ? to - from : UNIT;
-        record_bytes(ep, header, from, wanted, part);
-        if (!verify) {
-            if (storage->write(storage->user, slot_at + from, wanted, part) < 0) {
-                return EP_ERR_IO;
-            }
-        } else if (storage->read(storage->user, slot_at + from, found, part) < 0 || memcmp(wanted, found, part) != 0) {
-            return EP_ERR_IO;
-        }
+    float buffer[UNIT / sizeof(float)];
+    while (size != 0) {
+        const uint32_t take = size < UNIT ? size : UNIT;
+        if (storage->read(storage->user, at, buffer, take) != 0) return EP_ERR_IO;
+        *crc = ep_crc32(*crc, buffer, take);
+        if (!(ep_max_abs(buffer, take / sizeof(float)) <= FLT_MAX)) *finite = 0;
+        at += take;
+        size -= take;
     }
     return EP_OK;
 }
 
-static void make_header(const ep_t *ep, uint32_t sequence, uint8_t *header)
+/* What slot `index` holds, every byte of its record read. */
+static slot inspect(const ep_t *ep, const ep_storage *storage, uint32_t index)
+{
+    const ep_model *model = ep->model;
+    const uint32_t at = index * storage->slot_size;
+    uint8_t header[HEADER];
+    uint32_t crc;
+    int finite = 1, ours;
+    slot found = {UNREADABLE, 0, 0, 0};
+    if (storage->read(storage->user, at, header, HEADER) != 0) return found;
+    found.state = INVALID;
+    found.crc = get_u32(header + 4);
+    found.sequence = get_u32(header + 8);
+    found.size = get_u32(header + 20);
+    if (memcmp(header, "EPH1", 4) != 0 || found.size > storage->slot_size - HEADER) return found;
+    crc = ep_crc32(0, header + 8, HEADER - 8);
+    if (stream_weights(storage, at + HEADER, found.size, &crc, &finite) != EP_OK) {
+        found.state = UNREADABLE;
+        return found;
+    }
+    ours = get_u32(header + 12) == model->fingerprint[0] && get_u32(header + 16) == model->fingerprint[1] &&
+           found.size == model->param_bytes;
+    if (crc == found.crc && (finite || !ours)) found.state = ours ? OURS : FOREIGN;
+    return found;
+}
+
+/* Sequence numbers may wrap, so what counts is the difference. */
+static int newer(const slot *a, const slot *b)
+{
+    return a->state == OURS && (b->state != OURS || (int32_t)(a->sequence - b->sequence) > 0);
+}
+
+/* Reads the record's weights again, whole, and sees that they are what was inspected. */
+static int read_weights(const ep_storage *storage, uint32_t index, const slot *record, float *to)
+{
+    const uint32_t at = index * storage->slot_size;
+    uint8_t header[HEADER];
+    uint32_t crc;
+    if (storage->read(storage->user, at, header, HEADER) != 0) return EP_ERR_IO;
+    if (storage->read(storage->user, at + HEADER, to, record->size) != 0) return EP_ERR_IO;
+    crc = ep_crc32(ep_crc32(0, header + 8, HEADER - 8), to, record->size);
+    return crc == record->crc ? EP_OK : EP_ERR_IO;
+}
+
+/* The record is inspected before, so reading it again can only fail if the storage does. For that case it goes through
+ * the activations' memory if that is large enough; else, the old weights being gone, those exported are put back. */
+int ep_restore(ep_t *ep, const ep_storage *storage)
+{
+    slot slots[2];
+    uint32_t pick;
+    int rc = check_storage(ep, storage), direct;
+    if (rc != EP_OK) return rc;
+    if (ep->params_at == EP_NONE) return EP_ERR_ARENA;
+    for (uint32_t i = 0; i < 2; i++) slots[i] = inspect(ep, storage, i);
+    pick = newer(&slots[1], &slots[0]) ? 1 : 0;
+    if (slots[pick].state != OURS) {
+        if (slots[0].state == UNREADABLE || slots[1].state == UNREADABLE) return EP_ERR_IO;
+        return slots[0].state == FOREIGN || slots[1].state == FOREIGN ? EP_ERR_FOREIGN : EP_ERR_NO_RECORD;
+    }
+    direct = ep->tail_at - ep->acts_at < ep->model->param_bytes;
+    rc = read_weights(storage, pick, &slots[pick],
+                      direct ? ep_weights(ep) : (float *)(void *)(ep->arena + ep->acts_at));
+    if (rc != EP_OK) {
+        if (direct) ep_reset(ep);
+        return rc;
+    }
+    if (!direct) memcpy(ep_weights(ep), ep->arena + ep->acts_at, ep->model->param_bytes);
+    ep_weights_replaced(ep);
+    return EP_OK;
+}
+
+/* ---- Writing ----------------------------------------------------------------------------------------------------- */
+
+static void make_header(uint8_t *header, const ep_model *model, uint32_t sequence, const float *weights)
 {
     memset(header, 0, HEADER);
-    memcpy(header, magic, sizeof magic);
-    store_u32(header + 8, sequence);
-    store_u32(header + 12, ep->model->fingerprint[0]);
-    store_u32(header + 16, ep->model->fingerprint[1]);
-    store_u32(header + 20, ep->model->param_bytes);
-    const uint32_t crc = ep_crc32(0, header + 8, HEADER - 8u);
-    store_u32(header + 4, ep_crc32(crc, ep->arena + ep->params_at, ep->model->param_bytes));
+    memcpy(header, "EPH1", 4);
+    put_u32(header + 8, sequence);
+    put_u32(header + 12, model->fingerprint[0]);
+    put_u32(header + 16, model->fingerprint[1]);
+    put_u32(header + 20, model->param_bytes);
+    put_u32(header + 4, ep_crc32(ep_crc32(0, header + 8, HEADER - 8), weights, model->param_bytes));
+}
+
+/* `size` bytes, the last unit of the storage filled up with 0xFF. */
+static int write_padded(const ep_storage *storage, uint32_t at, const uint8_t *from, uint32_t size)
+{
+    const uint32_t unit = unit_of(storage->write_size), rest = size & (unit - 1), whole = size - rest;
+    uint8_t last[UNIT];
+    if (whole != 0 && storage->write(storage->user, at, from, whole) != 0) return EP_ERR_IO;
+    if (rest == 0) return EP_OK;
+    memset(last, 0xFF, sizeof last);
+    memcpy(last, from + whole, rest);
+    return storage->write(storage->user, at + whole, last, unit) == 0 ? EP_OK : EP_ERR_IO;
+}
+
+/* The unit with the header is written last: without it the rest is no record. */
+static int write_record(const ep_t *ep, const ep_storage *storage, uint32_t at, uint32_t sequence)
+{
+    const uint8_t *weights = ep->arena + ep->params_at;
+    const uint32_t size = ep->model->param_bytes;
+    const uint32_t room = unit_of(storage->write_size) > HEADER ? unit_of(storage->write_size) - HEADER : 0;
+    const uint32_t shared = room < size ? room : size; /* weights in the header's unit */
+    uint8_t first[UNIT];
+    make_header(first, ep->model, sequence, ep_weights(ep));
+    memcpy(first + HEADER, weights, shared);
+    if (storage->erase(storage->user, at, storage->slot_size) != 0) return EP_ERR_IO;
+    if (write_padded(storage, at + HEADER + shared, weights + shared, size - shared) != EP_OK) return EP_ERR_IO;
+    return write_padded(storage, at, first, HEADER + shared);
 }
 
 int ep_save(ep_t *ep, const ep_storage *storage)
 {
-    if (!valid_storage(ep, storage) || ep->params_at == EP_NONE) {
-        return EP_ERR_ARG;
+    slot slots[2], written;
+    uint32_t target, sequence = 1;
+    int rc = check_storage(ep, storage);
+    if (rc != EP_OK) return rc;
+    if (storage->write == NULL || storage->erase == NULL || ep->params_at == EP_NONE) return EP_ERR_ARG;
+    for (uint32_t i = 0; i < 2; i++) slots[i] = inspect(ep, storage, i);
+    if (slots[0].state == UNREADABLE && slots[1].state == UNREADABLE) return EP_ERR_IO;
+    if (slots[0].state == OURS && slots[1].state == OURS) {
+        target = newer(&slots[1], &slots[0]) ? 0 : 1;
+    } else {
+        target = slots[1].state < slots[0].state ? 1 : 0;
     }
-    uint32_t sequence = 0;
-    uint8_t header[HEADER];
-    int best;
-    const int current = newest(ep->model, storage, &sequence, &best);
-    if (best < 0) {
-        return best;
-    }
-    const uint32_t at = current == 0 ? storage->slot_size : 0;
-    const uint32_t unit = write_size(storage), size = ep_record_size(ep->model, unit);
-    const uint32_t head = HEADER > unit ? HEADER : unit; /* what is written last, and makes the record valid */
-    make_header(ep, sequence + 1u, header);
-    int rc = storage->erase(storage->user, at, storage->slot_size) < 0 ? EP_ERR_IO : EP_OK;
-    if (rc == EP_OK) {
-        rc = transfer(ep, storage, at, header, head, size, 0);
-    }
-    if (rc == EP_OK) {
-        rc = transfer(ep, storage, at, header, 0, head, 0);
-    }
-    return rc == EP_OK ? transfer(ep, storage, at, header, 0, size, 1) : rc;
-}
-
-int ep_restore(ep_t *ep, const ep_storage *storage)
-{
-    if (!valid_storage(ep, storage)) {
-        return EP_ERR_ARG;
-    }
-    if (ep->params_at == EP_NONE) {
-        return EP_ERR_ARENA;
-    }
-    uint32_t sequence = 0;
-    int best;
-    const int slot = newest(ep->model, storage, &sequence, &best);
-    if (slot < 0) {
-        return best < 0 ? best : best == FOREIGN ? EP_ERR_FOREIGN : EP_ERR_NO_RECORD;
-    }
-    const uint32_t at = (uint32_t)slot * storage->slot_size + HEADER;
-    if (storage->read(storage->user, at, ep->arena + ep->params_at, ep->model->param_bytes) < 0) {
-        return EP_ERR_IO;
-    }
-    ep_params_changed(ep);
-    return EP_OK;
+    if (slots[!target].state == OURS) sequence = slots[!target].sequence + 1;
+    rc = write_record(ep, storage, target * storage->slot_size, sequence);
+    if (rc != EP_OK) return rc;
+    written = inspect(ep, storage, target);
+    return written.state == OURS && written.sequence == sequence ? EP_OK : EP_ERR_IO;
 }

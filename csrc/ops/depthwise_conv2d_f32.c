@@ -1,42 +1,106 @@
-/* Depthwise convolution in float32: each output channel sees one input channel. */
-#include "hx.h"
+/* Depthwise convolution, NHWC: output channel k sees input channel k / per_input alone. */
+#include "common.h"
 
-/* First channel of the pixel that tap (ky, kx) of a window sees. */
-static size_t pixel_of(const ep_conv2d_attr *a, const ep_window *at, int32_t ky, int32_t kx)
+#define BLOCK (4 * EP_VEC) /* channels whose sums are kept in registers */
+
+typedef struct depthwise { /* what stays the same over the batch */
+    const ep_conv2d_attr *attr;
+    ep_axis columns;
+    const float *weight, *bias;
+    int32_t per_input; /* output channels of one input channel */
+} depthwise;
+
+static depthwise make_depthwise(const ep_t *ep, const ep_node *node)
 {
-    const size_t row = (size_t)(at->top + ky * a->dilation_h) * (size_t)a->in_w;
-    return (row + (size_t)(at->left + kx * a->dilation_w)) * (size_t)a->in_c;
+    const ep_conv2d_attr *a = node->attr;
+    const ep_axis columns = ep_make_axis(a->in_w, a->out_w, a->kernel_w, a->stride_w, a->dilation_w, a->pad_left);
+    const depthwise d = {a, columns, ep_in(ep, node, 1), ep_in(ep, node, 2), a->out_c / a->in_c};
+    return d;
 }
 
-/* y (out_c,) += x (in_c,) w (out_c,), input channel k / per_input for output channel k. */
-static void add_tap(float *y, const float *x, const float *w, int32_t out_c, int32_t per_input)
+static size_t image_in(const ep_conv2d_attr *a)
 {
-    if (per_input == 1) {
-        hx_multiply_add_f32(y, x, w, out_c);
-        return;
+    return (size_t)a->in_h * (size_t)a->in_w * (size_t)a->in_c;
+}
+
+/* Where the window at output (oy, ox) starts and which of its taps are inside. */
+static ep_window window_of(const depthwise *d, int32_t oy, const ep_span *s, int32_t ox)
+{
+    const ep_conv2d_attr *a = d->attr;
+    ep_window at = {oy * a->stride_h - a->pad_top, ox * a->stride_w - a->pad_left, {0, 0}, s->taps};
+    at.rows = ep_taps_inside(at.top, a->kernel_h, a->dilation_h, a->in_h);
+    return at;
+}
+
+static ptrdiff_t pixel_of(const ep_conv2d_attr *a, const ep_window *at, int32_t ky, int32_t kx)
+{
+    return ((ptrdiff_t)(at->top + ky * a->dilation_h) * a->in_w + at->left + kx * a->dilation_w) * a->in_c;
+}
+
+/* BLOCK channels from k on at one position, one output channel for each input channel. */
+static void forward_block(const depthwise *d, const float *x, float *y, const ep_window *at, int32_t k)
+{
+    const ep_conv2d_attr *a = d->attr;
+    const float *b = d->bias + k;
+    ep_vec s0 = ep_get(b), s1 = ep_get(b + EP_VEC), s2 = ep_get(b + 2 * EP_VEC), s3 = ep_get(b + 3 * EP_VEC);
+    const ptrdiff_t step = (ptrdiff_t)a->dilation_w * a->in_c;
+    for (int32_t ky = at->rows.begin; ky < at->rows.end; ky++) {
+        const float *restrict p = x + (pixel_of(a, at, ky, at->columns.begin) + k);
+        const float *restrict w = d->weight + (ky * a->kernel_w + at->columns.begin) * a->out_c + k;
+        for (int32_t kx = at->columns.begin; kx < at->columns.end; kx++, p += step, w += a->out_c) {
+            s0 = ep_mac(s0, ep_get(p), ep_get(w));
+            s1 = ep_mac(s1, ep_get(p + EP_VEC), ep_get(w + EP_VEC));
+            s2 = ep_mac(s2, ep_get(p + 2 * EP_VEC), ep_get(w + 2 * EP_VEC));
+            s3 = ep_mac(s3, ep_get(p + 3 * EP_VEC), ep_get(w + 3 * EP_VEC));
+        }
     }
-    for (int32_t k = 0; k < out_c; k += per_input) {
-        hx_axpy_f32(y + k, x[k / per_input], w + k, per_input);
+    ep_put(y + k, s0);
+    ep_put(y + k + EP_VEC, s1);
+    ep_put(y + k + 2 * EP_VEC, s2);
+    ep_put(y + k + 3 * EP_VEC, s3);
+}
+
+/* Channels from k on, any number of output channels for an input channel. */
+static void forward_rest(const depthwise *d, const float *x, float *y, const ep_window *at, int32_t k)
+{
+    const ep_conv2d_attr *a = d->attr;
+    for (; k < a->out_c; k++) {
+        const int32_t channel = k / d->per_input;
+        float sum = d->bias[k];
+        for (int32_t ky = at->rows.begin; ky < at->rows.end; ky++) {
+            for (int32_t kx = at->columns.begin; kx < at->columns.end; kx++) {
+                sum = ep_mac1(sum, x[pixel_of(a, at, ky, kx) + channel], d->weight[(ky * a->kernel_w + kx) * a->out_c + k]);
+            }
+        }
+        y[k] = sum;
+    }
+}
+
+static void forward_row(const depthwise *d, const float *x, float *y, int32_t oy)
+{
+    for (ep_span s = {0}; ep_next_span(&d->columns, &s);) {
+        for (int32_t i = 0; i < s.run; i++, y += d->attr->out_c) {
+            const ep_window at = window_of(d, oy, &s, s.at + i);
+            int32_t k = 0;
+            for (; d->per_input == 1 && k + BLOCK <= d->attr->out_c; k += BLOCK) {
+                forward_block(d, x, y, &at, k);
+            }
+            forward_rest(d, x, y, &at, k);
+        }
     }
 }
 
 static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
 {
-    const ep_conv2d_attr *a = node->attr;
-    const float *x = ep_in(ep, node, 0), *weight = ep_in(ep, node, 1), *bias = ep_in(ep, node, 2);
+    const depthwise d = make_depthwise(ep, node);
+    const ep_conv2d_attr *a = d.attr;
+    const size_t row = (size_t)a->out_w * (size_t)a->out_c;
+    const float *x = ep_in(ep, node, 0);
     float *y = ep_out(ep, node, 0);
-    const int32_t per_input = a->out_c / a->in_c;
-    for (; n-- > 0; x += ep_in_tensor(ep, node, 0)->count) {
-        for (int32_t p = 0; p < a->out_h * a->out_w; p++, y += a->out_c) {
-            const ep_window at = hx_window_at(a, p / a->out_w, p % a->out_w);
-            memcpy(y, bias, (size_t)a->out_c * sizeof *y);
-            for (int32_t ky = at.rows.begin; ky < at.rows.end; ky++) {
-                for (int32_t kx = at.columns.begin; kx < at.columns.end; kx++) {
-                    const size_t tap = (size_t)(ky * a->kernel_w + kx) * (size_t)a->out_c;
-                    add_tap(y, x + pixel_of(a, &at, ky, kx), weight + tap, a->out_c, per_input);
-                }
-            }
-            hx_clamp_row_f32(y, a->lo, a->hi, a->out_c);
+    for (uint32_t i = 0; i < n; i++, x += image_in(a)) {
+        for (int32_t oy = 0; oy < a->out_h; oy++, y += row) {
+            forward_row(&d, x, y, oy);
+            ep_clamp_f32(y, a->lo, a->hi, row);
         }
     }
 }
@@ -45,83 +109,106 @@ const ep_op ep_depthwise_conv2d_f32 = {forward};
 
 #ifndef EP_NO_TRAIN
 
-/* dx (in_c,) += sum over each input channel's outputs of dy w. */
-static void add_dx(float *dx, const float *dy, const float *w, int32_t out_c, int32_t per_input)
+/* dx of a pixel += dy * w of one tap; (out_c,) each but dx (in_c,). */
+static void backward_tap(const depthwise *d, float *restrict dx, const float *restrict dy, const float *restrict w)
 {
-    if (per_input == 1) {
-        hx_multiply_add_f32(dx, dy, w, out_c);
+    if (d->per_input == 1) {
+        ep_multiply_add_f32(dx, dy, w, d->attr->in_c);
         return;
     }
-    for (int32_t k = 0; k < out_c; k += per_input) {
-        dx[k / per_input] += hx_dot_f32(dy + k, w + k, per_input);
+    for (int32_t c = 0; c < d->attr->in_c; c++, dy += d->per_input, w += d->per_input) {
+        dx[c] += ep_dot_f32(dy, w, d->per_input);
     }
 }
 
-static void backward(const ep_t *ep, const ep_node *node, uint32_t n)
+static void backward_row(const depthwise *d, float *dx, const float *dy, int32_t oy)
 {
-    const ep_conv2d_attr *a = node->attr;
-    const size_t in = ep_in_tensor(ep, node, 0)->count, out = ep_out_tensor(ep, node, 0)->count;
-    const float *weight = ep_in(ep, node, 1);
-    float *dy = ep_dout(ep, node, 0), *dx = ep_din(ep, node, 0);
-    ep_mask_clamp(dy, ep_out(ep, node, 0), a->lo, a->hi, out * n);
-    if (!dx) {
-        return;
-    }
-    hx_begin_gradient(dx, in * n, ep_accumulates(node, 0));
-    for (; n-- > 0; dx += in) {
-        for (int32_t p = 0; p < a->out_h * a->out_w; p++, dy += a->out_c) {
-            const ep_window at = hx_window_at(a, p / a->out_w, p % a->out_w);
+    const ep_conv2d_attr *a = d->attr;
+    for (ep_span s = {0}; ep_next_span(&d->columns, &s);) {
+        for (int32_t i = 0; i < s.run; i++, dy += a->out_c) {
+            const ep_window at = window_of(d, oy, &s, s.at + i);
             for (int32_t ky = at.rows.begin; ky < at.rows.end; ky++) {
                 for (int32_t kx = at.columns.begin; kx < at.columns.end; kx++) {
-                    const size_t tap = (size_t)(ky * a->kernel_w + kx) * (size_t)a->out_c;
-                    add_dx(dx + pixel_of(a, &at, ky, kx), dy, weight + tap, a->out_c, a->out_c / a->in_c);
+                    const float *w = d->weight + (ptrdiff_t)(ky * a->kernel_w + kx) * a->out_c;
+                    backward_tap(d, dx + pixel_of(a, &at, ky, kx), dy, w);
                 }
             }
         }
     }
 }
 
-/* dw (out_c,) += dy (out_c,) x (in_c,) */
-static void add_dw(float *dw, const float *dy, const float *x, int32_t out_c, int32_t per_input)
+static void backward(const ep_t *ep, const ep_node *node, uint32_t n)
 {
-    add_tap(dw, x, dy, out_c, per_input);
-}
-
-/* The gradient of tap (ky, kx) of every channel: sums over samples and positions. Scratch: out_c floats. */
-static void give_tap(const ep_t *ep, const ep_node *node, uint32_t n, int32_t ky, int32_t kx, const ep_sink *sink)
-{
-    const ep_conv2d_attr *a = node->attr;
-    const float *x = ep_in(ep, node, 0), *dy = ep_dout(ep, node, 0);
-    float *dw = ep_scratch(ep);
-    memset(dw, 0, (size_t)a->out_c * sizeof *dw);
-    for (; n-- > 0; x += ep_in_tensor(ep, node, 0)->count) {
-        for (int32_t p = 0; p < a->out_h * a->out_w; p++, dy += a->out_c) {
-            const ep_window at = hx_window_at(a, p / a->out_w, p % a->out_w);
-            if (ky >= at.rows.begin && ky < at.rows.end && kx >= at.columns.begin && kx < at.columns.end) {
-                add_dw(dw, dy, x + pixel_of(a, &at, ky, kx), a->out_c, a->out_c / a->in_c);
-            }
+    const depthwise d = make_depthwise(ep, node);
+    const ep_conv2d_attr *a = d.attr;
+    ep_mask_output(ep, node, a->lo, a->hi, n);
+    const float *dy = ep_dout(ep, node, 0);
+    float *dx = ep_begin_din(ep, node, n);
+    for (uint32_t i = 0; dx != NULL && i < n; i++, dx += image_in(a)) {
+        for (int32_t oy = 0; oy < a->out_h; oy++, dy += a->out_w * a->out_c) {
+            backward_row(&d, dx, dy, oy);
         }
     }
-    const uint32_t at = (uint32_t)(ky * a->kernel_w + kx) * (uint32_t)a->out_c;
-    ep_emit(ep, sink, node->io[1], at, (uint32_t)a->out_c, 1.0f, dw);
 }
 
+/* sum += dy * x over neighbouring outputs, for `lanes` output channels from k on; x and dy at the first one's channel 0. */
+static void add_outputs(const depthwise *d, float *restrict sum, const float *x, const float *dy, int32_t k, int32_t lanes,
+                        int32_t count)
+{
+    const ep_conv2d_attr *a = d->attr;
+    const ptrdiff_t step = (ptrdiff_t)a->stride_w * a->in_c;
+    for (int32_t i = 0; i < count; i++, x += step, dy += a->out_c) {
+        if (d->per_input == 1) {
+            ep_multiply_add_f32(sum, x + k, dy + k, lanes);
+            continue;
+        }
+        for (int32_t j = 0; j < lanes; j++) {
+            sum[j] = ep_mac1(sum[j], x[(k + j) / d->per_input], dy[k + j]);
+        }
+    }
+}
+
+/* The gradient of tap (ky, kx), `lanes` output channels from k on, over all outputs that see the tap inside the image. */
+static void sum_tap(const depthwise *d, float *sum, const float *x, const float *dy, uint32_t n, int32_t ky, int32_t kx,
+                    int32_t k, int32_t lanes)
+{
+    const ep_conv2d_attr *a = d->attr;
+    const int32_t row = ky * a->dilation_h - a->pad_top, column = kx * a->dilation_w - a->pad_left;
+    const ep_taps outputs_y = ep_taps_inside(row, a->out_h, a->stride_h, a->in_h);
+    const ep_taps outputs_x = ep_taps_inside(column, a->out_w, a->stride_w, a->in_w);
+    const size_t image_out = (size_t)a->out_h * (size_t)a->out_w * (size_t)a->out_c;
+    memset(sum, 0, (size_t)lanes * sizeof *sum);
+    for (uint32_t i = 0; i < n && outputs_x.begin < outputs_x.end; i++, x += image_in(a), dy += image_out) {
+        for (int32_t oy = outputs_y.begin; oy < outputs_y.end; oy++) {
+            const ptrdiff_t pixel = (ptrdiff_t)(row + oy * a->stride_h) * a->in_w + column + outputs_x.begin * a->stride_w;
+            const ptrdiff_t output = (ptrdiff_t)oy * a->out_w + outputs_x.begin;
+            add_outputs(d, sum, x + pixel * a->in_c, dy + output * a->out_c, k, lanes, outputs_x.end - outputs_x.begin);
+        }
+    }
+}
+
+/* Every part of dweight is complete when it is handed over: no memory but the stack's. */
 static void params(const ep_t *ep, const ep_node *node, uint32_t n, const ep_sink *sink)
 {
-    const ep_conv2d_attr *a = node->attr;
+    const depthwise d = make_depthwise(ep, node);
+    const ep_conv2d_attr *a = d.attr;
+    float sum[EP_TILE_COLUMNS];
     for (int32_t tap = 0; ep_trains(ep, node, 1) && tap < a->kernel_h * a->kernel_w; tap++) {
-        give_tap(ep, node, n, tap / a->kernel_w, tap % a->kernel_w, sink);
+        for (int32_t k = 0; k < a->out_c; k += EP_TILE_COLUMNS) {
+            const int32_t lanes = a->out_c - k < EP_TILE_COLUMNS ? a->out_c - k : EP_TILE_COLUMNS;
+            sum_tap(&d, sum, ep_in(ep, node, 0), ep_dout(ep, node, 0), n, tap / a->kernel_w, tap % a->kernel_w, k, lanes);
+            ep_emit(ep, sink, node->io[1], (uint32_t)(tap * a->out_c + k), (uint32_t)lanes, 1.0f, sum);
+        }
     }
     if (ep_trains(ep, node, 2)) {
-        hx_give_bias(ep, node, n * (size_t)a->out_h * (size_t)a->out_w, (size_t)a->out_c, sink);
+        ep_emit_bias(ep, node, sink, a->out_c, n * (uint32_t)(a->out_h * a->out_w));
     }
 }
 
 static float bound(const ep_t *ep, const ep_node *node, uint32_t n)
 {
     const ep_conv2d_attr *a = node->attr;
-    const size_t in = ep_in_tensor(ep, node, 0)->count, out = ep_out_tensor(ep, node, 0)->count;
-    return hx_gradient_bound(ep, node, in * n, out * n, (float)n * (float)a->out_h * (float)a->out_w);
+    return ep_bound_layer(ep, node, n, (float)a->out_h * (float)a->out_w * (float)n);
 }
 
 const ep_grad ep_depthwise_conv2d_f32_grad = {backward, params, bound};
@@ -131,13 +218,14 @@ const ep_grad ep_depthwise_conv2d_f32_grad = {backward, params, bound};
 int ep_check_depthwise_conv2d_f32(const ep_model *model, const ep_node *node)
 {
     const ep_conv2d_attr *a = node->attr;
-    if (!hx_valid_io_f32(model, node, 3, 1) || !hx_valid_conv(model, node)) {
+    if (a == NULL || a->in_c <= 0 || a->groups != a->in_c || a->out_c % a->in_c != 0) {
         return EP_ERR_IMAGE;
     }
-    const uint32_t channels = ep_product(a->out_c, 1, 1);
-    const int ok = a->groups == a->in_c &&
-                   hx_valid_weight(model, node, 1, ep_product(a->kernel_h, a->kernel_w, a->out_c)) &&
-                   hx_valid_weight(model, node, 2, channels) && a->lo <= a->hi &&
-                   hx_valid_scratch(model, node, channels);
+    const uint32_t weights = ep_product(a->kernel_h, a->kernel_w, a->out_c);
+    const int ok = ep_valid_axis(a->in_h, a->out_h, a->kernel_h, a->stride_h, a->dilation_h, a->pad_top) &&
+                   ep_valid_axis(a->in_w, a->out_w, a->kernel_w, a->stride_w, a->dilation_w, a->pad_left) &&
+                   ep_valid_layer_f32(model, node, ep_product(a->in_h, a->in_w, a->in_c), weights,
+                                      ep_product(a->out_c, 1, 1), ep_product(a->out_h, a->out_w, a->out_c)) &&
+                   a->lo <= a->hi;
     return ok ? EP_OK : EP_ERR_IMAGE;
 }

@@ -1,11 +1,37 @@
-/* Max pooling in float32. Padding never wins; the gradient goes to the first maximum of a window, row by row. */
-#include "hx.h"
+/* The largest of each window, channel by channel. Padding never wins. */
+#include "common.h"
 
-/* First channel of the pixel that tap (ky, kx) of a window sees. */
-static size_t pixel_of(const ep_pool2d_attr *a, const ep_window *at, int32_t ky, int32_t kx)
+static ep_window window_of(const ep_pool2d_attr *a, int32_t oy, int32_t ox)
 {
-    const size_t row = (size_t)(at->top + ky * a->dilation_h) * (size_t)a->in_w;
-    return (row + (size_t)(at->left + kx * a->dilation_w)) * (size_t)a->channels;
+    ep_window at = {oy * a->stride_h - a->pad_top, ox * a->stride_w - a->pad_left, {0, 0}, {0, 0}};
+    at.rows = ep_taps_inside(at.top, a->kernel_h, a->dilation_h, a->in_h);
+    at.columns = ep_taps_inside(at.left, a->kernel_w, a->dilation_w, a->in_w);
+    return at;
+}
+
+static ptrdiff_t pixel_of(const ep_pool2d_attr *a, const ep_window *at, int32_t ky, int32_t kx)
+{
+    return ((ptrdiff_t)(at->top + ky * a->dilation_h) * a->in_w + at->left + kx * a->dilation_w) * a->channels;
+}
+
+static void max_tap(float *restrict y, const float *restrict x, int32_t channels)
+{
+    for (int32_t c = 0; c < channels; c++) {
+        y[c] = x[c] > y[c] ? x[c] : y[c];
+    }
+}
+
+/* All channels at one position. */
+static void forward_window(const ep_pool2d_attr *a, const float *x, float *y, const ep_window *at)
+{
+    for (int32_t c = 0; c < a->channels; c++) {
+        y[c] = -INFINITY;
+    }
+    for (int32_t ky = at->rows.begin; ky < at->rows.end; ky++) {
+        for (int32_t kx = at->columns.begin; kx < at->columns.end; kx++) {
+            max_tap(y, x + pixel_of(a, at, ky, kx), a->channels);
+        }
+    }
 }
 
 static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
@@ -13,19 +39,11 @@ static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
     const ep_pool2d_attr *a = node->attr;
     const float *x = ep_in(ep, node, 0);
     float *y = ep_out(ep, node, 0);
-    for (; n-- > 0; x += ep_in_tensor(ep, node, 0)->count) {
-        for (int32_t p = 0; p < a->out_h * a->out_w; p++, y += a->channels) {
-            const ep_window at = hx_pool_window_at(a, p / a->out_w, p % a->out_w);
-            for (int32_t c = 0; c < a->channels; c++) {
-                y[c] = -INFINITY;
-            }
-            for (int32_t ky = at.rows.begin; ky < at.rows.end; ky++) {
-                for (int32_t kx = at.columns.begin; kx < at.columns.end; kx++) {
-                    const float *pixel = x + pixel_of(a, &at, ky, kx);
-                    for (int32_t c = 0; c < a->channels; c++) {
-                        y[c] = pixel[c] <= y[c] ? y[c] : pixel[c]; /* NaN wins, so that it is seen */
-                    }
-                }
+    for (uint32_t i = 0; i < n; i++, x += ep_in_tensor(ep, node, 0)->count) {
+        for (int32_t oy = 0; oy < a->out_h; oy++) {
+            for (int32_t ox = 0; ox < a->out_w; ox++, y += a->channels) {
+                const ep_window at = window_of(a, oy, ox);
+                forward_window(a, x, y, &at);
             }
         }
     }
@@ -35,13 +53,13 @@ const ep_op ep_max_pool2d_f32 = {forward};
 
 #ifndef EP_NO_TRAIN
 
-/* Adds dy of one channel to the first tap of the window whose value is the maximum. */
-static void give_to_first(const ep_pool2d_attr *a, const float *x, float *dx, float y, float dy, const ep_window *at)
+/* Channel c at one position: dy goes to the first element, row by row, that is the maximum y. x, dx: the image at channel c. */
+static void backward_channel(const ep_pool2d_attr *a, float *dx, const float *x, float y, float dy, const ep_window *at)
 {
     for (int32_t ky = at->rows.begin; ky < at->rows.end; ky++) {
         for (int32_t kx = at->columns.begin; kx < at->columns.end; kx++) {
-            const size_t pixel = pixel_of(a, at, ky, kx);
-            if (!(x[pixel] < y)) {
+            const ptrdiff_t pixel = pixel_of(a, at, ky, kx);
+            if (x[pixel] == y) {
                 dx[pixel] += dy;
                 return;
             }
@@ -52,18 +70,16 @@ static void give_to_first(const ep_pool2d_attr *a, const float *x, float *dx, fl
 static void backward(const ep_t *ep, const ep_node *node, uint32_t n)
 {
     const ep_pool2d_attr *a = node->attr;
-    const size_t in = ep_in_tensor(ep, node, 0)->count;
+    const size_t image = ep_in_tensor(ep, node, 0)->count;
     const float *x = ep_in(ep, node, 0), *y = ep_out(ep, node, 0), *dy = ep_dout(ep, node, 0);
-    float *dx = ep_din(ep, node, 0);
-    if (!dx) {
-        return;
-    }
-    hx_begin_gradient(dx, in * n, ep_accumulates(node, 0));
-    for (; n-- > 0; x += in, dx += in) {
-        for (int32_t p = 0; p < a->out_h * a->out_w; p++, y += a->channels, dy += a->channels) {
-            const ep_window at = hx_pool_window_at(a, p / a->out_w, p % a->out_w);
-            for (int32_t c = 0; c < a->channels; c++) {
-                give_to_first(a, x + c, dx + c, y[c], dy[c], &at);
+    float *dx = ep_begin_din(ep, node, n);
+    for (uint32_t i = 0; dx != NULL && i < n; i++, x += image, dx += image) {
+        for (int32_t oy = 0; oy < a->out_h; oy++) {
+            for (int32_t ox = 0; ox < a->out_w; ox++, y += a->channels, dy += a->channels) {
+                const ep_window at = window_of(a, oy, ox);
+                for (int32_t c = 0; c < a->channels; c++) {
+                    backward_channel(a, dx + c, x + c, y[c], dy[c], &at);
+                }
             }
         }
     }
@@ -75,5 +91,7 @@ const ep_grad ep_max_pool2d_f32_grad = {backward, NULL, NULL};
 
 int ep_check_max_pool2d_f32(const ep_model *model, const ep_node *node)
 {
-    return hx_valid_io_f32(model, node, 1, 1) && hx_valid_pool(model, node) ? EP_OK : EP_ERR_IMAGE;
+    uint32_t in, out;
+    const int ok = node->attr != NULL && ep_valid_pool(node->attr, &in, &out) && ep_valid_unary_f32(model, node, in, out);
+    return ok ? EP_OK : EP_ERR_IMAGE;
 }
