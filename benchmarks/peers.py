@@ -14,6 +14,7 @@ import edgeprop
 from edgeprop import export
 from edgeprop._core import ffi, lib
 from edgeprop.export import reference
+from edgeprop.export.image import to_image
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -33,7 +34,7 @@ def random_inputs(model: onnx.ModelProto, batch: int, seed: int = 0) -> Arrays:
 
 def ours(model: onnx.ModelProto, inputs: Arrays) -> Callable[[], Any]:
     """`ep_infer_batch` itself, without the checks and copies of the Python class."""
-    device = edgeprop.Model(export.to_image(export.lower(model)))
+    device = edgeprop.Model(to_image(export.lower(model)))
     (x,) = inputs.values()
     context = device._borrow(len(x), None)
     port = device.inputs[0]

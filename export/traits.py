@@ -33,7 +33,8 @@ class Traits:
     clamps : has a fused clamp (`lo`, `hi`); where that is one, the backward also reads y
     weights : positions of the inputs that may be trained
     gradient_reads_x : those of `weights` whose gradient is computed from x (a bias's is not)
-    scratch, backward_scratch : bytes of working memory, from the attributes; not multiplied by the batch
+    scratch, backward_scratch : bytes of working memory, from the attributes; not multiplied by the batch. The portable
+        kernels sum in small tiles on the stack and ask for none
     macs : multiply-accumulates of one sample, from the attributes
     """
 
@@ -65,48 +66,14 @@ def _dense_macs(a: Attrs) -> int:
     return int(a["rows"] * a["n_in"] * a["n_out"])
 
 
-def _conv_gradient_row(a: Attrs) -> int:
-    """float32 gradient of one output channel's weights."""
-    return 4 * _taps(a)
-
-
-def _depthwise_gradient_row(a: Attrs) -> int:
-    """float32 gradient of one tap of all output channels, which is also what the bias takes."""
-    return 4 * int(a["out_c"])
-
-
-def _affine_gradient(a: Attrs) -> int:
-    """float32 gradient of all scales, then of all offsets."""
-    return 8 * int(a["channels"])
-
-
-_CONV = Traits(
-    clamps=True,
-    weights=(1, 2),
-    gradient_reads_x=(1,),
-    backward_scratch=_conv_gradient_row,
-    macs=_conv_macs,
-)
-_DEPTHWISE = Traits(
-    clamps=True,
-    weights=(1, 2),
-    gradient_reads_x=(1,),
-    backward_scratch=_depthwise_gradient_row,
-    macs=_conv_macs,
-)
+_CONV = Traits(clamps=True, weights=(1, 2), gradient_reads_x=(1,), macs=_conv_macs)
 _DENSE = Traits(clamps=True, weights=(1, 2), gradient_reads_x=(1,), macs=_dense_macs)
-_AFFINE = Traits(
-    in_place=(0,),
-    clamps=True,
-    weights=(1, 2),
-    gradient_reads_x=(1,),
-    backward_scratch=_affine_gradient,
-)
+_AFFINE = Traits(in_place=(0,), clamps=True, weights=(1, 2), gradient_reads_x=(1,))
 _FROM_Y = Traits(in_place=(0,), backward_reads="y")
 
 TRAITS: dict[str, Traits] = {
     "conv2d_f32": _CONV,
-    "depthwise_conv2d_f32": _DEPTHWISE,
+    "depthwise_conv2d_f32": _CONV,
     "dense_f32": _DENSE,
     "max_pool2d_f32": Traits(backward_reads="xy"),
     "average_pool2d_f32": Traits(),

@@ -1,18 +1,5 @@
 /* The mean of each window, channel by channel. */
-#include "common.h"
-
-static ep_window window_of(const ep_pool2d_attr *a, int32_t oy, int32_t ox)
-{
-    ep_window at = {oy * a->stride_h - a->pad_top, ox * a->stride_w - a->pad_left, {0, 0}, {0, 0}};
-    at.rows = ep_taps_inside(at.top, a->kernel_h, a->dilation_h, a->in_h);
-    at.columns = ep_taps_inside(at.left, a->kernel_w, a->dilation_w, a->in_w);
-    return at;
-}
-
-static ptrdiff_t pixel_of(const ep_pool2d_attr *a, const ep_window *at, int32_t ky, int32_t kx)
-{
-    return ((ptrdiff_t)(at->top + ky * a->dilation_h) * a->in_w + at->left + kx * a->dilation_w) * a->channels;
-}
+#include "pool2d.h"
 
 static int32_t length(ep_taps t)
 {
@@ -38,7 +25,7 @@ static void forward_window(const ep_pool2d_attr *a, const float *x, float *y, co
     memset(y, 0, (size_t)a->channels * sizeof *y);
     for (int32_t ky = at->rows.begin; ky < at->rows.end; ky++) {
         for (int32_t kx = at->columns.begin; kx < at->columns.end; kx++) {
-            ep_add_row_f32(y, x + pixel_of(a, at, ky, kx), a->channels);
+            ep_add_row_f32(y, x + ep_pool_pixel(a, at, ky, kx), a->channels);
         }
     }
     for (int32_t c = 0; c < a->channels; c++) {
@@ -54,7 +41,7 @@ static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
     for (uint32_t i = 0; i < n; i++, x += ep_in_tensor(ep, node, 0)->count) {
         for (int32_t oy = 0; oy < a->out_h; oy++) {
             for (int32_t ox = 0; ox < a->out_w; ox++, y += a->channels) {
-                const ep_window at = window_of(a, oy, ox);
+                const ep_window at = ep_pool_window(a, oy, ox);
                 forward_window(a, x, y, &at);
             }
         }
@@ -71,7 +58,7 @@ static void backward_window(const ep_pool2d_attr *a, float *dx, const float *dy,
     const float weight = weight_of(a, at);
     for (int32_t ky = at->rows.begin; ky < at->rows.end; ky++) {
         for (int32_t kx = at->columns.begin; kx < at->columns.end; kx++) {
-            ep_axpy_f32(dx + pixel_of(a, at, ky, kx), weight, dy, a->channels);
+            ep_axpy_f32(dx + ep_pool_pixel(a, at, ky, kx), weight, dy, a->channels);
         }
     }
 }
@@ -84,7 +71,7 @@ static void backward(const ep_t *ep, const ep_node *node, uint32_t n)
     for (uint32_t i = 0; dx != NULL && i < n; i++, dx += ep_in_tensor(ep, node, 0)->count) {
         for (int32_t oy = 0; oy < a->out_h; oy++) {
             for (int32_t ox = 0; ox < a->out_w; ox++, dy += a->channels) {
-                const ep_window at = window_of(a, oy, ox);
+                const ep_window at = ep_pool_window(a, oy, ox);
                 backward_window(a, dx, dy, &at);
             }
         }

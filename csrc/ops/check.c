@@ -41,6 +41,14 @@ int ep_valid_activation(const ep_model *model, const ep_node *node, unsigned ind
     return (t->flags & (EP_CONST | EP_PARAM)) == 0 && t->dtype == dtype && t->count == count && count > 0;
 }
 
+int ep_valid_codes(const ep_model *model, const ep_node *node, unsigned index, uint32_t count)
+{
+    const ep_tensor *t = &model->tensors[node->io[index]];
+    const int16_t first = t->dtype == EP_U8 ? 0 : -128;
+    return (t->dtype == EP_U8 || t->dtype == EP_I8) && ep_valid_activation(model, node, index, t->dtype, count) &&
+           t->scale > 0.0f && t->scale <= 3.0e38f && t->zero_point >= first && t->zero_point <= first + 255;
+}
+
 int ep_valid_weight(const ep_model *model, const ep_node *node, unsigned index, uint32_t count)
 {
     const ep_tensor *t = &model->tensors[node->io[index]];

@@ -1,9 +1,15 @@
-/* The same values under another name: a reshape whose output must not share memory. */
-#include "hx.h"
+/* y = x of any type: a Reshape or Flatten that needs memory of its own. In place where y is x, dx is dy. */
+#include "common.h"
 
 static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
 {
-    memmove(ep_out(ep, node, 0), ep_in(ep, node, 0), n * ep_tensor_size(ep_in_tensor(ep, node, 0)));
+    const void *x = ep_in(ep, node, 0);
+    void *y = ep_out(ep, node, 0);
+    if (x != y) {
+        const uint8_t dtype = ep_out_tensor(ep, node, 0)->dtype;
+        const size_t size = dtype == EP_F32 || dtype == EP_I32 ? 4 : 1;
+        memcpy(y, x, size * n * ep_out_tensor(ep, node, 0)->count);
+    }
 }
 
 const ep_op ep_copy = {forward};
@@ -12,8 +18,8 @@ const ep_op ep_copy = {forward};
 
 static void backward(const ep_t *ep, const ep_node *node, uint32_t n)
 {
-    const size_t count = (size_t)n * ep_in_tensor(ep, node, 0)->count;
-    hx_pass_gradient(ep_din(ep, node, 0), ep_dout(ep, node, 0), count, ep_accumulates(node, 0));
+    const size_t count = (size_t)n * ep_out_tensor(ep, node, 0)->count;
+    ep_pass_gradient(ep_din(ep, node, 0), ep_dout(ep, node, 0), ep_accumulates(node, 0), count);
 }
 
 const ep_grad ep_copy_grad = {backward, NULL, NULL};
@@ -23,12 +29,12 @@ const ep_grad ep_copy_grad = {backward, NULL, NULL};
 int ep_check_copy(const ep_model *model, const ep_node *node)
 {
     const ep_elementwise_attr *a = node->attr;
-    if (node->n_in != 1 || node->n_out != 1 || !a) {
+    if (!ep_valid_arity(node, 1, 0)) {
         return EP_ERR_IMAGE;
     }
-    const ep_tensor *x = &model->tensors[node->io[0]], *y = &model->tensors[node->io[1]];
+    const uint8_t dtype = model->tensors[node->io[0]].dtype;
     const uint32_t count = ep_product(a->count, 1, 1);
-    const int ok = count != 0 && x->count == count && y->count == count && x->dtype == y->dtype && x->flags == 0 &&
-                   (!node->grad || x->dtype == EP_F32);
+    const int ok = ep_valid_activation(model, node, 0, dtype, count) && ep_valid_activation(model, node, 1, dtype, count) &&
+                   (node->grad == NULL || dtype == EP_F32);
     return ok ? EP_OK : EP_ERR_IMAGE;
 }

@@ -23,11 +23,10 @@ static size_t image_in(const ep_conv2d_attr *a)
     return (size_t)a->in_h * (size_t)a->in_w * (size_t)a->in_c;
 }
 
-/* Where the window at output (oy, ox) starts and which of its taps are inside. */
-static ep_window window_of(const depthwise *d, int32_t oy, const ep_span *s, int32_t ox)
+/* The rows of the windows of output row oy; their columns are filled in on the way along it. */
+static ep_window row_window(const ep_conv2d_attr *a, int32_t oy)
 {
-    const ep_conv2d_attr *a = d->attr;
-    ep_window at = {oy * a->stride_h - a->pad_top, ox * a->stride_w - a->pad_left, {0, 0}, s->taps};
+    ep_window at = {oy * a->stride_h - a->pad_top, 0, {0, 0}, {0, 0}};
     at.rows = ep_taps_inside(at.top, a->kernel_h, a->dilation_h, a->in_h);
     return at;
 }
@@ -60,27 +59,32 @@ static void forward_block(const depthwise *d, const float *x, float *y, const ep
     ep_put(y + k + 3 * EP_VEC, s3);
 }
 
-/* Channels from k on, any number of output channels for an input channel. */
+/* Channels from k on; from the first if there are several output channels for an input channel. */
 static void forward_rest(const depthwise *d, const float *x, float *y, const ep_window *at, int32_t k)
 {
     const ep_conv2d_attr *a = d->attr;
-    for (; k < a->out_c; k++) {
-        const int32_t channel = k / d->per_input;
-        float sum = d->bias[k];
-        for (int32_t ky = at->rows.begin; ky < at->rows.end; ky++) {
-            for (int32_t kx = at->columns.begin; kx < at->columns.end; kx++) {
-                sum = ep_mac1(sum, x[pixel_of(a, at, ky, kx) + channel], d->weight[(ky * a->kernel_w + kx) * a->out_c + k]);
+    memcpy(y + k, d->bias + k, (size_t)(a->out_c - k) * sizeof *y);
+    for (int32_t ky = at->rows.begin; k < a->out_c && ky < at->rows.end; ky++) {
+        for (int32_t kx = at->columns.begin; kx < at->columns.end; kx++) {
+            const float *p = x + pixel_of(a, at, ky, kx), *w = d->weight + (ky * a->kernel_w + kx) * a->out_c;
+            if (d->per_input == 1) {
+                ep_multiply_add_f32(y + k, p + k, w + k, a->out_c - k);
+                continue;
+            }
+            for (int32_t c = 0; c < a->in_c; c++) {
+                ep_axpy_f32(y + c * d->per_input, p[c], w + c * d->per_input, d->per_input);
             }
         }
-        y[k] = sum;
     }
 }
 
 static void forward_row(const depthwise *d, const float *x, float *y, int32_t oy)
 {
+    ep_window at = row_window(d->attr, oy);
     for (ep_span s = {0}; ep_next_span(&d->columns, &s);) {
-        for (int32_t i = 0; i < s.run; i++, y += d->attr->out_c) {
-            const ep_window at = window_of(d, oy, &s, s.at + i);
+        at.columns = s.taps;
+        at.left = s.start;
+        for (int32_t i = 0; i < s.run; i++, y += d->attr->out_c, at.left += d->attr->stride_w) {
             int32_t k = 0;
             for (; d->per_input == 1 && k + BLOCK <= d->attr->out_c; k += BLOCK) {
                 forward_block(d, x, y, &at, k);
@@ -121,18 +125,25 @@ static void backward_tap(const depthwise *d, float *restrict dx, const float *re
     }
 }
 
-static void backward_row(const depthwise *d, float *dx, const float *dy, int32_t oy)
+/* dx of everything the window at one output sees; dy (out_c,). */
+static void backward_window(const depthwise *d, float *dx, const float *dy, const ep_window *at)
 {
     const ep_conv2d_attr *a = d->attr;
+    for (int32_t ky = at->rows.begin; ky < at->rows.end; ky++) {
+        for (int32_t kx = at->columns.begin; kx < at->columns.end; kx++) {
+            backward_tap(d, dx + pixel_of(a, at, ky, kx), dy, d->weight + (ky * a->kernel_w + kx) * a->out_c);
+        }
+    }
+}
+
+static void backward_row(const depthwise *d, float *dx, const float *dy, int32_t oy)
+{
+    ep_window at = row_window(d->attr, oy);
     for (ep_span s = {0}; ep_next_span(&d->columns, &s);) {
-        for (int32_t i = 0; i < s.run; i++, dy += a->out_c) {
-            const ep_window at = window_of(d, oy, &s, s.at + i);
-            for (int32_t ky = at.rows.begin; ky < at.rows.end; ky++) {
-                for (int32_t kx = at.columns.begin; kx < at.columns.end; kx++) {
-                    const float *w = d->weight + (ptrdiff_t)(ky * a->kernel_w + kx) * a->out_c;
-                    backward_tap(d, dx + pixel_of(a, &at, ky, kx), dy, w);
-                }
-            }
+        at.columns = s.taps;
+        at.left = s.start;
+        for (int32_t i = 0; i < s.run; i++, dy += d->attr->out_c, at.left += d->attr->stride_w) {
+            backward_window(d, dx, dy, &at);
         }
     }
 }

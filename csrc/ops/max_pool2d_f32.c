@@ -1,18 +1,5 @@
 /* The largest of each window, channel by channel. Padding never wins. */
-#include "common.h"
-
-static ep_window window_of(const ep_pool2d_attr *a, int32_t oy, int32_t ox)
-{
-    ep_window at = {oy * a->stride_h - a->pad_top, ox * a->stride_w - a->pad_left, {0, 0}, {0, 0}};
-    at.rows = ep_taps_inside(at.top, a->kernel_h, a->dilation_h, a->in_h);
-    at.columns = ep_taps_inside(at.left, a->kernel_w, a->dilation_w, a->in_w);
-    return at;
-}
-
-static ptrdiff_t pixel_of(const ep_pool2d_attr *a, const ep_window *at, int32_t ky, int32_t kx)
-{
-    return ((ptrdiff_t)(at->top + ky * a->dilation_h) * a->in_w + at->left + kx * a->dilation_w) * a->channels;
-}
+#include "pool2d.h"
 
 static void max_tap(float *restrict y, const float *restrict x, int32_t channels)
 {
@@ -29,7 +16,7 @@ static void forward_window(const ep_pool2d_attr *a, const float *x, float *y, co
     }
     for (int32_t ky = at->rows.begin; ky < at->rows.end; ky++) {
         for (int32_t kx = at->columns.begin; kx < at->columns.end; kx++) {
-            max_tap(y, x + pixel_of(a, at, ky, kx), a->channels);
+            max_tap(y, x + ep_pool_pixel(a, at, ky, kx), a->channels);
         }
     }
 }
@@ -42,7 +29,7 @@ static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
     for (uint32_t i = 0; i < n; i++, x += ep_in_tensor(ep, node, 0)->count) {
         for (int32_t oy = 0; oy < a->out_h; oy++) {
             for (int32_t ox = 0; ox < a->out_w; ox++, y += a->channels) {
-                const ep_window at = window_of(a, oy, ox);
+                const ep_window at = ep_pool_window(a, oy, ox);
                 forward_window(a, x, y, &at);
             }
         }
@@ -58,7 +45,7 @@ static void backward_channel(const ep_pool2d_attr *a, float *dx, const float *x,
 {
     for (int32_t ky = at->rows.begin; ky < at->rows.end; ky++) {
         for (int32_t kx = at->columns.begin; kx < at->columns.end; kx++) {
-            const ptrdiff_t pixel = pixel_of(a, at, ky, kx);
+            const ptrdiff_t pixel = ep_pool_pixel(a, at, ky, kx);
             if (x[pixel] == y) {
                 dx[pixel] += dy;
                 return;
@@ -76,7 +63,7 @@ static void backward(const ep_t *ep, const ep_node *node, uint32_t n)
     for (uint32_t i = 0; dx != NULL && i < n; i++, x += image, dx += image) {
         for (int32_t oy = 0; oy < a->out_h; oy++) {
             for (int32_t ox = 0; ox < a->out_w; ox++, y += a->channels, dy += a->channels) {
-                const ep_window at = window_of(a, oy, ox);
+                const ep_window at = ep_pool_window(a, oy, ox);
                 for (int32_t c = 0; c < a->channels; c++) {
                     backward_channel(a, dx + c, x + c, y[c], dy[c], &at);
                 }

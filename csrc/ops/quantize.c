@@ -1,18 +1,26 @@
-/* float32 to int8 or uint8 codes: divide by the scale, round half to even, add the zero point, saturate. */
-#include "hx.h"
+/* ONNX QuantizeLinear: float32 to int8 or uint8. In place where y begins where x does. */
+#include "common.h"
+
+/* Rounded half to even, saturated; the code itself, without an offset. NaN gives the lowest, as ONNX Runtime on x86 does. */
+static int32_t quantize(float x, float scale, float lo, float hi, int32_t zero_point)
+{
+    float v = x / scale;
+    v = v > lo ? v : lo;
+    v = v < hi ? v : hi;
+    return ep_nearest(v) + zero_point;
+}
 
 static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
 {
-    const ep_tensor *out = ep_out_tensor(ep, node, 0);
-    const size_t count = (size_t)n * out->count;
-    const float *x = ep_in(ep, node, 0), scale = out->scale;
+    const ep_tensor *t = ep_out_tensor(ep, node, 0);
+    const size_t count = (size_t)n * t->count;
+    const int32_t zero_point = t->zero_point;
+    const float first = t->dtype == EP_U8 ? 0.0f : -128.0f;
+    const float lo = first - (float)zero_point, hi = lo + 255.0f;
+    const float *x = ep_in(ep, node, 0);
     uint8_t *y = ep_out(ep, node, 0);
-    const int32_t lo = (out->dtype == EP_U8 ? 0 : -128) - out->zero_point, hi = lo + 255;
     for (size_t i = 0; i < count; i++) {
-        float v = x[i] / scale;
-        v = v > (float)lo ? v : (float)lo; /* NaN becomes the lowest code */
-        v = v < (float)hi ? v : (float)hi;
-        y[i] = (uint8_t)(ep_round_even(v) + out->zero_point);
+        y[i] = (uint8_t)quantize(x[i], t->scale, lo, hi, zero_point); /* an int8 code keeps its bits */
     }
 }
 
@@ -21,12 +29,11 @@ const ep_op ep_quantize = {forward};
 int ep_check_quantize(const ep_model *model, const ep_node *node)
 {
     const ep_elementwise_attr *a = node->attr;
-    if (node->n_in != 1 || node->n_out != 1 || !a) {
+    if (!ep_valid_arity(node, 1, 0)) {
         return EP_ERR_IMAGE;
     }
-    const ep_tensor *x = &model->tensors[node->io[0]];
     const uint32_t count = ep_product(a->count, 1, 1);
-    const int ok = count != 0 && x->count == count && x->dtype == EP_F32 && x->flags == 0 &&
-                   hx_valid_codes(model, node, 1, count);
+    const int ok = ep_valid_activation(model, node, 0, EP_F32, count) && ep_valid_codes(model, node, 1, count) &&
+                   node->grad == NULL;
     return ok ? EP_OK : EP_ERR_IMAGE;
 }
