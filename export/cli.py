@@ -63,7 +63,8 @@ def _exporter(name: str) -> Any:
     try:
         return getattr(importlib.import_module("edgeprop.export"), name)
     except ImportError as error:
-        raise UserError(f"this needs the exporter ({error}); install it with: pip install 'edgeprop[export]'") from error
+        cure = "pip install 'edgeprop[export]'"
+        raise UserError(f"this needs the exporter ({error}); install it with: {cure}") from error
 
 
 # ---- Subcommands ------------------------------------------------------------------------------------------------
@@ -230,7 +231,9 @@ def _add_export(add: Add) -> None:
     )
     command.add_argument("model", metavar="MODEL.onnx")
     command.add_argument("-o", "--output", type=Path, default=Path(), metavar="DIR", help="where to write [.]")
-    command.add_argument("--calibration", metavar="X.npz", help="typical inputs: one array, or one by each input's name")
+    command.add_argument(
+        "--calibration", metavar="X.npz", help="typical inputs: one array, or one by each input's name"
+    )
     command.add_argument("--float", action="store_true", help="do not quantize: float32 on the device")
     command.add_argument(
         "--trainable", action="append", metavar="LAYER", help="a layer that keeps learning; may be given several times"
@@ -344,7 +347,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
         with _closed_pipe_is_fine():
-            code = args.run(args)
+            code = int(args.run(args))
     except _USER_ERRORS as error:
         print(f"edgeprop: error: {_message(error)}", file=sys.stderr)
         return USAGE

@@ -146,7 +146,10 @@ def image(net: Net) -> bytes:
     nodes, io, words = _nodes(net, plan)
     sections = [_tensors(net, plan, places), nodes, struct.pack(f"<{len(io)}H", *io), words]
     if net.loss:
-        offsets = [NONE if tensor.data is not None else place for tensor, place in zip(net.tensors.values(), plan.infer)]
+        offsets = [
+            NONE if tensor.data is not None else place
+            for tensor, place in zip(net.tensors.values(), plan.infer, strict=True)
+        ]
         sections.append(struct.pack(f"<{2 * len(offsets)}I", *offsets, *plan.grad))
     sections.append(data)
     fingerprint = struct.unpack("<2I", hashlib.sha256(b"".join(map(_padded, sections))).digest()[:8])
@@ -156,9 +159,8 @@ def image(net: Net) -> bytes:
     train = (runtime.LOSSES[net.loss], plan.train_bytes, SCRATCH) if net.loss else (0, 0, 0)
     ends = (plan.first, plan.end, plan.index[net.logits]) if net.loss else (0, 0, 0)
     sizes = (plan.infer_bytes, SCRATCH, plan.param_bytes, len(data))
-    header = HEADER.pack(
-        b"EPM1", 1, runtime.ABI, 96 + len(body), 0, *fingerprint, *counts, *sizes, *train, *ends, len(name), len(meta), 0
-    )
+    kind, rest = (b"EPM1", 1, runtime.ABI, 96 + len(body), 0), (len(name), len(meta), 0)
+    header = HEADER.pack(*kind, *fingerprint, *counts, *sizes, *train, *ends, *rest)
     return reseal(header + body)
 
 

@@ -139,7 +139,8 @@ def test_adapt_learns_and_saves(run: Run, folder: Path) -> None:
 
 
 def test_adapt_goes_on_from_a_saved_head(run: Run, folder: Path) -> None:
-    adapt = ("adapt", "net.ep", "--data", "samples.npz", "--save", "me.head", "--batch-size", "4", "--optimizer", "adam")
+    adapt = ["adapt", "net.ep", "--data", "samples.npz", "--save", "me.head"]
+    adapt += ["--batch-size", "4", "--optimizer", "adam"]
     assert run(*adapt)[0] == 0
     code, out, _ = run(*adapt, "--restore", "me.head", "--shuffle", "--validation", "samples.npz")
     assert code == 0

@@ -42,7 +42,8 @@ def _float32(x: NDArray[Any], name: str) -> NDArray[np.float32]:
         values = x.astype(np.float32, copy=False)
     if not np.isfinite(values).all():
         at = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
-        raise Error("EP_ERR_ARG", f"{name}{list(at)} is {x[at]}: NaN, infinite or too large for float32; clean the data")
+        why = "not finite" if not np.isfinite(x[at]) else "too large for float32"
+        raise Error("EP_ERR_ARG", f"{name}{list(at)} is {x[at]}, {why}; clean or scale the data")
     return values
 
 
@@ -50,7 +51,7 @@ def quantize(values: NDArray[np.float32], scale: float, zero_point: int, dtype: 
     """ONNX QuantizeLinear: round(values / scale) half to even, plus the zero point, saturated."""
     limits = np.iinfo(dtype)
     codes = np.rint(values / np.float32(scale)) + np.float32(zero_point)
-    return np.clip(codes, limits.min, limits.max).astype(dtype)
+    return np.asarray(np.clip(codes, limits.min, limits.max), dtype)
 
 
 def _integers(x: NDArray[Any], port: Port, name: str) -> NDArray[Any]:

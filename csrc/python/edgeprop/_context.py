@@ -57,14 +57,9 @@ class Context:
         self.weights: Weights = None
         size = image.arena_size(batch, what, optimizer)
         if size == 0:
-            frozen = what and not image.trainable()
-            raise Error(
-                *(
-                    ("EP_ERR_FROZEN", "the model has nothing to train; export it again with trainable layers")
-                    if frozen
-                    else ("EP_ERR_ARENA", "the arena would pass 2 GiB; take smaller batches")
-                )
-            )
+            if what and not image.trainable():
+                raise Error("EP_ERR_FROZEN", "the model has nothing to train; export it again with trainable layers")
+            raise Error("EP_ERR_ARENA", "the arena would pass 2 GiB; take smaller batches")
         self.arena = aligned(size)
         self.ep = ffi.new("ep_t *")
         arena = ffi.from_buffer(self.arena)
@@ -83,7 +78,7 @@ class Context:
         """A copy of the weights it holds, (n,)."""
         count = ffi.new("uint32_t *")
         pointer = lib.ep_params(self.ep, count)
-        weights = np.frombuffer(ffi.buffer(pointer, 4 * count[0]), np.float32).copy()
+        weights: NDArray[np.float32] = np.frombuffer(ffi.buffer(pointer, 4 * count[0]), np.float32).copy()
         return weights
 
     def snapshot(self) -> Snapshot:
@@ -116,9 +111,7 @@ class Context:
             self._run_chunk(inputs, outputs, slice(start, min(start + self.batch, n)))
         return outputs
 
-    def _run_chunk(
-        self, inputs: Sequence[NDArray[Any]], outputs: Sequence[NDArray[Any]], part: slice
-    ) -> None:
+    def _run_chunk(self, inputs: Sequence[NDArray[Any]], outputs: Sequence[NDArray[Any]], part: slice) -> None:
         for i, x in enumerate(inputs):
             ffi.memmove(lib.ep_input(self.ep, i), ffi.from_buffer(x[part]), x[part].nbytes)
         check(lib.ep_run(self.ep, part.stop - part.start))

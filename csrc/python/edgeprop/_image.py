@@ -92,7 +92,8 @@ class Port:
         """Device values as real numbers, float32."""
         if not self.scale:
             return y.astype(np.float32, copy=False)
-        return (y.astype(np.float32) - np.float32(self.zero_point)) * np.float32(self.scale)
+        offsets = y.astype(np.float32) - np.float32(self.zero_point)
+        return np.multiply(offsets, np.float32(self.scale), dtype=np.float32)
 
 
 class Image:
@@ -121,7 +122,7 @@ class Image:
 
     def _meta(self) -> dict[str, Any]:
         """The meta section; empty where there is none. The C loader has checked the sizes that lead to it."""
-        header = {name: int(value) for name, value in zip(_HEADER.names[1:], _header(self.bytes)[1:], strict=True)}
+        header = _header(self.bytes)
         sections = (
             _HEADER.itemsize,
             24 * header["n_tensors"],
@@ -254,11 +255,12 @@ def _address(pointer: Any) -> int:
     return int(ffi.cast("uintptr_t", pointer))
 
 
-def _header(image: NDArray[np.uint8]) -> tuple[Any, ...]:
-    return tuple(image[: _HEADER.itemsize].view(_HEADER)[0].item())
+def _header(image: NDArray[np.uint8]) -> dict[str, int]:
+    """The numbers of the header by name."""
+    row = image[: _HEADER.itemsize].view(_HEADER)[0]
+    return {name: int(row[name]) for name in _HEADER.names or () if name != "magic"}
 
 
 def _read(path: str | os.PathLike[str]) -> bytes:
     with open(path, "rb") as file:
         return file.read()
-

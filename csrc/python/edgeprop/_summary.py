@@ -20,7 +20,8 @@ def text(model: Model, image: Image) -> str:
 def _head(image: Image) -> list[str]:
     source = f", from {image.meta['source']}" if image.meta.get("source") else ""
     lines = [f"{image.name}{source}, fingerprint {image.fingerprint}"]
-    lines += [f"  {kind:<7}{_port(port)}" for kind, ports in (("input", image.inputs), ("output", image.outputs)) for port in ports]
+    lines += [f"  input  {_port(port)}" for port in image.inputs]
+    lines += [f"  output {_port(port)}" for port in image.outputs]
     if image.labels:
         lines.append(f"  labels {', '.join(image.labels)}")
     if image.loss:
@@ -50,10 +51,10 @@ def _layers(image: Image) -> list[tuple[str, ...]]:
 
 def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    left = 3  # columns of words; the rest are numbers
+    sides = [str.ljust] * 3 + [str.rjust] * 2  # words, then numbers
     lines = []
     for row in rows:
-        cells = (cell.ljust(w) if i < left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
+        cells = (side(cell, width) for side, cell, width in zip(sides, row, widths, strict=True))
         lines.append(("  " + "  ".join(cells)).rstrip())
     lines.insert(1, "  " + "  ".join("-" * width for width in widths))
     return lines

@@ -65,9 +65,7 @@ def activations(image: Image, weights: Weights, x: NDArray[Any]) -> dict[str, ND
     return {image.tensor_name(port.tensor): given, **record.take(record.values, _VALUE)}
 
 
-def gradients(
-    image: Image, weights: Weights, x: NDArray[Any], target: NDArray[Any]
-) -> dict[str, NDArray[np.float32]]:
+def gradients(image: Image, weights: Weights, x: NDArray[Any], target: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
     """See Model.gradients. `x` (n, count), `target` as the loss takes it, device layout."""
     context = Context(image, len(x), lib.EP_FOR_TRAIN | lib.EP_FOR_SUMS)
     context.load(weights)
@@ -81,9 +79,7 @@ def gradients(
     return found
 
 
-def _of_logits(
-    image: Image, values: dict[str, NDArray[Any]], target: NDArray[Any]
-) -> dict[str, NDArray[np.float32]]:
+def _of_logits(image: Image, values: dict[str, NDArray[Any]], target: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
     """The gradient that starts the backward walk; the hook sees it only after ops may have masked it in place."""
     train = image.model.train
     name = image.tensor_name(train.logits)

@@ -5,30 +5,20 @@ from __future__ import annotations
 import math
 import os
 import threading
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _records, _summary, _trace
+from . import _learning, _records, _summary, _trace
 from ._arrays import as_input, as_labels, as_values
 from ._context import Context, Weights, capacity
 from ._core import ffi, lib
 from ._image import Image, Port, Source
-from .errors import Error, check
+from .errors import Error
 
-__all__ = ["OPTIMIZERS", "Model"]
-
-#: optimizers by name
-OPTIMIZERS: dict[str, Any] = {
-    ffi.string(row.name).decode(): row.optimizer
-    for row in (lib.ep_py_optimizers[i] for i in range(lib.ep_py_n_optimizers))
-}
-
-#: seconds in C between two looks at Ctrl-C
-_PATIENCE = 0.1
+__all__ = ["Model"]
 
 
 class Model:
@@ -135,7 +125,7 @@ class Model:
         ----------
         batch : samples at once; with `train`, more than 1 means mini-batches with gradient sums
         train, restore : room to learn, or only to take up a saved head
-        optimizer : a key of `OPTIMIZERS`
+        optimizer : "sgd", "momentum", "nesterov" or "adam"
 
         Raises
         ------
@@ -146,7 +136,7 @@ class Model:
             what |= lib.EP_FOR_TRAIN | (lib.EP_FOR_SUMS if batch > 1 else 0)
         if (train or restore) and not self._image.trainable():
             raise Error("EP_ERR_FROZEN", f"{self.name} has nothing to train; export it with trainable layers")
-        size = self._image.arena_size(batch, what, _optimizer(optimizer) if train else ffi.NULL)
+        size = self._image.arena_size(batch, what, _learning.find_optimizer(optimizer) if train else ffi.NULL)
         if size == 0:
             raise Error("EP_ERR_ARG", f"no arena for a batch of {batch}; give 1 or more, and less than 2 GiB in all")
         return size
@@ -178,8 +168,8 @@ class Model:
         """
         ports = self._image.inputs
         if len(inputs) != len(ports):
-            names = ", ".join(port.name for port in ports)
-            raise Error("EP_ERR_ARG", f"{len(inputs)} inputs given, the model takes {len(ports)}: {names}")
+            takes = ", ".join(port.name for port in ports)
+            raise Error("EP_ERR_ARG", f"{len(inputs)} inputs given, the model takes {len(ports)}: {takes}")
         names = ["x"] if len(ports) == 1 else [port.name for port in ports]
         arrays = [as_input(x, port, name) for x, port, name in zip(inputs, ports, names, strict=True)]
         if len({len(x) for x in arrays}) != 1:
@@ -225,15 +215,7 @@ class Model:
         ------
         Error : EP_ERR_ARG
         """
-        scores = self._scores(x)
-        ending = self._ending()
-        if ending == "logits":
-            return scores
-        tiny = np.finfo(np.float32).tiny
-        scores = np.log(np.maximum(scores, tiny)) - (
-            np.log(np.maximum(1 - scores, tiny)) if ending == "sigmoid" else np.float32(0)
-        )
-        return scores.astype(np.float32, copy=False)
+        return _LOGITS[self._image.ending](self._scores(x))
 
     def predict_proba(self, x: ArrayLike) -> NDArray[np.float32]:
         """Probability of each class.
@@ -251,7 +233,7 @@ class Model:
         ------
         Error : EP_ERR_ARG, also for a model that has no probabilities (a regressor, a hinge loss)
         """
-        kind, ending = self._kind(), self._ending()
+        kind, ending = self._kind(), self._image.ending
         if kind == "values" or (ending == "logits" and self.loss in ("hinge", "mse")):
             raise Error("EP_ERR_ARG", f"{self.name} gives no probabilities; use decision_function or run")
         p = self._scores(x)
@@ -282,7 +264,7 @@ class Model:
         scores = self._scores(x)
         if kind == "classes":
             return scores.argmax(axis=1)
-        over = scores > (0 if self._ending() == "logits" else 0.5)
+        over = scores > (0 if self._image.ending == "logits" else 0.5)
         return (over[:, 0] if kind == "binary" else over).astype(np.int64)
 
     def score(self, x: ArrayLike, y: ArrayLike) -> float:
@@ -331,10 +313,6 @@ class Model:
         if n > 1 and loss == "sigmoid_cross_entropy":
             return "independent"
         return "classes" if n > 1 and len(labels) == n else "values"
-
-    def _ending(self) -> str:
-        """What the first output holds: `logits`, or what `softmax` or `sigmoid` made of them."""
-        return self._image.ending
 
     # ---- Learning -----------------------------------------------------------------------------------------------
 
@@ -387,9 +365,10 @@ class Model:
         and whether there is a `clip_norm` stay the same and nobody else changes the weights.
         """
         xs, targets = self._samples(x, y)
-        _check_counts(batch_size=batch_size, epochs=epochs)
-        step = _step(lr, optimizer, momentum, beta2, epsilon, weight_decay, clip_norm)
+        _learning.check_counts(batch_size=batch_size, epochs=epochs)
+        step = _learning.make_step(lr, optimizer, momentum, beta2, epsilon, weight_decay, clip_norm)
         key = (optimizer, batch_size, batch_size > 1 or clip_norm > 0)
+        batch = batch_size if key[-1] else 0
         random = np.random.default_rng(seed)
         with self._change:
             trainer = self._borrow_trainer(key)
@@ -398,7 +377,7 @@ class Model:
                 curve = []
                 for _ in range(epochs):
                     order = random.permutation(len(xs)) if shuffle else slice(None)
-                    curve.append(_epoch(trainer, xs[order], targets[order], step, batch_size if key[-1] else 0))
+                    curve.append(_learning.epoch(trainer, xs[order], targets[order], step, batch))
                 learned = trainer.params()
             except BaseException:
                 trainer.rollback(before)
@@ -434,7 +413,7 @@ class Model:
         else:
             batch = capacity(self._image.model.train.bytes, batch_size)
             what = lib.EP_FOR_TRAIN | (lib.EP_FOR_SUMS if sums else 0)
-            trainer = Context(self._image, batch, what, _optimizer(optimizer))
+            trainer = Context(self._image, batch, what, _learning.find_optimizer(optimizer))
         trainer.load(self._weights)
         return trainer
 
@@ -578,70 +557,6 @@ def _rebuild(cls: type[Model], image: bytes, weights: Weights) -> Model:
     return model
 
 
-def _optimizer(name: str) -> Any:
-    if name not in OPTIMIZERS:
-        raise Error("EP_ERR_ARG", f"no optimizer {name!r}; there are {', '.join(OPTIMIZERS)}")
-    return OPTIMIZERS[name]
-
-
-def _check_counts(**counts: int) -> None:
-    for name, count in counts.items():
-        if not isinstance(count, (int, np.integer)) or count < 1:
-            raise Error("EP_ERR_ARG", f"{name} is {count!r}; give a whole number, 1 or more")
-
-
-def _step(
-    lr: float,
-    optimizer: str,
-    momentum: float,
-    beta2: float,
-    epsilon: float,
-    weight_decay: float,
-    clip_norm: float,
-) -> Any:
-    """`ep_step`. In C a zero means the default, so what may not be zero is refused here."""
-    open_unit = "between 0 and 1, both excluded"
-    rules = {
-        "lr": (lr, lr > 0, "more than 0"),
-        "momentum": (momentum, 0 < momentum < 1, f"{open_unit}; without momentum take optimizer='sgd'"),
-        "beta2": (beta2, 0 < beta2 < 1, open_unit),
-        "epsilon": (epsilon, epsilon > 0, "more than 0"),
-        "weight_decay": (weight_decay, weight_decay >= 0, "0 or more"),
-        "clip_norm": (clip_norm, clip_norm >= 0, "0 or more"),
-    }
-    for name, (value, fits, rule) in rules.items():
-        if not (fits and math.isfinite(value)):
-            raise Error("EP_ERR_ARG", f"{name} is {value}; give a finite number {rule}")
-    values = {name: value for name, (value, _, _) in rules.items()}
-    return ffi.new("ep_step *", {"optimizer": _optimizer(optimizer), **values})
-
-
-def _epoch(trainer: Context, xs: NDArray[Any], targets: NDArray[Any], step: Any, batch: int) -> float:
-    """One pass; `batch` 0: single samples in place. Returns the mean loss. Ctrl-C is heard between calls into C."""
-    total = ffi.new("double *")
-    start, take = 0, max(1, batch)
-    while start < len(xs):
-        part = slice(start, start + take)
-        x, target = xs[part], targets[part]
-        began = time.monotonic()
-        rc = lib.ep_py_fit(
-            trainer.ep,
-            ffi.from_buffer(x),
-            x[0].nbytes,
-            ffi.from_buffer(target),
-            target[0].nbytes,
-            len(x),
-            batch,
-            step,
-            total,
-        )
-        check(rc, "nothing was learned")
-        start += len(x)
-        if time.monotonic() - began < _PATIENCE / 2:
-            take *= 2
-    return float(total[0] / len(xs))
-
-
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     e = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(e / e.sum(axis=1, keepdims=True), np.float32)
@@ -649,3 +564,16 @@ def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)), np.float32)
+
+
+def _log(p: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Logarithm of probabilities; of 0, which int8 rounds small ones to, that of the smallest float32."""
+    return np.asarray(np.log(np.maximum(p, np.finfo(np.float32).tiny)), np.float32)
+
+
+#: logits from what a model ends in
+_LOGITS: dict[str, Callable[[NDArray[np.float32]], NDArray[np.float32]]] = {
+    "logits": lambda scores: scores,
+    "softmax": _log,
+    "sigmoid": lambda p: _log(p) - _log(1 - p),
+}
