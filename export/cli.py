@@ -241,9 +241,7 @@ def _add_export(add: Add) -> None:
         "--calibration", metavar="X.npz", help="typical inputs: one array, or one by each input's name"
     )
     command.add_argument("--float", action="store_true", help="do not quantize: float32 on the device")
-    command.add_argument(
-        "--method", choices=("minmax", "percentile", "mse"), help="how int8 ranges are chosen [minmax]"
-    )
+    command.add_argument("--method", choices=("minmax", "percentile", "mse"), help="of choosing int8 ranges [minmax]")
     command.add_argument(
         "--trainable", action="append", metavar="LAYER", help="a layer that keeps learning; may be given several times"
     )
