@@ -50,7 +50,7 @@ venv: $(VENV)/test ## set up .venv with everything, and nothing more
 
 demo: $(VENV)/demo ## train, quantize, export, compile, adapt: handwritten digits from end to end, into build/demo/
 	@mkdir -p $(OUT)
-	$(RUN) -m examples.digits.demo --output $(OUT)
+	$(RUN) examples/digits/demo.py --out $(OUT)
 
 test: $(VENV)/test ## set up and run the whole test suite
 	$(RUN) -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)

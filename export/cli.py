@@ -58,10 +58,10 @@ def read_samples(path: str) -> tuple[NDArray[Any], NDArray[Any]]:
     return arrays["x"], arrays["y"]
 
 
-def _exporter(name: str) -> Any:
-    """A function of edgeprop.export."""
+def _exporter(name: str, module: str = "edgeprop.export") -> Any:
+    """A function of the exporter."""
     try:
-        return getattr(importlib.import_module("edgeprop.export"), name)
+        return getattr(importlib.import_module(module), name)
     except ImportError as error:
         cure = "pip install 'edgeprop[export]'"
         raise UserError(f"this needs the exporter ({error}); install it with: {cure}") from error
@@ -74,18 +74,22 @@ def run_export(args: argparse.Namespace) -> int:
     """ONNX model to .onnx (quantized), .h, .ep and a report."""
     save = _exporter("save")
     name = args.name or Path(args.model).stem
-    calibration = read_arrays(args.calibration) if args.calibration else None
-    if calibration is None and not args.float:
-        raise UserError("quantizing needs samples: give --calibration x.npz, or --float to leave the model as it is")
-    options = {"trainable": args.trainable, "labels": _labels(args.labels), "loss": args.loss}
+    options = {"trainable": args.trainable, "labels": _labels(args.labels), "loss": args.loss, "method": args.method}
     given = {key: value for key, value in options.items() if value is not None}
-    # One array needs no name; several are told apart by the graph's input names.
-    samples = next(iter(calibration.values())) if calibration is not None and len(calibration) == 1 else calibration
+    if args.float:
+        given["quantized"] = False
+    samples = _calibration(args.calibration) if args.calibration else None
     args.output.mkdir(parents=True, exist_ok=True)
-    result = save(args.output / name, args.model, calibration=None if args.float else samples, **given)
-    if result is not None:
-        print(result)
+    print(save(args.output / name, args.model, calibration=samples, **given))
+    if samples is None and not args.float:
+        print("note: no --calibration, so nothing was quantized; float layers stay float32", file=sys.stderr)
     return OK
+
+
+def _calibration(path: str) -> NDArray[Any] | Arrays:
+    """One array needs no name; several are told apart by the names of the graph's inputs."""
+    arrays = read_arrays(path)
+    return next(iter(arrays.values())) if len(arrays) == 1 else arrays
 
 
 def _labels(text: str | None) -> list[str] | None:
@@ -164,7 +168,9 @@ def _inspect_head(path: str) -> str:
 def _inspect_onnx(path: str) -> str:
     if not path.endswith(".onnx"):
         raise UserError(f"{path} is not a model image, a saved head or an .onnx file")
-    return str(_exporter("inspect")(path))
+    program = _exporter("lower")(path)
+    _exporter("plan")(program)
+    return edgeprop.Model(_exporter("to_image", "edgeprop.export.image")(program)).summary()
 
 
 _INSPECTORS: dict[bytes, Callable[[str], str]] = {b"EPM1": _inspect_image, b"EPH1": _inspect_head}
@@ -235,6 +241,7 @@ def _add_export(add: Add) -> None:
         "--calibration", metavar="X.npz", help="typical inputs: one array, or one by each input's name"
     )
     command.add_argument("--float", action="store_true", help="do not quantize: float32 on the device")
+    command.add_argument("--method", choices=("minmax", "percentile", "mse"), help="of choosing int8 ranges [minmax]")
     command.add_argument(
         "--trainable", action="append", metavar="LAYER", help="a layer that keeps learning; may be given several times"
     )

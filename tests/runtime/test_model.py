@@ -5,14 +5,16 @@ from __future__ import annotations
 import copy
 import pickle
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import edgeprop
-from edgeprop import runtime
+from edgeprop import _learning, runtime
 from tests.support.image import Net, Node, Tensor, image, mlp, reseal
 
 RANDOM = np.random.default_rng(1)
@@ -675,13 +677,20 @@ def test_predictions_see_a_whole_update_or_none() -> None:
     assert torn == [0, 0, 0, 0]
 
 
-def test_learning_in_threads_loses_no_update(model: edgeprop.Model) -> None:
+def test_learning_in_threads_loses_no_update(model: edgeprop.Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the same sample each time, the order of the steps does not matter, only their number."""
+    epoch = _learning.epoch
+
+    def slow(*arguments: Any) -> float:
+        time.sleep(0.001)  # lets another thread in, between what was read and what is published
+        return epoch(*arguments)
+
     expected = model.clone()
-    for _ in range(80):
+    for _ in range(40):
         expected.partial_fit(X[:1], Y[:1])
+    monkeypatch.setattr(_learning, "epoch", slow)
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: model.partial_fit(X[:1], Y[:1]), range(80)))
+        list(pool.map(lambda _: model.partial_fit(X[:1], Y[:1]), range(40)))
     assert same(model, expected.parameters())
 
 

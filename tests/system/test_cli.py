@@ -246,15 +246,47 @@ def test_export_hands_over_what_was_said(run: Run, folder: Path, monkeypatch: py
     assert run("export", "net.onnx", "--float", "--labels", "a, b")[0] == 0
     ((target, _), options) = seen.pop()
     assert target == Path("net")
-    assert options == {"calibration": None, "labels": ["a", "b"]}
+    assert options == {"calibration": None, "labels": ["a", "b"], "quantized": False}
 
 
-def test_export_without_calibration_says_what_to_do(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stub_exporter(monkeypatch, save=lambda *_, **__: pytest.fail("called"))
-    code, _, err = run("export", "net.onnx")
+def test_export_without_calibration_says_that_nothing_was_quantized(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub_exporter(monkeypatch, save=lambda *_, **__: "said")
+    code, out, err = run("export", "net.onnx")
+    assert (code, out) == (0, "said\n")
+    assert "no --calibration" in err
+
+
+def test_from_onnx_to_an_adapted_model(run: Run, folder: Path) -> None:
+    """The whole road, with the real exporter."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("edgeprop.export.api")
+    weights = {"w": RANDOM.normal(size=(2, 6)).astype("f4"), "b": np.zeros(2, "f4")}
+    node = onnx.helper.make_node("Gemm", ["x", "w", "b"], ["y"], name="head", transB=1)
+    ports = [onnx.helper.make_tensor_value_info(name, 1, ["n", size]) for name, size in (("x", 6), ("y", 2))]
+    constants = [onnx.numpy_helper.from_array(value, name) for name, value in weights.items()]
+    graph = onnx.helper.make_graph([node], "road", ports[:1], ports[1:], constants)
+    opset = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), "road.onnx")
+
+    code, out, _ = run("check", "road.onnx", "--json")
+    assert code == 0
+    assert json.loads(out)["status"] == "ok"
+    code, out, _ = run("inspect", "road.onnx")
+    assert code == 0
+    assert "dense_f32" in out
+    code, _, err = run(
+        *("export", "road.onnx", "--float", "--trainable", "head", "--labels", "left,right", "-o", "out"),
+    )
+    assert code == 0, err
+    assert {path.suffix for path in (folder / "out").iterdir()} >= {".h", ".ep"}
+    code, out, _ = run("adapt", "out/road.ep", "--data", "samples.npz", "--lr", "0.1", "--epochs", "20")
+    assert code == 0
+    assert "accuracy" in out
+    code, _, err = run("export", "road.onnx", "--float", "--trainable", "tail", "-o", "out")
     assert code == 2
-    assert "--calibration" in err
-    assert "--float" in err
+    assert "tail" in err
 
 
 def test_without_the_exporter_the_cure_is_told(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

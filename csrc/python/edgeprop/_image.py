@@ -93,7 +93,7 @@ class Port:
         if not self.scale:
             return y.astype(np.float32, copy=False)
         offsets = y.astype(np.float32) - np.float32(self.zero_point)
-        return np.multiply(offsets, np.float32(self.scale), dtype=np.float32)
+        return np.asarray(offsets * np.float32(self.scale), np.float32)
 
 
 class Image:

@@ -263,9 +263,9 @@ class Model:
             return self._real(x)
         scores = self._scores(x)
         if kind == "classes":
-            return scores.argmax(axis=1)
+            return np.asarray(scores.argmax(axis=1), np.int64)
         over = scores > (0 if self._image.ending == "logits" else 0.5)
-        return (over[:, 0] if kind == "binary" else over).astype(np.int64)
+        return np.asarray(over[:, 0] if kind == "binary" else over, np.int64)
 
     def score(self, x: ArrayLike, y: ArrayLike) -> float:
         """Share of correct predictions of a classifier; R² of any other model.
