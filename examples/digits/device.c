@@ -92,8 +92,8 @@ static int learn(ep_t *ep)
     ep_step step = {0};
     float image[PIXELS], loss;
     int32_t label;
-    if (fread(&step.lr, sizeof step.lr, 1, stdin) != 1 || fread(image, sizeof image, 1, stdin) != 1
-        || fread(&label, sizeof label, 1, stdin) != 1) {
+    if (fread(&step.lr, sizeof step.lr, 1, stdin) != 1 || fread(image, sizeof image, 1, stdin) != 1 ||
+        fread(&label, sizeof label, 1, stdin) != 1) {
         return EP_ERR_ARG;
     }
     int rc = ep_learn(ep, image, &label, &step, &loss);
