@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/python
 
 SOURCES := $(shell find csrc trainer export -type f -not -name '*.pyc' 2>/dev/null) pyproject.toml CMakeLists.txt README.md
-PY := $(wildcard csrc/python trainer export tests examples benchmarks boards)
+PY := $(wildcard csrc/python trainer export tests examples benchmarks docs/*.py)
 C_SOURCES := $(wildcard csrc/*.c csrc/ops/*.c csrc/kernels/*.c)
 # The cdef is no C: `...` stands for what Python does not see.
 C_FILES := $(filter-out %.cdef.h,$(wildcard csrc/*.[ch] csrc/*/*.[ch] csrc/python/edgeprop/*.h boards/*.[ch] tests/*/*.[ch]))

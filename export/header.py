@@ -14,7 +14,12 @@ from .plan import infer_arena, restore_arena, train_arena
 from .program import NONE, Port, Program, Tensor
 from .tables import CONST, PARAM, NodeRow, Tables, TensorRow, tables, values
 
-_TYPES = {"f32": ("float", "EP_F32"), "i8": ("int8_t", "EP_I8"), "i32": ("int32_t", "EP_I32"), "u8": ("uint8_t", "EP_U8")}
+_TYPES = {
+    "f32": ("float", "EP_F32"),
+    "i8": ("int8_t", "EP_I8"),
+    "i32": ("int32_t", "EP_I32"),
+    "u8": ("uint8_t", "EP_U8"),
+}
 _FLAGS = {0: "0", CONST: "EP_CONST", PARAM: "EP_PARAM"}
 #: optimizers that need more than DIGITS_TRAIN_ARENA
 _OPTIMIZERS = ("momentum", "adam")
@@ -85,7 +90,8 @@ def _title(program: Program, table: Tables, names: _Symbols) -> Iterator[str]:
     yield " *"
     yield from _memory(program, table)
     yield " *"
-    yield f" * Use: #define {names.macro}_IMPLEMENTATION in exactly one C file before including this one; edgeprop.h says the rest."
+    yield f" * Use: #define {names.macro}_IMPLEMENTATION in exactly one C file before including this one."
+    yield " * edgeprop.h, its manual, says the rest."
     yield " * Generated from the source above: change that, not this file. */"
 
 
@@ -122,7 +128,8 @@ def _memory(program: Program, table: Tables) -> Iterator[str]:
     yield f" * RAM      {infer_arena(program)} bytes to infer"
     if program.trainable():
         yield f" *          {restore_arena(program)} bytes to infer with weights restored from flash"
-        yield f" *          {train_arena(program)} bytes to learn: {table.plan.param_bytes // 4} weights, SGD, one sample at a time"
+        count = table.plan.param_bytes // 4
+        yield f" *          {train_arena(program)} bytes to learn: {count} weights, SGD, one sample at a time"
         yield f" *          loss: {program.loss}"
 
 
@@ -216,7 +223,11 @@ def _range(array: np.ndarray[Any, np.dtype[Any]]) -> str:
     low, high = array.min(), array.max()
     show = (lambda v: f"{v:.4g}") if array.dtype.kind == "f" else str
     across = matrix(array).shape
-    return f"{across[0]} rows of {across[1]}, {show(low)} to {show(high)}" if across[0] > 1 else f"{show(low)} to {show(high)}"
+    return (
+        f"{across[0]} rows of {across[1]}, {show(low)} to {show(high)}"
+        if across[0] > 1
+        else f"{show(low)} to {show(high)}"
+    )
 
 
 def _attributes(table: Tables, names: _Symbols) -> Iterator[str]:

@@ -170,7 +170,9 @@ def _read_header(image: bytes) -> np.void:
         raise ImageError("these bytes are not a model image")
     header: np.void = np.frombuffer(image, HEADER, 1)[0]
     if header["version"] != VERSION or header["abi"] != runtime.ABI:
-        raise ImageError(f"the image is of format {header['version']}, for runtime ABI {header['abi']}: export it again")
+        raise ImageError(
+            f"the image is of format {header['version']}, for runtime ABI {header['abi']}: export it again"
+        )
     if header["size"] != len(image):
         raise ImageError(f"the image has {len(image)} of its {header['size']} bytes")
     if zlib.crc32(image[_CRC_FROM:]) != header["crc"]:
@@ -180,7 +182,9 @@ def _read_header(image: bytes) -> np.void:
 
 def _split(header: np.void, image: bytes) -> dict[str, bytes]:
     """Sections by name, without their padding."""
-    count = {field: int(header[field]) for field in HEADER.names or () if field.startswith(("n_", "data_", "name_", "meta_"))}
+    count = {
+        field: int(header[field]) for field in HEADER.names or () if field.startswith(("n_", "data_", "name_", "meta_"))
+    }
     sizes = {
         "tensors": TENSOR.itemsize * count["n_tensors"],
         "nodes": NODE.itemsize * count["n_nodes"],

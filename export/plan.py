@@ -21,7 +21,16 @@ from .packing import Packing, Span, live_bound, pack, rounded
 from .program import Op, Plan, Program
 from .traits import GRADIENT_IN_PLACE, TRAITS, Traits
 
-__all__ = ["STATE_SLOTS", "infer_arena", "live_bytes", "lower_bounds", "plan", "restore_arena", "sums_bytes", "train_arena"]
+__all__ = [
+    "STATE_SLOTS",
+    "infer_arena",
+    "live_bytes",
+    "lower_bounds",
+    "plan",
+    "restore_arena",
+    "sums_bytes",
+    "train_arena",
+]
 
 #: float32 arrays of state per weight that an optimizer of the runtime keeps
 STATE_SLOTS = {"sgd": 0, "momentum": 1, "nesterov": 1, "adam": 2}
@@ -188,9 +197,7 @@ class _Path:
         self.program = program
         self.end = 1 + self._producer_of_logits()
         self.gradients = self._depends_on_weights() & self._leads_to_logits()
-        self.backward = [
-            i for i in reversed(range(self.end)) if not self.gradients.isdisjoint(program.ops[i].outputs)
-        ]
+        self.backward = [i for i in reversed(range(self.end)) if not self.gradients.isdisjoint(program.ops[i].outputs)]
         self._check()
         self.first = self.backward[-1]
         self.accumulate = self._accumulate()
@@ -288,9 +295,7 @@ def _lifetimes(program: Program, timeline: Sequence[Step]) -> dict[Key, Span]:
         for key in [*step.writes, *step.reads]:
             first.setdefault(key, time)
             last[key] = time
-    return {
-        key: Span(first[key], last[key], program.tensors[key.tensor].nbytes) for key in first
-    }
+    return {key: Span(first[key], last[key], program.tensors[key.tensor].nbytes) for key in first}
 
 
 def _aliases(timeline: Sequence[Step], lives: dict[Key, Span]) -> dict[Key, Key]:
@@ -330,9 +335,7 @@ def _pack(program: Program, timeline: Sequence[Step]) -> tuple[Packing, dict[Key
             packing = pack(_blocks(other))
             if packing.bytes < best.bytes:
                 best, chains = packing, other
-    places = {
-        tenant.key: at for chain, at in zip(chains, best.offsets, strict=True) for tenant in chain
-    }
+    places = {tenant.key: at for chain, at in zip(chains, best.offsets, strict=True) for tenant in chain}
     return best, places
 
 

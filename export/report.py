@@ -96,14 +96,19 @@ def _facts(figures: dict[str, Any]) -> list[tuple[str, str]]:
     bound = "as little as any plan can" if over <= 0 else f"{over:,} bytes over the least any plan can have"
     facts = [
         ("Source", figures["source"] or "made in memory"),
-        ("Flash", f"{figures['flash_bytes']:,} bytes: weights, constants and tables on a 32-bit board; code comes on top"),
+        (
+            "Flash",
+            f"{figures['flash_bytes']:,} bytes: weights, constants and tables on a 32-bit board; code comes on top",
+        ),
         ("Multiply-accumulates", f"{figures['macs']:,}"),
         ("Arena to infer", f"{figures['infer_arena_bytes']:,} bytes, {bound}"),
     ]
     if "train_arena_bytes" in figures:
         weights = f"{figures['trainable_weights']:,} weights learn, loss {figures['loss']}"
         facts.append(("Arena to infer with restored weights", f"{figures['restore_arena_bytes']:,} bytes"))
-        facts.append(("Arena to learn", f"{figures['train_arena_bytes']:,} bytes (SGD, one sample at a time); {weights}"))
+        facts.append(
+            ("Arena to learn", f"{figures['train_arena_bytes']:,} bytes (SGD, one sample at a time); {weights}")
+        )
     return facts
 
 
@@ -139,7 +144,9 @@ def to_html(program: Program, snr: Mapping[str, float] | None = None) -> str:
 
     def line(tag: str, cells: list[str]) -> str:
         sides = [" class=n" if side == ">" else "" for side in _COLUMNS.values()]
-        return "<tr>" + "".join(f"<{tag}{s}>{html.escape(c)}</{tag}>" for s, c in zip(sides, cells, strict=True)) + "</tr>"
+        return (
+            "<tr>" + "".join(f"<{tag}{s}>{html.escape(c)}</{tag}>" for s, c in zip(sides, cells, strict=True)) + "</tr>"
+        )
 
     name = html.escape(figures["name"])
     facts = "".join(f"<dt>{html.escape(a)}</dt><dd>{html.escape(b)}</dd>" for a, b in _facts(figures))

@@ -113,9 +113,7 @@ def _tensor_row(tensor: Tensor, arena: Plan, data_at: int) -> TensorRow:
         offset, scale, zero_point = arena.param_offsets.get(tensor.name, NONE), 0.0, 0
     if tensor.count < 1 or not -(1 << 15) <= zero_point < 1 << 15:
         raise ValueError(f"tensor '{tensor.name}': {tensor.count} elements, zero point {zero_point}")
-    return TensorRow(
-        tensor, data_at, tensor.count, offset, scale, zero_point, DTYPE_CODES[tensor.dtype], flags
-    )
+    return TensorRow(tensor, data_at, tensor.count, offset, scale, zero_point, DTYPE_CODES[tensor.dtype], flags)
 
 
 def _check_values(tensor: Tensor) -> None:
@@ -146,7 +144,9 @@ def _attributes(op: Op, fields: tuple[tuple[str, str], ...]) -> np.ndarray[Any, 
     missing = [name for name, _ in fields if name not in op.attrs]
     unknown = op.attrs.keys() - {name for name, _ in fields}
     if missing or unknown:
-        raise ValueError(f"op '{op.name}' ({op.kind}): lacks {missing}, and the runtime does not know {sorted(unknown)}")
+        raise ValueError(
+            f"op '{op.name}' ({op.kind}): lacks {missing}, and the runtime does not know {sorted(unknown)}"
+        )
     words = np.zeros((), np.dtype([(name, _little_endian(word)) for name, word in fields]))
     for name, _ in fields:
         try:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import edgeprop
 import numpy as np
+
+import edgeprop
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

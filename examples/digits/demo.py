@@ -22,13 +22,14 @@ from sklearn.model_selection import train_test_split
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # for `python -m examples.digits.demo`
 import board
-import edgeprop
 import pictures
+from shifted_world import shifted
+
+import edgeprop
 from edgeprop import export
 from edgeprop import trainer as t
 from edgeprop.export import reference
 from edgeprop.export.image import to_image
-from shifted_world import shifted
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper
+
 from edgeprop.export.calibrate import (
     METHODS,
     CalibrationError,
@@ -16,7 +18,6 @@ from edgeprop.export.calibrate import (
     percentile_range,
     quantization_error,
 )
-from onnx import TensorProto, helper
 
 
 def make_model(op: str = "Relu", shape: tuple[object, ...] = ("n", 4), **attributes: object) -> onnx.ModelProto:

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edgeprop.export.check import check
-from edgeprop.export.program import Program
 from onnx import TensorProto
 
+from edgeprop.export.check import check
+from edgeprop.export.program import Program
 from tests.support import interpreter
 from tests.support.graphs import model, node, shared
 

@@ -108,7 +108,14 @@ def test_meta_and_name():
     assert set(said) == {"inputs", "outputs", "labels", "loss", "nodes", "tensors", "source", "source_hash"}
     assert said["labels"] == program.labels
     assert said["nodes"] == [op.name for op in program.ops]
-    port = {"name": "image", "dtype": "f32", "shape": [0, 12, 12, 1], "perm": [0, 1, 2, 3], "scale": 0.0, "zero_point": 0}
+    port = {
+        "name": "image",
+        "dtype": "f32",
+        "shape": [0, 12, 12, 1],
+        "perm": [0, 1, 2, 3],
+        "scale": 0.0,
+        "zero_point": 0,
+    }
     assert said["inputs"] == [port]
 
 

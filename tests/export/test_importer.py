@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+
 from edgeprop.export import reference
 from edgeprop.export.importer import load
 from edgeprop.export.lower import UnsupportedError, lower
 from edgeprop.export.normalize import normalize
-
 from tests.support.graphs import model, node, qdq, shared
 
 

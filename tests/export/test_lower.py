@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from edgeprop.export.check import check
-from edgeprop.export.lower import UnsupportedError, lower, supported_operators
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
+from edgeprop.export.check import check
+from edgeprop.export.lower import UnsupportedError, lower, supported_operators
 from tests.support import graphs, interpreter
 from tests.support.graphs import golden, model, node, qdq, shared
 

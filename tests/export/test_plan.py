@@ -56,7 +56,9 @@ def test_the_replay_notices_any_two_live_values_in_one_place(offsets):
     assert found > len(table) * 2
 
 
-@pytest.mark.parametrize("row", ["dense_f32", "affine_f32", "tanh_f32", "sigmoid_f32", "leaky_relu_f32", "max_pool2d_f32"])
+@pytest.mark.parametrize(
+    "row", ["dense_f32", "affine_f32", "tanh_f32", "sigmoid_f32", "leaky_relu_f32", "max_pool2d_f32"]
+)
 def test_the_replay_notices_a_wrong_row_of_the_table(row, monkeypatch):
     """Told that this op works in place and that no gradient reads x or y, the planner makes plans that break."""
     needs_nothing = Traits(in_place=(0,), weights=TRAITS[row].weights)
@@ -95,7 +97,12 @@ def _brute_force(blocks):
     return min(first_fit(order) for order in itertools.permutations(blocks))
 
 
-spans = st.builds(lambda start, length, size: Span(start, start + length, size), st.integers(0, 6), st.integers(0, 4), st.integers(1, 5))
+spans = st.builds(
+    lambda start, length, size: Span(start, start + length, size),
+    st.integers(0, 6),
+    st.integers(0, 4),
+    st.integers(1, 5),
+)
 
 
 @settings(max_examples=100, deadline=None)

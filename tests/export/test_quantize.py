@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
+from sklearn.datasets import load_digits
+
 from edgeprop import trainer as t
 from edgeprop.export import reference
 from edgeprop.export.analysis import snr
 from edgeprop.export.calibrate import METHODS
 from edgeprop.export.quantize import QuantizeError, find_layers, quantize, quantize_weights
 from edgeprop.export.simplify import simplify
-from onnx import TensorProto, helper, numpy_helper
-from sklearn.datasets import load_digits
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -8,10 +8,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import edgeprop
 import numpy as np
 import onnx
 import pytest
+
+import edgeprop
 from edgeprop import export
 from edgeprop import trainer as t
 from edgeprop.export import api, reference

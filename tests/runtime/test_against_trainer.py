@@ -26,7 +26,10 @@ NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[t.Layer]]]] = {
     "relu6": ((6,), lambda: [t.Dense(8), t.ReLU6(), t.Dense(4)]),
     "conv": (IMAGE, lambda: [t.Conv2D(5, 3), t.ReLU(), t.Flatten(), t.Dense(4)]),
     "conv_stride": (IMAGE, lambda: [t.Conv2D(5, 3, stride=2, padding=1), t.Flatten(), t.Dense(4)]),
-    "conv_same": (IMAGE, lambda: [t.Conv2D(4, (3, 2), padding="same"), t.ReLU6(), t.Conv2D(2, 1), t.Flatten(), t.Dense(4)]),
+    "conv_same": (
+        IMAGE,
+        lambda: [t.Conv2D(4, (3, 2), padding="same"), t.ReLU6(), t.Conv2D(2, 1), t.Flatten(), t.Dense(4)],
+    ),
     "depthwise": (IMAGE, lambda: [t.DepthwiseConv2D(3, padding="same"), t.ReLU(), t.Flatten(), t.Dense(4)]),
     "multiplier": (
         IMAGE,
@@ -158,7 +161,9 @@ def test_gradients(name: str, loss: str) -> None:
     ],
 )
 @pytest.mark.parametrize("name", ["mlp_tanh", "conv_same", "depthwise", "residual"])
-def test_hundred_steps(name: str, optimizer: str, lr: float, reference: Callable[[float], Any], batch_size: int) -> None:
+def test_hundred_steps(
+    name: str, optimizer: str, lr: float, reference: Callable[[float], Any], batch_size: int
+) -> None:
     """Every weight after 100 updates, in place (batch 1) and through gradient sums."""
     net, model = make(name, "softmax_cross_entropy")
     rng = np.random.default_rng(3)

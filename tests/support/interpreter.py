@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+
 from edgeprop.export.program import DTYPES, Op, Program, Tensor
 
 from . import ort_arithmetic as ort

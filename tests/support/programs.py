@@ -58,7 +58,14 @@ class Builder:
         return self._op("dense_f32", name, [x, w, b], y, n_in=n_in, n_out=n_out, rows=1, lo=lo, hi=hi)
 
     def conv(
-        self, x: str, channels: int, name: str, trainable: bool = False, lo: float = -inf, hi: float = inf, stride: int = 1
+        self,
+        x: str,
+        channels: int,
+        name: str,
+        trainable: bool = False,
+        lo: float = -inf,
+        hi: float = inf,
+        stride: int = 1,
     ) -> str:
         """3 x 3, padded to keep the size at stride 1."""
         h, w, c = self.shape(x)
@@ -97,7 +104,9 @@ class Builder:
         return self._op(kind, name, [a, b], y, count=self.program.tensors[a].count, alpha=0.0, lo=lo, hi=hi)
 
     def softmax(self, x: str, name: str = "softmax") -> str:
-        return self._op("softmax_f32", name, [x], self.like(x, f"{name}_out"), rows=1, channels=self.program.tensors[x].count)
+        return self._op(
+            "softmax_f32", name, [x], self.like(x, f"{name}_out"), rows=1, channels=self.program.tensors[x].count
+        )
 
     def pool(self, x: str, name: str, kind: str = "max_pool2d_f32") -> str:
         """2 x 2."""
@@ -128,14 +137,14 @@ class Builder:
             self._tensor(f"{name}.multiplier", "f32", (channels,), data=m),
         ]
 
-    def conv_s8(self, x: str, channels: int, name: str, stride: int = 1, kernel: int = 3, depthwise: bool = False) -> str:
+    def conv_s8(
+        self, x: str, channels: int, name: str, stride: int = 1, kernel: int = 3, depthwise: bool = False
+    ) -> str:
         h, w, c = self.shape(x)
         attrs = _window(h, w, c, channels, stride, kernel)
         shape = (kernel, kernel, channels) if depthwise else (channels, kernel, kernel, c)
         inputs = [x, *self._weights_s8(name, shape, channels)]
-        y = self._tensor(
-            f"{name}_out", "i8", (attrs["out_h"], attrs["out_w"], channels), scale=0.05, zero_point=-5
-        )
+        y = self._tensor(f"{name}_out", "i8", (attrs["out_h"], attrs["out_w"], channels), scale=0.05, zero_point=-5)
         kind = "depthwise_conv2d_s8" if depthwise else "conv2d_s8"
         return self._op(kind, name, inputs, y, **attrs, groups=c if depthwise else 1, lo=-123.0, hi=132.0)
 

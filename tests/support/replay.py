@@ -55,7 +55,9 @@ class Memory:
 
 
 class _Replay:
-    def __init__(self, program: Program, offsets: dict[str, int], size: int, gradients: dict[str, int] | None = None) -> None:
+    def __init__(
+        self, program: Program, offsets: dict[str, int], size: int, gradients: dict[str, int] | None = None
+    ) -> None:
         self.program, self.offsets, self.gradients = program, offsets, gradients or {}
         self.memory = Memory(size)
 

@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+
 from edgeprop import trainer as t
 
 RNG = np.random.default_rng(0)

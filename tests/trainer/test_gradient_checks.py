@@ -6,6 +6,7 @@ import copy
 
 import numpy as np
 import pytest
+
 from edgeprop import trainer as t
 
 

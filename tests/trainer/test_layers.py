@@ -6,9 +6,10 @@ import itertools
 
 import numpy as np
 import pytest
-from edgeprop import trainer as t
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from edgeprop import trainer as t
 
 
 def naive_windows(x, kernel, stride, pads, fill):

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+
 from edgeprop import trainer as t
 
 SCORES = np.array([[2.0, 1.0, 0.5], [0.0, 0.0, 3.0]])

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+
 from edgeprop import trainer as t
 
 onnx = pytest.importorskip("onnx")

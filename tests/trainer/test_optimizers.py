@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+
 from edgeprop import trainer as t
 
 GRADIENTS = [0.5, -1.0, 0.25, 2.0, 0.0]

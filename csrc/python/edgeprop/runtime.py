@@ -53,7 +53,8 @@ def _attributes(struct: str) -> tuple[tuple[str, str], ...]:
 def _ops() -> dict[str, OpInfo]:
     rows = [lib.ep_py_ops[i] for i in range(lib.ep_py_n_ops)]
     return {
-        _text(row.name): OpInfo(row.code, _attributes(_text(row.attr)), bool(row.has_grad), _text(row.attr)) for row in rows
+        _text(row.name): OpInfo(row.code, _attributes(_text(row.attr)), bool(row.has_grad), _text(row.attr))
+        for row in rows
     }
 
 
