@@ -93,7 +93,7 @@ def centred(ctx: Context, node: ir.Node, index: int) -> tuple[np.ndarray, np.nda
     scale = ctx.needed(node, index + 1, "weight scale")
     zero = ctx.needed(node, index + 2, "weight zero point") if node.inputs[index + 2] is not None else np.zeros((), int)
     if zero.size > 1:
-        rows = node.op_type == "QLinearConv" or node.attributes.get_int("transB", 0)
+        rows = node.op_type == "QLinearConv" or bool(node.attributes.get_int("transB", False))
         along = (-1,) + (1,) * (weight.ndim - 1) if rows else (1, -1)
         zero = zero.reshape(along)
     shifted = weight.astype(np.int32) - zero.astype(np.int32)
@@ -148,7 +148,7 @@ def qgemm(ctx: Context, node: ir.Node) -> None:
     if node.attributes.get_int("transA", 0) or node.attributes.get_float("alpha", 1.0) != 1.0:
         raise Refusal("it has transA or alpha", "transA = 0, alpha = 1")
     weight, w_scale = centred(ctx, node, 3)
-    weight = weight.T if node.attributes.get_int("transB", 0) else weight
+    weight = weight.T if bool(node.attributes.get_int("transB", False)) else weight
     bias = ctx.needed(node, 6, "bias") if len(node.inputs) > 6 and node.inputs[6] is not None else None
     has_scale = len(node.inputs) > 7 and node.inputs[7] is not None
     _dense(ctx, node, weight, w_scale, bias, parameters(ctx, node, 7) if has_scale else None)
