@@ -1,62 +1,78 @@
-"""What each layer of a Program costs: rows for the header's first screen and the report."""
+"""What each layer of a Program costs on the device: the rows that the header's first screen and the report show."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .plan import live_bytes, plan
+from .plan import live_bytes, traits
 from .program import Program
-from .tables import tables
-from .traits import TRAITS
-
-_TENSOR_BYTES, _NODE_BYTES = 20, 20  # ep_tensor, ep_node there
+from .tables import Tables, tables
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One op of the device.
+    """An op of a program.
 
-    name : ONNX node; kind : op of the runtime; shape : of the output, device layout; dtype : of the output
-    trainable : has weights that learn; weights : their number, frozen ones included
-    flash : bytes of weights, constants and tables on a 32-bit board; ram : bytes of arena that hold a value while it runs
-    macs : multiply-accumulates of one sample
+    Attributes
+    ----------
+    name, kind : of the op
+    output : name of the tensor it makes
+    dtype, shape : of that tensor, one sample
+    parameters : elements of its constants and weights
+    trainable : those of them that learn
+    flash : bytes of its constants and weights; what several layers share counts for the first
+    ram : bytes of activations that live while it runs, one sample
+    macs : multiply-accumulates, one sample
     """
 
     name: str
     kind: str
-    shape: tuple[int, ...]
+    output: str
     dtype: str
-    trainable: bool
-    weights: int
+    shape: tuple[int, ...]
+    parameters: int
+    trainable: int
     flash: int
     ram: int
     macs: int
-    output: str
 
 
 def layers(program: Program) -> list[Layer]:
-    """Return a row for every op, in order."""
-    if program.plan is None:
-        plan(program)
+    """The layers in the order they run."""
     live = live_bytes(program)
-    result = []
-    for i, (op, node) in enumerate(zip(program.ops, tables(program).nodes, strict=True)):
-        constants = [program.tensors[name] for name in op.inputs if not program.tensors[name].is_activation]
+    seen: set[str] = set()
+    found = []
+    for op, ram in zip(program.ops, live, strict=True):
         output = program.tensors[op.outputs[0]]
-        tables_ = _NODE_BYTES + node.words.nbytes + 2 * len(node.io)
-        tables_ += _TENSOR_BYTES * (len(constants) + len(op.outputs))
-        result.append(
+        own = [program.tensors[name] for name in dict.fromkeys(op.inputs) if name not in seen]
+        constants = [tensor for tensor in own if not tensor.is_activation]
+        seen.update(tensor.name for tensor in constants)
+        found.append(
             Layer(
                 op.name,
                 op.kind,
-                output.shape,
-                output.dtype,
-                any(tensor.trainable for tensor in constants),
-                sum(tensor.count for tensor in constants),
-                sum(tensor.nbytes for tensor in constants) + tables_,
-                live[i],
-                TRAITS[op.kind].macs(op.attrs),
                 output.name,
+                output.dtype,
+                output.shape,
+                sum(tensor.count for tensor in constants),
+                sum(tensor.count for tensor in constants if tensor.trainable),
+                sum(tensor.nbytes for tensor in constants),
+                ram,
+                traits(op).macs(op.attrs),
             )
         )
-    return result
+    return found
+
+
+def table_bytes(program: Program) -> int:
+    """Flash of the structs around the weights, on a 32-bit target: ep_tensor and ep_node take 20 bytes each there."""
+    rows: Tables = tables(program)
+    attributes = sum(node.words.nbytes for node in rows.nodes)
+    train = 0 if rows.train is None else 8 * len(rows.tensors) + 28
+    model = 60 + len(program.name.encode("utf-8", "replace")) + 1
+    return 20 * len(rows.tensors) + 20 * len(rows.nodes) + 2 * len(rows.io) + attributes + train + model
+
+
+def shape_text(shape: tuple[int, ...]) -> str:
+    """(28, 28, 1) as `28 x 28 x 1`; one number for a vector."""
+    return " x ".join(str(size) for size in shape) or "1"

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from .layers import Layer, layers
+from .layers import Layer, layers, shape_text, table_bytes
 from .plan import infer_arena, lower_bounds, restore_arena, train_arena
 from .program import Program
 
@@ -36,7 +36,7 @@ def to_dict(program: Program, snr: Mapping[str, float] | None = None) -> dict[st
     Returns
     -------
     dict with `layers` (a dict each: name, op, shape, dtype, trainable, flash_bytes, ram_bytes, macs, snr_db) and totals:
-    `flash_bytes`, `macs`, `infer_arena_bytes`, `infer_bound_bytes` (no arrangement needs less), and for a model that
+    `flash_bytes` (with `table_bytes`, the structs on a 32-bit board), `macs`, `infer_arena_bytes`, `infer_bound_bytes` (no arrangement needs less), and for a model that
     learns `restore_arena_bytes`, `train_arena_bytes`, `trainable_weights`, `loss`
     """
     rows = layers(program)
@@ -44,7 +44,8 @@ def to_dict(program: Program, snr: Mapping[str, float] | None = None) -> dict[st
         "name": program.name,
         "source": program.source,
         "layers": [_row_dict(row, snr) for row in rows],
-        "flash_bytes": sum(row.flash for row in rows),
+        "flash_bytes": sum(row.flash for row in rows) + table_bytes(program),
+        "table_bytes": table_bytes(program),
         "macs": sum(row.macs for row in rows),
         "infer_arena_bytes": infer_arena(program),
         "infer_bound_bytes": lower_bounds(program)[0],
@@ -63,7 +64,7 @@ def _row_dict(row: Layer, snr: Mapping[str, float] | None) -> dict[str, Any]:
         "op": row.kind,
         "shape": row.shape,
         "dtype": row.dtype,
-        "trainable": row.trainable,
+        "trainable": row.trainable > 0,
         "flash_bytes": row.flash,
         "ram_bytes": row.ram,
         "macs": row.macs,
@@ -81,7 +82,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
     return [
         row["name"],
         row["op"],
-        " x ".join(map(str, row["shape"])) or "1",
+        shape_text(row["shape"]),
         row["dtype"],
         "yes" if row["trainable"] else "",
         f"{row['flash_bytes']:,}",

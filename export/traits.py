@@ -28,6 +28,7 @@ class Traits:
 
     Attributes
     ----------
+    attr : its attribute struct in edgeprop_ops.h
     in_place : positions of inputs over which the output may be written; the output is never larger than these
     backward_reads : activations that the gradient of the inputs is computed from: "x", "y", "xy" or ""
     clamps : has a fused clamp (`lo`, `hi`); where that is one, the backward also reads y
@@ -38,6 +39,7 @@ class Traits:
     macs : multiply-accumulates of one sample, from the attributes
     """
 
+    attr: str
     in_place: tuple[int, ...] = ()
     backward_reads: str = ""
     clamps: bool = False
@@ -66,37 +68,38 @@ def _dense_macs(a: Attrs) -> int:
     return int(a["rows"] * a["n_in"] * a["n_out"])
 
 
-_CONV = Traits(clamps=True, weights=(1, 2), gradient_reads_x=(1,), macs=_conv_macs)
-_DENSE = Traits(clamps=True, weights=(1, 2), gradient_reads_x=(1,), macs=_dense_macs)
-_AFFINE = Traits(in_place=(0,), clamps=True, weights=(1, 2), gradient_reads_x=(1,))
-_FROM_Y = Traits(in_place=(0,), backward_reads="y")
+_CONV = Traits("ep_conv2d_attr", clamps=True, weights=(1, 2), gradient_reads_x=(1,), macs=_conv_macs)
+_DENSE = Traits("ep_dense_attr", clamps=True, weights=(1, 2), gradient_reads_x=(1,), macs=_dense_macs)
+_AFFINE = Traits("ep_affine_attr", in_place=(0,), clamps=True, weights=(1, 2), gradient_reads_x=(1,))
+_FROM_Y = Traits("ep_elementwise_attr", in_place=(0,), backward_reads="y")
+_ONE_TO_ONE = Traits("ep_elementwise_attr", in_place=(0,))
 
 TRAITS: dict[str, Traits] = {
     "conv2d_f32": _CONV,
     "depthwise_conv2d_f32": _CONV,
     "dense_f32": _DENSE,
-    "max_pool2d_f32": Traits(backward_reads="xy"),
-    "average_pool2d_f32": Traits(),
-    "add_f32": Traits(in_place=(0, 1), clamps=True),
+    "max_pool2d_f32": Traits("ep_pool2d_attr", backward_reads="xy"),
+    "average_pool2d_f32": Traits("ep_pool2d_attr"),
+    "add_f32": Traits("ep_elementwise_attr", in_place=(0, 1), clamps=True),
     "clip_f32": _FROM_Y,
     "leaky_relu_f32": _FROM_Y,
     "sigmoid_f32": _FROM_Y,
     "tanh_f32": _FROM_Y,
     "affine_f32": _AFFINE,
-    "softmax_f32": _FROM_Y,
-    "transpose": Traits(),
-    "quantize": Traits(in_place=(0,)),
-    "dequantize": Traits(),
-    "conv2d_s8": Traits(macs=_conv_macs),
-    "depthwise_conv2d_s8": Traits(macs=_conv_macs),
-    "dense_s8": Traits(macs=_dense_macs),
-    "max_pool2d_s8": Traits(),
-    "average_pool2d_s8": Traits(),
-    "global_average_pool_s8": Traits(),
-    "add_s8": Traits(in_place=(0, 1)),
-    "lut_s8": Traits(in_place=(0,)),
-    "softmax_s8": Traits(in_place=(0,)),
-    "copy": Traits(in_place=(0,)),
+    "softmax_f32": Traits("ep_softmax_attr", in_place=(0,), backward_reads="y"),
+    "transpose": Traits("ep_transpose_attr"),
+    "quantize": _ONE_TO_ONE,
+    "dequantize": Traits("ep_elementwise_attr"),
+    "conv2d_s8": Traits("ep_conv2d_attr", macs=_conv_macs),
+    "depthwise_conv2d_s8": Traits("ep_conv2d_attr", macs=_conv_macs),
+    "dense_s8": Traits("ep_dense_attr", macs=_dense_macs),
+    "max_pool2d_s8": Traits("ep_pool2d_attr"),
+    "average_pool2d_s8": Traits("ep_pool2d_attr"),
+    "global_average_pool_s8": Traits("ep_global_pool_attr"),
+    "add_s8": Traits("ep_elementwise_attr", in_place=(0, 1)),
+    "lut_s8": _ONE_TO_ONE,
+    "softmax_s8": Traits("ep_softmax_attr", in_place=(0,)),
+    "copy": _ONE_TO_ONE,
 }
 
 #: Ops whose gradient over their input may be written over that of their output, element by element.

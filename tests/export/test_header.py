@@ -134,7 +134,7 @@ def test_first_screen_tells_the_model() -> None:
     for op in program.ops:
         assert op.name[:40] in screen
         assert op.kind in screen
-    for word in ("cnn.onnx", "ab" * 32, "Input", "Output", "bytes to infer", "bytes to learn", "MACs"):
+    for word in ("cnn.onnx", "ab" * 32, "Input", "Output", "RAM for inference", "RAM for learning", "MACs"):
         assert word in screen
     assert re.search(r"_LABEL_OWL = 2,", header)
     assert all(len(line) <= 130 for line in header.splitlines())

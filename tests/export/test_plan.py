@@ -61,7 +61,7 @@ def test_the_replay_notices_any_two_live_values_in_one_place(offsets):
 )
 def test_the_replay_notices_a_wrong_row_of_the_table(row, monkeypatch):
     """Told that this op works in place and that no gradient reads x or y, the planner makes plans that break."""
-    needs_nothing = Traits(in_place=(0,), weights=TRAITS[row].weights)
+    needs_nothing = Traits(TRAITS[row].attr, in_place=(0,), weights=TRAITS[row].weights)
     monkeypatch.setitem(TRAITS, row, needs_nothing)
     random = np.random.default_rng(0)
     tried = [build() for build in BUILT] + [programs.random_program(random, 8, True) for _ in range(60)]
