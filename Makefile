@@ -18,7 +18,7 @@ WARNINGS := -std=c99 -Wall -Wextra -Wpedantic -Wconversion -Wdouble-promotion -W
 VARIANTS := -UEP_NONE -DEP_TRACE -DEP_NO_TRAIN -DEP_NO_ERRMSG
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-fast bench size lint lint-python lint-c format wheel sdist clean
+.PHONY: figures help venv demo test test-fast bench size lint lint-python lint-c format wheel sdist clean
 
 help: ## this list
 	@echo "edgeprop: train on the desktop, export to ONNX and a C header, keep learning on the device."
@@ -101,6 +101,9 @@ format: $(VENV)/test ## let ruff and clang-format set the layout
 	$(BIN)/ruff check --fix-only $(PY)
 	$(BIN)/ruff format $(PY)
 	$(call with,clang-format,clang-format -i $(C_FILES))
+
+figures: $(VENV)/demo ## run the demo and put its figures and picture into the README
+	$(RUN) docs/figures.py $(OUT)
 
 # ---- Packages ------------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ _KEYWORDS = """
     false friend mutable namespace new noexcept nullptr operator private protected public reinterpret_cast requires
     static_assert static_cast template this thread_local throw true try typeid typename typeof using virtual wchar_t and
     and_eq bitand bitor compl not not_eq or or_eq xor xor_eq near far interrupt huge
-""".split()
+""".split()  # noqa: SIM905
 #: what <math.h>, <stddef.h> and <stdint.h> declare or C libraries are known to define, and `main`
 _LIBRARY = """
     acos acosh asin asinh atan atan2 atanh cbrt ceil copysign cos cosh drem erf erfc exp exp10 exp2 expm1 fabs fdim
@@ -29,7 +29,7 @@ _LIBRARY = """
     abs abort atexit bsearch calloc div exit free index labs malloc main qsort rand realloc rindex srand system time
     clock signal read write open close link unlink pipe stat select send recv bind listen accept connect socket memcpy
     memmove memset memcmp strlen strcpy printf puts scanf linux unix arm arm64 mips i386 environ errno stdin stdout stderr
-""".split()
+""".split()  # noqa: SIM905
 _TAKEN = frozenset(_KEYWORDS) | frozenset(_LIBRARY)
 #: of the runtime's own names, and of types (POSIX keeps *_t)
 _RESERVED = re.compile(r"(ep|edgeprop)(_.*)?|.*_t", re.IGNORECASE)
@@ -77,7 +77,9 @@ def comment(text: str) -> str:
 
     Letters of all scripts stay; what does not print, or changes the direction of print, becomes its number.
     """
-    shown = "".join(c if c.isprintable() and unicodedata.bidirectional(c) not in _TURNS else f"U+{ord(c):04X}" for c in text)
+    shown = "".join(
+        c if c.isprintable() and unicodedata.bidirectional(c) not in _TURNS else f"U+{ord(c):04X}" for c in text
+    )
     shown = shown.replace("\\", "/").replace("??", "? ?").replace("??", "? ?")
     return re.sub(r"(\*)(?=/)|(/)(?=\*)", lambda m: m[0] + " ", shown)
 

@@ -15,7 +15,7 @@ import numpy as np
 from .. import runtime
 from .c_text import Names, comment, identifier, number, rows, string, word, wrap
 from .layers import Layer, layers, shape_text, table_bytes
-from .plan import infer_arena, restore_arena, sums_bytes, traits, train_arena
+from .plan import infer_arena, restore_arena, sums_bytes, train_arena, traits
 from .program import NONE, Op, Port, Program, Tensor
 from .tables import NodeRow, Tables, TensorRow, tables, values
 
@@ -104,7 +104,8 @@ class _Header:
 
     def _first_screen(self) -> Iterator[str]:
         program = self.program
-        yield f'/* {self.name}: the network "{comment(program.name)}" for edgeprop. Written by `edgeprop export`; to change it, export again.'
+        yield f'/* {self.name}: the network "{comment(program.name)}" for edgeprop.'
+        yield " * Written by `edgeprop export`; to change it, export again."
         yield " *"
         source = f"{program.source or 'unknown'}" + (f", SHA-256 {program.source_hash}" if program.source_hash else "")
         yield f" * Source  {comment(source)}"

@@ -5,10 +5,9 @@ from __future__ import annotations
 import html.parser
 import re
 
-from tests.support import programs
-
 from edgeprop.export import report
 from edgeprop.export.plan import infer_arena, train_arena
+from tests.support import programs
 
 
 def test_figures_add_up() -> None:

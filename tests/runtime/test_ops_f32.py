@@ -52,7 +52,16 @@ def test_equals_reference(op: str, seed: int) -> None:
     y = np.full(case.y_shape, 7e9, np.float32)
     kept = [v.copy() for v in (*case.inputs, *case.weights)]
     r = ops.run(
-        op, case.attrs, case.inputs, [y], weights=case.weights, train=train, dy=dy, want=want, add_to=before, sums=d.n > 1
+        op,
+        case.attrs,
+        case.inputs,
+        [y],
+        weights=case.weights,
+        train=train,
+        dy=dy,
+        want=want,
+        add_to=before,
+        sums=d.n > 1,
     )
     assert r.rc == 0
     assert_close(y, case.forward(), "y")
@@ -80,7 +89,9 @@ def test_in_place(op: str, seed: int) -> None:
     case = CASES[op](d)
     dy = d.values(*case.y_shape)
     want = list(range(len(case.inputs)))
-    apart = ops.run(op, case.attrs, case.inputs, [np.empty(case.y_shape, np.float32)], weights=case.weights, dy=dy, want=want)
+    apart = ops.run(
+        op, case.attrs, case.inputs, [np.empty(case.y_shape, np.float32)], weights=case.weights, dy=dy, want=want
+    )
     for over in want:
         y = np.empty(case.y_shape, np.float32)
         here = ops.run(
@@ -99,9 +110,10 @@ def test_add_to_itself(over: bool) -> None:
     x, dy = rng.normal(size=(2, 3, 7)).astype(np.float32)
     attrs = {"count": 7, "alpha": 0, "lo": -np.inf, "hi": np.inf}
     y = np.empty_like(x)
-    r = ops.run("add_f32", attrs, [x, x], [y], dy=dy, want=[0], add_to=None, same=True, dx_over_dy=over)
+    r = ops.run("add_f32", attrs, [x, x], [y], dy=dy, want=[0], same=True, dx_over_dy=over)
     assert r.rc == 0
     np.testing.assert_array_equal(y, x + x)
+    np.testing.assert_array_equal(r.dx[0], dy + dy)
 
 
 @pytest.mark.parametrize("op", CASES)
@@ -137,7 +149,10 @@ def infer(op_type: str, inputs: list[Array], constants: list[Array], opset: int 
     names = [f"x{i}" for i in range(len(inputs))]
     values = [f"c{i}" for i in range(len(constants))]
     node = helper.make_node(op_type, names + values, ["y"], **attributes)
-    types = [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape) for n, v in zip(names, inputs, strict=True)]
+    types = [
+        helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape)
+        for n, v in zip(names, inputs, strict=True)
+    ]
     constant = [onnx.numpy_helper.from_array(v, n) for n, v in zip(values, constants, strict=True)]
     output = helper.make_value_info("y", helper.make_tensor_type_proto(TensorProto.UNDEFINED, None))
     graph = helper.make_graph([node], "one", types, [output], constant)
@@ -185,7 +200,13 @@ def onnx_answer(case: Case) -> Array:
     if case.op == "dense_f32":
         y = infer("Gemm", [x[0].reshape(-1, a["n_in"])], weights, transB=1)
         return y.reshape(case.y_shape)
-    plain = {"add_f32": "Add", "sigmoid_f32": "Sigmoid", "tanh_f32": "Tanh", "softmax_f32": "Softmax", "leaky_relu_f32": "LeakyRelu"}
+    plain = {
+        "add_f32": "Add",
+        "sigmoid_f32": "Sigmoid",
+        "tanh_f32": "Tanh",
+        "softmax_f32": "Softmax",
+        "leaky_relu_f32": "LeakyRelu",
+    }
     extra = {"alpha": a["alpha"]} if case.op == "leaky_relu_f32" else {}
     return infer(plain[case.op], x, [], **extra)
 
@@ -358,7 +379,7 @@ def test_check_wants_a_backward_it_can_run() -> None:
         assert ops.run(op, a, [codes], [codes.copy()], dy=dy, want=[0]).rc == ops.EP_ERR_IMAGE
 
 
-SANITIZE = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+SANITIZE = ["-O1", "-g", "-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all"]
 
 
 def test_hostile_nodes(tmp_path: Path) -> None:

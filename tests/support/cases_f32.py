@@ -78,7 +78,13 @@ class Draw:
             stride, dilation = self.size(1, 3), self.size(1, 1 if self.size(0, 2) else 3)
             room = in_ + before + after - dilation * (kernel - 1) - 1
             if room >= 0:
-                values = {"in": in_, "out": room // stride + 1, "kernel": kernel, "stride": stride, "dilation": dilation}
+                values = {
+                    "in": in_,
+                    "out": room // stride + 1,
+                    "kernel": kernel,
+                    "stride": stride,
+                    "dilation": dilation,
+                }
                 return {f"{k}_{name}": v for k, v in values.items()} | {pads[0]: before, pads[1]: after}
 
     def windows(self) -> dict[str, Any]:

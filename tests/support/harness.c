@@ -54,7 +54,8 @@ int ep_sink_adds(const ep_sink *sink)
     return sink->adds;
 }
 
-void ep_emit(const ep_t *ep, const ep_sink *sink, uint16_t index, uint32_t first, uint32_t count, float a, const float *g)
+void ep_emit(const ep_t *ep, const ep_sink *sink, uint16_t index, uint32_t first, uint32_t count, float a,
+             const float *g)
 {
     const ep_tensor *t = &ep->model->tensors[index];
     operand *o = &sink->operands[index];
@@ -225,9 +226,15 @@ int run_node(const char *name, const void *attr, const run_args *args, run_resul
         tensors[i].flags = (uint8_t)o->flags;
         io[i] = (uint16_t)(o->same_as >= 0 ? o->same_as : i);
     }
-    const ep_node node = {r->op, args->phases > RUN_FORWARD ? r->grad : NULL, attr, io, (uint8_t)args->n_in, (uint8_t)args->n_out,
+    const ep_node node = {r->op,
+                          args->phases > RUN_FORWARD ? r->grad : NULL,
+                          attr,
+                          io,
+                          (uint8_t)args->n_in,
+                          (uint8_t)args->n_out,
                           args->accumulate};
-    const ep_model model = {.abi = EP_ABI, .tensors = tensors, .nodes = &node, .n_tensors = (uint16_t)count, .n_nodes = 1};
+    const ep_model model = {
+        .abi = EP_ABI, .tensors = tensors, .nodes = &node, .n_tensors = (uint16_t)count, .n_nodes = 1};
     const ep_t ep = {.model = &model, .arena = (uint8_t *)(void *)&m, .batch = args->n};
     int rc = r->check(&model, &node);
     if (rc != EP_OK || args->phases == 0) {

@@ -3,10 +3,10 @@ enum { RUN_FORWARD = 1, RUN_BACKWARD = 2, RUN_PARAMS = 4 };
 enum { RUN_UNKNOWN = 1, RUN_OUTSIDE = 2, RUN_EMIT = 3 };
 
 typedef struct operand {
-    void *data;         /* value: read where it is an input, written where it is an output; NULL: undefined */
-    float *gradient;    /* of an activation: dY, or dX (read if it accumulates); of a weight: added to; NULL: not wanted */
-    uint32_t *emitted;  /* of a weight: how often each element was handed over, or NULL */
-    uint32_t count;     /* elements, of one sample for an activation */
+    void *data;      /* value: read where it is an input, written where it is an output; NULL: undefined */
+    float *gradient; /* of an activation: dY, or dX (read if it accumulates); of a weight: added to; NULL: not wanted */
+    uint32_t *emitted; /* of a weight: how often each element was handed over, or NULL */
+    uint32_t count;    /* elements, of one sample for an activation */
     float scale;
     int32_t zero_point;
     int32_t dtype, flags; /* as ep_tensor's */
