@@ -37,7 +37,8 @@ def to_dict(program: Program, snr: Mapping[str, float] | None = None) -> dict[st
     -------
     dict with `layers` (a dict each: name, op, shape, dtype, trainable, flash_bytes, ram_bytes, macs, snr_db) and totals:
     `flash_bytes` (with `table_bytes`, the structs on a 32-bit board), `macs`, `infer_arena_bytes`,
-    `infer_bound_bytes` (no arrangement needs less), and for a model that learns `restore_arena_bytes`, `train_arena_bytes`, `trainable_weights`, `loss`
+    `infer_bound_bytes` (no arrangement needs less), and for a model that learns
+    `restore_arena_bytes`, `train_arena_bytes`, `trainable_weights`, `loss`
     """
     rows = layers(program)
     result: dict[str, Any] = {

@@ -1,7 +1,7 @@
 """Runs one op of the C runtime on NumPy arrays: forward, backward and the gradients of its weights, without the core.
 
-`run("dense_f32", attrs, [x, weight, bias], [y], train=(1, 2), dy=dy)` gives everything that came out. The library is compiled once a
-session; EP_TEST_CFLAGS adds compiler flags, CC names the compiler.
+`run("dense_f32", attrs, [x, weight, bias], [y], train=(1, 2), dy=dy)` gives everything that came out. The library is
+compiled once a session; EP_TEST_CFLAGS adds compiler flags, CC names the compiler.
 """
 
 from __future__ import annotations
