@@ -14,6 +14,7 @@ import onnx
 from .analysis import snr
 from .calibrate import Array
 from .importer import load
+from .layers import layers, table_bytes
 from .lower import identifier, lower
 from .plan import infer_arena, plan, train_arena
 from .program import Program
@@ -41,7 +42,7 @@ class Exported:
     program : what runs on the device, planned
     model : the ONNX model that was written
     infer_arena, train_arena : bytes of RAM to run it and to let it learn (0: nothing learns)
-    constant_bytes : bytes of weights and tables in flash
+    flash_bytes : of the model: weights, and the tables around them on a 32-bit target; code comes on top
     snr : dB of each layer's output against float, by name; empty for a float32 model
     """
 
@@ -50,15 +51,13 @@ class Exported:
     model: onnx.ModelProto
     infer_arena: int
     train_arena: int
-    constant_bytes: int
+    flash_bytes: int
     snr: dict[str, float] = field(default_factory=dict)
 
     def __str__(self) -> str:
         learns = f", {self.train_arena:,} bytes to learn" if self.train_arena else ""
-        lines = [
-            f"{self.program.name}: {self.constant_bytes:,} bytes of weights, RAM {self.infer_arena:,} bytes{learns}"
-        ]
-        return "\n".join(lines + [f"  {path}" for path in self.paths.values()])
+        costs = f"flash {self.flash_bytes:,} bytes, RAM {self.infer_arena:,} bytes{learns}"
+        return "\n".join([f"{self.program.name}: {costs}", *(f"  {path}" for path in self.paths.values())])
 
 
 def save(
@@ -120,7 +119,7 @@ def save(
         model=written,
         infer_arena=infer_arena(program),
         train_arena=train_arena(program) if program.trainable() else 0,
-        constant_bytes=sum(t.nbytes for t in program.tensors.values() if t.data is not None),
+        flash_bytes=sum(layer.flash for layer in layers(program)) + table_bytes(program),
         snr=extras,
     )
     contents = {kind: write(result) for kind, write in _writers().items()}
