@@ -16,7 +16,7 @@ enum { HEADER = 96, TENSOR = 24, NODE = 20 }; /* bytes in an image */
 typedef struct header {
     uint32_t bytes, crc, tensors, nodes, io, words, inputs, outputs;
     uint32_t infer_bytes, scratch_bytes, param_bytes, data_bytes;
-    uint32_t loss, train_bytes, train_scratch_bytes, first_node, end_node, logits, name_bytes;
+    uint32_t loss, train_bytes, train_scratch_bytes, first_node, end_node, logits, name_bytes, meta_bytes;
     uint64_t tensors_at, nodes_at, io_at, words_at, train_at, data_at, name_at, end;
 } header;
 
@@ -51,14 +51,24 @@ static void lay_out(header *h)
     h->train_at = h->words_at + ep_align_up((uint64_t)h->words * 4);
     h->data_at = h->train_at + (h->loss != 0 ? ep_align_up((uint64_t)h->tensors * 8) : 0);
     h->name_at = h->data_at + ep_align_up(h->data_bytes);
-    h->end = h->name_at + h->name_bytes; /* what follows is for the desktop */
+    h->end = h->name_at + ep_align_up(h->name_bytes) + h->meta_bytes;
 }
 
 static int read_header(const uint8_t *image, size_t size, header *h)
 {
-    uint32_t *const fields[] = {&h->tensors,       &h->nodes,       &h->io,         &h->words,     &h->inputs,
-                                &h->outputs,       &h->infer_bytes, &h->scratch_bytes, &h->param_bytes, &h->data_bytes,
-                                &h->loss,          &h->train_bytes, &h->train_scratch_bytes};
+    uint32_t *const fields[] = {&h->tensors,
+                                &h->nodes,
+                                &h->io,
+                                &h->words,
+                                &h->inputs,
+                                &h->outputs,
+                                &h->infer_bytes,
+                                &h->scratch_bytes,
+                                &h->param_bytes,
+                                &h->data_bytes,
+                                &h->loss,
+                                &h->train_bytes,
+                                &h->train_scratch_bytes};
     const uint16_t one = 1;
     uint8_t first;
     memcpy(&first, &one, 1);
@@ -71,6 +81,7 @@ static int read_header(const uint8_t *image, size_t size, header *h)
     h->end_node = get_u16(image + 78);
     h->logits = get_u32(image + 80);
     h->name_bytes = get_u32(image + 84);
+    h->meta_bytes = get_u32(image + 88);
     lay_out(h);
     if (h->tensors > 0xFFFF || h->nodes > 0xFFFF || h->inputs - 1 >= 0xFFFF || h->outputs - 1 >= 0xFFFF ||
         (uint64_t)h->inputs + h->outputs > h->io || h->end > h->bytes) {
@@ -385,7 +396,7 @@ static int load_all(const loader *l, ep_model *model)
 {
     const header *h = &l->h;
     int rc;
-    if (h->name_bytes != 0 && l->image[h->end - 1] != 0) return EP_ERR_IMAGE;
+    if (h->name_bytes != 0 && l->image[h->name_at + h->name_bytes - 1] != 0) return EP_ERR_IMAGE;
     fill_model(l, model);
     rc = load_tensors(l);
     if (rc == EP_OK) rc = mark_inputs(l, model);

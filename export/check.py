@@ -36,7 +36,7 @@ _NUMPY = {1: np.float32, 2: np.uint8, 3: np.int8}
 
 @dataclass
 class LayerResult:
-    """How one tensor inside the network compares, of the first sample. `name`: of the ONNX value; `op`: that wrote it."""
+    """How one tensor inside compares, for the first sample. `name`: of the ONNX value; `op`: what wrote it."""
 
     name: str
     op: str
@@ -52,8 +52,8 @@ class CheckResult:
 
     Attributes
     ----------
-    status : `ok`; `differs`: some output does; `unsupported`: the device cannot run the graph; `error`: the model or the
-        inputs are not valid
+    status : `ok`; `differs`: some output does; `unsupported`: the device cannot run the graph; `error`: the model or
+        the inputs are not valid
     max_abs_error : largest |device - onnxruntime| over all outputs; in steps where they are integers
     max_rel_error : the same as a part of the largest |onnxruntime| of that output
     mismatches, elements : outputs that differ, and all of them
@@ -113,20 +113,18 @@ def check(
 
 
 def run_on_device(program: Program, inputs: Mapping[str, Array]) -> tuple[Arrays, Arrays]:
-    """Plan a program, write its image in memory, and run that through the C runtime."""
+    """Write a program's image in memory, and run that through the C runtime."""
     from .. import Model
-    from .image import image_bytes
-    from .plan import plan
+    from .image import to_image
 
-    plan(program)
-    model = Model(image_bytes(program))
+    model = Model(to_image(program))
     arrays = [np.asarray(inputs[port.name]).reshape((-1, *port.shape[1:])) for port in program.inputs]
     results = model.run(*arrays)
     outputs = {port.name: y for port, y in zip(program.outputs, results, strict=True)}
     return outputs, model.trace(arrays[0][:1]) if len(arrays) == 1 else {}
 
 
-# ---- Inputs -----------------------------------------------------------------------------------------------------------
+# ---- Inputs ----------------------------------------------------------------------------------------------------------
 
 
 def _shapes(imported: Imported) -> dict[str, tuple[np.dtype[Any], list[int]]]:
@@ -193,7 +191,7 @@ def _expect(imported: Imported, arrays: Arrays, can_shrink: bool) -> tuple[Array
     return _expect(imported, {name: array[:1] for name, array in arrays.items()}, can_shrink=False)
 
 
-# ---- Comparison -------------------------------------------------------------------------------------------------------
+# ---- Comparison ------------------------------------------------------------------------------------------------------
 
 
 def _difference(got: Array, expected: Array) -> tuple[float, float, int]:

@@ -71,7 +71,7 @@ def _check(proto: onnx.ModelProto) -> None:
         raise ValueError(f"opset {opset} is too old: convert the model to opset 13 with onnx.version_converter")
     foreign = any(node.domain not in ("", "ai.onnx") for node in proto.graph.node)
     if foreign or not all(value.type.tensor_type.HasField("shape") for value in proto.graph.output):
-        return  # the checker wants shapes, and the checker has no schema for other domains; the lowering names what it does not know
+        return  # the checker wants shapes and schemas; the lowering names what it does not know
     try:
         onnx.checker.check_model(proto)
     except onnx.checker.ValidationError as error:

@@ -169,6 +169,7 @@ def refine(a: Value, b: Value) -> list[tuple[Factor, Factor]] | None:
 
 def port_permutation(port: list[list[Factor]], wanted: list[Factor]) -> tuple[int, ...] | None:
     """The axis permutation that puts a port's elements in the order `wanted`, or None where none does."""
+    wanted = expand(wanted)
     place = {factor: i for i, factor in enumerate(wanted)}
     keyed = []
     for axis, factors in enumerate(port):

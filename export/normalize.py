@@ -87,6 +87,7 @@ def _fold(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Fold constants and drop what is not used, with shapes inferred for batch 1."""
     model = ir.from_proto(proto)
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    origins = _moved_weights(model.graph)
     fold_constants_ir(
         model,
         onnx_shape_inference="com.microsoft" not in opsets(proto),
@@ -97,10 +98,24 @@ def _fold(proto: onnx.ModelProto) -> onnx.ModelProto:
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     passes.IdentityEliminationPass()(model)
     passes.RemoveUnusedNodesPass()(model)
+    for name, origin in origins.items():
+        if name in model.graph.initializers and origin not in model.graph.initializers:
+            model.graph.initializers[name].name = origin
     return ir.to_proto(model)
 
 
-# ---- Pad ------------------------------------------------------------------------------------------------------------
+def _moved_weights(graph: ir.Graph) -> dict[str, str]:
+    """Values that are an initialiser transposed or reshaped, with its name: once folded, they are called by that."""
+    return {
+        str(node.outputs[0].name): str(source.name)
+        for node in graph
+        if node.op_type in ("Transpose", "Reshape")
+        and (source := node.inputs[0]) is not None
+        and array_of(source) is not None
+    }
+
+
+# ---- Pad -------------------------------------------------------------------------------------------------------------
 
 #: input that holds the zero point of x, for operators that may take up a Pad; None: the padding is 0.0
 _PADDABLE: dict[str, int | None] = {"Conv": None, "QLinearConv": 2}

@@ -17,162 +17,151 @@ from .program import Port, Program
 
 Snr = Mapping[str, float]
 
-_COLUMNS = ("layer", "type", "output", "learns", "flash, B", "RAM, B", "MACs")
-_NUMBERS_FROM = 3  # columns from here on are numbers
+_COLUMNS = ("layer", "op", "output", "type", "learns", "flash B", "RAM B", "MACs", "SNR dB")
+_NUMBERS_FROM = 5  # columns from here on are numbers
 _RECORD_HEADER = 32  # bytes in front of the weights of a saved head
 
 
 def to_dict(program: Program, snr: Snr | None = None) -> dict[str, Any]:
-    """All figures of a report; plain types only, so `json.dumps` takes it.
+    """All figures of a report, as plain types.
 
     Parameters
     ----------
     program : planned first if it has no plan yet
-    snr : dB of layers' outputs against float, infinity for no difference; by name of the layer or of its output
+    snr : dB of layers' outputs against float, infinity where nothing differs; by name of the layer or of its output
+        (see `analysis.snr`); None for a float32 model
 
     Returns
     -------
-    dict with `name`, `source`, `source_hash`, `inputs`, `outputs`, `labels`, `loss`, `layers` (a dict each, with
-    `snr_db` where it is known, None for infinity), `totals`, `ram` (bytes of arenas, batch 1) and `plan` (bytes of
-    activations, the most that live at one time, and how far above that the plan is).
+    dict with
+        `name`, `source`, `source_hash`, `inputs`, `outputs`, `labels` ;
+        `layers`, a dict each: name, op, output, shape, dtype, parameters, trainable, flash_bytes, ram_bytes (of
+        activations that live while it runs), macs, snr_db (None where it is not known) ;
+        `flash_bytes`, with `table_bytes` of structs on a 32-bit board, `macs`, `parameters` ;
+        `infer_arena_bytes`, and `infer_bound_bytes`: the most that lives at one time, no plan needs less.
+    For a model that learns also `loss`, `trainable_weights`, `record_bytes` of a saved head, `restore_arena_bytes`,
+    `train_arena_bytes` (SGD, one sample at a time), the same `_momentum` and `_adam`, `sums_bytes` that mini-batches
+    add, `train_bytes` of activations and gradients and `train_bound_bytes`.
     """
-    arena = program.plan or plan(program)
     found = layers(program)
-    weights = sum(layer.flash for layer in found)
-    structs = table_bytes(program)
-    return {
+    tables = table_bytes(program)
+    figures: dict[str, Any] = {
         "name": program.name,
         "source": program.source,
         "source_hash": program.source_hash,
         "inputs": [_port(program, port) for port in program.inputs],
         "outputs": [_port(program, port) for port in program.outputs],
         "labels": [str(label) for label in program.labels],
-        "loss": program.loss if arena.param_bytes else None,
         "layers": [_layer(layer, snr or {}) for layer in found],
-        "totals": {
-            "flash": weights + structs,
-            "weights": weights,
-            "tables": structs,
-            "macs": sum(layer.macs for layer in found),
-            "parameters": sum(layer.parameters for layer in found),
-            "trainable": arena.param_bytes // 4,
-            "record": _RECORD_HEADER + arena.param_bytes if arena.param_bytes else 0,
-        },
-        "ram": _ram(program),
-        "plan": _plan(program),
+        "flash_bytes": sum(layer.flash for layer in found) + tables,
+        "table_bytes": tables,
+        "macs": sum(layer.macs for layer in found),
+        "parameters": sum(layer.parameters for layer in found),
+        "infer_arena_bytes": infer_arena(program),
+        "infer_bound_bytes": lower_bounds(program)[0],
+    }
+    return figures | _learning(program) if program.trainable() else figures
+
+
+def _learning(program: Program) -> dict[str, Any]:
+    arena = program.plan or plan(program)
+    return {
+        "loss": program.loss,
+        "trainable_weights": arena.param_bytes // 4,
+        "record_bytes": _RECORD_HEADER + arena.param_bytes,
+        "restore_arena_bytes": restore_arena(program),
+        "train_arena_bytes": train_arena(program),
+        "train_arena_bytes_momentum": train_arena(program, optimizer="momentum"),
+        "train_arena_bytes_adam": train_arena(program, optimizer="adam"),
+        "sums_bytes": sums_bytes(program),
+        "train_bytes": arena.train_bytes,
+        "train_bound_bytes": lower_bounds(program)[1],
     }
 
 
 def _port(program: Program, port: Port) -> dict[str, Any]:
     tensor = program.tensors[port.tensor]
     found: dict[str, Any] = {"name": port.name, "dtype": tensor.dtype, "shape": list(tensor.shape)}
-    if tensor.scale:
-        found |= {"scale": tensor.scale, "zero_point": tensor.zero_point}
-    return found
+    return found | ({"scale": tensor.scale, "zero_point": tensor.zero_point} if tensor.scale else {})
 
 
 def _layer(layer: Layer, snr: Snr) -> dict[str, Any]:
-    found: dict[str, Any] = {**vars(layer), "shape": list(layer.shape)}
-    for name in (layer.name, layer.output):
-        if name in snr:
-            return found | {"snr_db": float(snr[name]) if isfinite(snr[name]) else None}
-    return found
-
-
-def _ram(program: Program) -> dict[str, int]:
-    ram = {"infer": infer_arena(program)}
-    if program.trainable():
-        ram |= {
-            "restore": restore_arena(program),
-            "train": train_arena(program),
-            "train_momentum": train_arena(program, optimizer="momentum"),
-            "train_adam": train_arena(program, optimizer="adam"),
-            "sums": sums_bytes(program),
-        }
-    return ram
-
-
-def _plan(program: Program) -> dict[str, Any]:
-    assert program.plan is not None
-    bounds = dict(zip(("infer", "train"), lower_bounds(program), strict=True))
-    used = {"infer": program.plan.infer_bytes, "train": program.plan.train_bytes}
     return {
-        what: {"bytes": used[what], "bound": bound, "above_bound": used[what] / bound - 1}
-        for what, bound in bounds.items()
-        if bound
+        "name": layer.name,
+        "op": layer.kind,
+        "output": layer.output,
+        "shape": list(layer.shape),
+        "dtype": layer.dtype,
+        "parameters": layer.parameters,
+        "trainable": layer.trainable > 0,
+        "flash_bytes": layer.flash,
+        "ram_bytes": layer.ram,
+        "macs": layer.macs,
+        "snr_db": next((float(snr[name]) for name in (layer.name, layer.output) if name in snr), None),
     }
 
 
 # ---- Rows and lines that Markdown and HTML share
 
 
-def _cells(layer: dict[str, Any], with_snr: bool) -> list[str]:
-    learns = f"{layer['trainable']:,}" if layer["trainable"] else ""
-    cells = [
+def _cells(layer: dict[str, Any]) -> list[str]:
+    return [
         layer["name"],
-        layer["kind"],
+        layer["op"],
         shape_text(tuple(layer["shape"])),
-        learns,
-        f"{layer['flash']:,}",
-        f"{layer['ram']:,}",
-        f"{layer['macs']:,}",
+        layer["dtype"],
+        "yes" if layer["trainable"] else "",
+        f"{layer['flash_bytes']:,}",
+        f"{layer['ram_bytes']:,}",
+        f"{layer['macs']:,}" if layer["macs"] else "",
+        _decibels(layer["snr_db"]),
     ]
-    return [*cells, _decibels(layer)] if with_snr else cells
 
 
-def _decibels(layer: dict[str, Any]) -> str:
-    if "snr_db" not in layer:
+def _decibels(value: float | None) -> str:
+    if value is None:
         return ""
-    return "exact" if layer["snr_db"] is None else f"{layer['snr_db']:.1f}"
+    return f"{value:.1f}" if isfinite(value) else ("exact" if value > 0 else "no signal")
 
 
-def _table(figures: dict[str, Any]) -> tuple[list[str], list[list[str]], list[str]]:
-    """Head, rows, totals."""
-    with_snr = any("snr_db" in layer for layer in figures["layers"])
-    head = [*_COLUMNS, "SNR, dB"] if with_snr else list(_COLUMNS)
-    rows = [_cells(layer, with_snr) for layer in figures["layers"]]
-    totals = figures["totals"]
-    rows.append(["tables", "", "", "", f"{totals['tables']:,}", "", "", ""][: len(head)])
-    learns = f"{totals['trainable']:,}" if totals["trainable"] else ""
-    ram = max((layer["ram"] for layer in figures["layers"]), default=0)
-    end = ["total", "", "", learns, f"{totals['flash']:,}", f"{ram:,}", f"{totals['macs']:,}", ""]
-    return head, rows, end[: len(head)]
-
-
-_RAM_LINES = {
-    "infer": "inference",
-    "restore": "inference with weights that a saved record brings back",
-    "train": "learning, one sample at a time, SGD",
-    "train_momentum": "the same with momentum",
-    "train_adam": "the same with Adam",
-    "sums": "more for mini-batches",
-}
+def _rows(figures: dict[str, Any]) -> list[list[str]]:
+    """A row per layer, the tables around them, and the sums."""
+    ram = max(layer["ram_bytes"] for layer in figures["layers"])
+    return [
+        *(_cells(layer) for layer in figures["layers"]),
+        ["tables", "", "", "", "", f"{figures['table_bytes']:,}", "", "", ""],
+        ["total", "", "", "", "", f"{figures['flash_bytes']:,}", f"{ram:,}", f"{figures['macs']:,}", ""],
+    ]
 
 
 def _facts(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """What stands above the table: (name, value)."""
-    source = figures["source"] or "unknown"
+    source = figures["source"] or "made in memory"
     yield "Source", f"{source}, SHA-256 {figures['source_hash']}" if figures["source_hash"] else source
     for what in ("inputs", "outputs"):
         for port in figures[what]:
             yield what[:-1].capitalize(), _port_text(port)
     if figures["labels"]:
         yield "Labels", ", ".join(figures["labels"])
-    totals = figures["totals"]
     yield (
         "Flash",
-        f"{totals['flash']:,} B: weights {totals['weights']:,}, tables {totals['tables']:,} (on a 32-bit target)",
+        f"{figures['flash_bytes']:,} bytes: weights, constants and tables on a 32-bit board; code comes on top",
     )
-    for key, size in figures["ram"].items():
-        yield "RAM", f"{size:,} B for {_RAM_LINES[key]}" if key != "sums" else f"{size:,} B {_RAM_LINES[key]}"
-    if totals["trainable"]:
-        yield (
-            "Learns",
-            f"{totals['trainable']:,} weights, by {figures['loss']}; a saved record takes {totals['record']:,} B",
-        )
-    for what, name in (("infer", "inference"), ("train", "learning")):
-        if what in figures["plan"]:
-            yield "Plan", _plan_text(name, figures["plan"][what])
+    bound = _distance(figures["infer_arena_bytes"], figures["infer_bound_bytes"])
+    yield "RAM to infer", f"{figures['infer_arena_bytes']:,} bytes, {bound}"
+    if "train_arena_bytes" in figures:
+        yield from _learning_facts(figures)
+
+
+def _learning_facts(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "RAM to infer with restored weights", f"{figures['restore_arena_bytes']:,} bytes"
+    bound = _distance(figures["train_bytes"], figures["train_bound_bytes"])
+    work = f"{figures['train_bytes']:,} of them for activations and gradients, {bound}"
+    yield "RAM to learn", f"{figures['train_arena_bytes']:,} bytes (SGD, one sample at a time); {work}"
+    others = f"{figures['train_arena_bytes_momentum']:,} bytes with momentum, {figures['train_arena_bytes_adam']:,} with Adam"
+    yield "RAM to learn otherwise", f"{others}; mini-batches add {figures['sums_bytes']:,}"
+    record = f"a saved head takes {figures['record_bytes']:,} bytes"
+    yield "Learns", f"{figures['trainable_weights']:,} weights, loss {figures['loss']}; {record}"
 
 
 def _port_text(port: dict[str, Any]) -> str:
@@ -182,9 +171,15 @@ def _port_text(port: dict[str, Any]) -> str:
     return text
 
 
-def _plan_text(name: str, figures: dict[str, Any]) -> str:
-    distance = f"{100 * figures['above_bound']:.1f} % above" if figures["above_bound"] else "equal to"
-    return f"{name} holds {figures['bytes']:,} B of activations, {distance} the most that lives at one time"
+def _distance(used: int, bound: int) -> str:
+    over = used - bound
+    return f"{over:,} over the least any plan can have" if over > 0 else "as little as any plan can have"
+
+
+_NOTE = (
+    "RAM: bytes of values that live while the layer runs. SNR: power of the float32 output over that of its int8 error; "
+    "20 dB is little noise, below 10 dB answers change."
+)
 
 
 # ---- Markdown
@@ -193,12 +188,14 @@ def _plan_text(name: str, figures: dict[str, Any]) -> str:
 def to_markdown(program: Program, snr: Snr | None = None) -> str:
     """The report as Markdown; parameters as of `to_dict`."""
     figures = to_dict(program, snr)
-    head, rows, total = _table(figures)
-    lines = [f"# {_markdown(figures['name'])}", ""]
-    lines += [f"- {name}: {_markdown(value)}" for name, value in _facts(figures)]
-    ruler = ["---" if i < _NUMBERS_FROM else "---:" for i in range(len(head))]
-    lines += ["", *(f"| {' | '.join(map(_markdown, row))} |" for row in (head, ruler, *rows, total))]
-    return "\n".join(lines) + "\n"
+
+    def line(cells: list[str]) -> str:
+        return f"| {' | '.join(map(_markdown, cells))} |"
+
+    facts = [f"- {name}: {_markdown(value)}" for name, value in _facts(figures)]
+    rule = ["---" if i < _NUMBERS_FROM else "---:" for i in range(len(_COLUMNS))]
+    table = [line(list(_COLUMNS)), f"| {' | '.join(rule)} |", *map(line, _rows(figures))]
+    return "\n".join([f"# {_markdown(figures['name'])}", "", *facts, "", *table, "", _NOTE]) + "\n"
 
 
 def _markdown(text: str) -> str:
@@ -216,7 +213,7 @@ table { border-collapse: collapse; }
 th, td { padding: .2em .8em; text-align: left; border-bottom: 1px solid #ddd; }
 .n { text-align: right; font-variant-numeric: tabular-nums; }
 tr.total { font-weight: 600; }
-dt { float: left; clear: left; width: 5em; color: #666; } dd { margin-left: 5.5em; }
+dt { color: #666; } dd { margin: 0 0 .4em; }
 .bar { background: #4a7db5; height: .7em; min-width: 1px; } td.bars { width: 16em; }
 """
 
@@ -237,16 +234,19 @@ def to_html(program: Program, snr: Snr | None = None) -> str:
 <table>
 {_html_table(figures)}
 </table>
+<p>{_NOTE}</p>
 </body>
 </html>
 """
 
 
 def _html_table(figures: dict[str, Any]) -> str:
-    head, rows, total = _table(figures)
-    most = max((layer["ram"] for layer in figures["layers"]), default=1)
-    bars = [f'<div class="bar" style="width:{100 * layer["ram"] / most:.1f}%"></div>' for layer in figures["layers"]]
-    lines = [_html_row(head, "th", "RAM")]
+    most = max(layer["ram_bytes"] for layer in figures["layers"])
+    bars = [
+        f'<div class="bar" style="width:{100 * layer["ram_bytes"] / most:.1f}%"></div>' for layer in figures["layers"]
+    ]
+    *rows, total = _rows(figures)
+    lines = [_html_row(list(_COLUMNS), "th", "RAM")]
     lines += [_html_row(row, "td", bar) for row, bar in zip(rows, [*bars, ""], strict=True)]
     return "\n".join([*lines, _html_row(total, "td", "", ' class="total"')])
 

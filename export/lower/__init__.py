@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_ir as ir
+from onnx_ir.passes import common as passes
 
 from ..errors import Refusal, UnsupportedError, UnsupportedNode
 from ..importer import Imported, load
+from ..islands import take_islands
 from ..layout import Order, Storage, Value, new_dims, port_permutation, significant
 from ..normalize import Normal, normalize
 from ..program import Op, Port, Program, Tensor
@@ -37,11 +39,8 @@ OPERATORS: dict[str, Lowering] = {
     "Conv": float_ops.conv,
     "DequantizeLinear": int8_ops.dequantize_linear,
     "Div": float_ops.div,
-    "Dropout": shape_ops.identity,
-    "Flatten": shape_ops.flatten,
     "Gemm": float_ops.gemm,
     "GlobalAveragePool": float_ops.global_average_pool,
-    "Identity": shape_ops.identity,
     "LeakyRelu": float_ops.leaky_relu,
     "MatMul": float_ops.matmul,
     "MaxPool": float_ops.max_pool,
@@ -51,14 +50,11 @@ OPERATORS: dict[str, Lowering] = {
     "QuantizeLinear": int8_ops.quantize_linear,
     "ReduceMean": float_ops.reduce_mean,
     "Relu": float_ops.relu,
-    "Reshape": shape_ops.reshape,
     "Sigmoid": float_ops.sigmoid,
     "Softmax": float_ops.softmax,
-    "Squeeze": shape_ops.squeeze,
     "Sub": float_ops.sub,
     "Tanh": float_ops.tanh,
-    "Transpose": shape_ops.transpose,
-    "Unsqueeze": shape_ops.unsqueeze,
+    **shape_ops.MOVES,
     "com.microsoft.MatMulIntegerToFloat": int8_ops.matmul_integer_to_float,
     "com.microsoft.QGemm": int8_ops.qgemm,
     "com.microsoft.QLinearAdd": int8_ops.qlinear_add,
@@ -157,6 +153,7 @@ def lower_with_values(
     )
     mark_trainable(ctx, program, marks, loss or said.get("loss"))
     _drop_unused(program)
+    _spread_scales(program)
     return program, ctx
 
 
@@ -168,6 +165,8 @@ def identifier(text: str) -> str:
 
 def lower_graph(normal: Normal, imported: Imported, marks: Marks) -> Context:
     """Lower every node of a graph. Raises UnsupportedError with all that were refused."""
+    take_islands(normal.model.graph)
+    passes.RemoveUnusedNodesPass()(normal.model)
     ctx = Context(normal, marks, batched=imported.batch is not None)
     bad = [refused for value in normal.model.graph.inputs if (refused := _input(ctx, value))]
     if not bad:
@@ -219,7 +218,7 @@ def _stand_in(ctx: Context, value: ir.Value) -> None:
     ctx.values[value] = Value(Storage(tensor, Order([f for axis in dims for f in axis])), dims, dtype, False)
 
 
-# ---- Ports --------------------------------------------------------------------------------------------------------------
+# ---- Ports -----------------------------------------------------------------------------------------------------------
 
 
 def _input(ctx: Context, value: ir.Value) -> UnsupportedNode | None:
@@ -316,6 +315,23 @@ def _unsigned(ctx: Context, inner: str, name: str, before: bool) -> str:
     op = Op("lut_s8", name, [source, table], [output], {"count": codes.count, "alpha": 0.0, **no_limits()})
     ctx.ops.insert(0 if before else len(ctx.ops), op)
     return port
+
+
+#: ops whose output has the codes of their input
+_SAME_CODES = {"copy", "max_pool2d_s8", "transpose"}
+
+
+def _spread_scales(program: Program) -> None:
+    """Codes whose scale no op names get it from the ops that hand them on; 1 where nothing knows it."""
+    pairs = [(op.inputs[0], op.outputs[0]) for op in program.ops if op.kind in _SAME_CODES]
+    for source, output in [*reversed(pairs), *pairs]:
+        a, b = program.tensors[source], program.tensors[output]
+        known, other = (a, b) if a.scale else (b, a)
+        if known.scale and not other.scale:
+            other.scale, other.zero_point = known.scale, known.zero_point
+    for tensor in program.tensors.values():
+        if tensor.is_activation and tensor.dtype in ("i8", "u8") and not tensor.scale:
+            tensor.scale = 1.0
 
 
 def _drop_unused(program: Program) -> None:

@@ -79,7 +79,7 @@ class Context:
         return self.normal.model.graph.opset_imports.get("", 1)
 
     def constant(self, value: ir.Value | None) -> np.ndarray | None:
-        """The array of a value that does not depend on the inputs (an initialiser, or computed from some); else None."""
+        """The array of a value that does not depend on the graph's inputs; else None."""
         if value is None:
             return None
         if value not in self._constants:
@@ -145,9 +145,9 @@ class Context:
         """A constant tensor; one of the same name and bytes is shared. Returns its name."""
         data = np.ascontiguousarray(array, DTYPES[dtype])
         old = self.tensors.get(name)
-        if old is not None and old.data is not None and old.shape == data.shape and old.dtype == dtype:
-            if old.data.tobytes() == data.tobytes():
-                return name
+        same_kind = old is not None and (old.shape, old.dtype) == (data.shape, dtype)
+        if old is not None and old.data is not None and same_kind and old.data.tobytes() == data.tobytes():
+            return name
         name = self.unique(name)
         self.tensors[name] = Tensor(name, dtype, data.shape, data)
         return name
@@ -191,6 +191,8 @@ class Context:
         if order.factors is not None:
             return
         assert order.port is not None
+        if self.batched:  # the batch stays in front, wherever an op would like its axis of 1
+            wanted = [factor for factor in wanted if factor not in order.port[0]]
         perm = port_permutation(order.port, wanted)
         if perm is None or (self.batched and perm[0] != 0):
             perm = tuple(range(len(order.port)))

@@ -23,7 +23,7 @@ def require_float(*values: Value) -> None:
         raise Refusal("it works on integers", "float32, or a QuantizeLinear/DequantizeLinear group around it")
 
 
-# ---- Conv, Gemm, MatMul -----------------------------------------------------------------------------------------------
+# ---- Conv, Gemm, MatMul ----------------------------------------------------------------------------------------------
 
 
 def convolution_kind(groups: int, in_c: int) -> str:
@@ -147,7 +147,7 @@ def matmul(ctx: Context, node: ir.Node) -> None:
     _dense(ctx, node, ctx.needed(node, 1, "right operand"), None)
 
 
-# ---- Scale and offset: BatchNormalization, Add, Sub, Mul, Div with a constant -----------------------------------------
+# ---- Scale and offset: BatchNormalization, Add, Sub, Mul, Div with a constant ----------------------------------------
 
 
 def batch_normalization(ctx: Context, node: ir.Node) -> None:
@@ -259,6 +259,9 @@ def affine(ctx: Context, node: ir.Node, value: Value, scale: np.ndarray, offset:
         if np.broadcast_shapes(value.shape, scale.shape, offset.shape) != value.shape:
             rank = max(scale.ndim, offset.ndim) - len(value.shape)
             value = value.view([[Factor(1)] for _ in range(rank)] + value.dims, value.exclusive)
+        if scale.size == offset.size == 1:  # needs no memory order, so leaves an open one open
+            _scale_and_shift(ctx, node, value, [a.astype(np.float64).reshape(1) for a in (scale, offset)], index)
+            return
         ctx.settle_for(value, max((scale, offset), key=np.size).shape)
         flats = [ctx.in_order(value, value.shape, a.astype(np.float64)) for a in (scale, offset)]
     except ValueError as error:
@@ -266,11 +269,13 @@ def affine(ctx: Context, node: ir.Node, value: Value, scale: np.ndarray, offset:
     sizes = [factor.size for factor in significant(value.storage.order.settled())]
     natural = max(scale.size, offset.size)  # a BatchNorm whose statistics happen to be equal still has channels
     period = max([_smallest_period(flat, sizes) for flat in flats] + [_suffix(sizes, natural)])
-    per_channel = [flat[:period] for flat in flats]
-    exclusive = ctx.is_exclusive(node, index)
-    if exclusive and _fold(ctx, node, value, per_channel):
-        return
-    _emit_affine(ctx, node, value, per_channel)
+    _scale_and_shift(ctx, node, value, [flat[:period] for flat in flats], index)
+
+
+def _scale_and_shift(ctx: Context, node: ir.Node, value: Value, flats: list[np.ndarray], index: int) -> None:
+    """`affine` with constants in memory order, of which the value's last elements hold a whole number."""
+    if not (ctx.is_exclusive(node, index) and _fold(ctx, node, value, flats)):
+        _emit_affine(ctx, node, value, flats)
 
 
 def _constant_names(ctx: Context, node: ir.Node) -> list[str]:
@@ -289,7 +294,8 @@ def _fold(ctx: Context, node: ir.Node, value: Value, flats: list[np.ndarray]) ->
         return False  # a BatchNorm that trains behind a layer that does not
     scale, offset = (np.tile(flat, layer.channels // flat.size) for flat in flats)
     weight, bias = (ctx.tensors[name] for name in layer.op.inputs[1:])
-    assert weight.data is not None and bias.data is not None
+    assert weight.data is not None
+    assert bias.data is not None
     along = (slice(None),) + (None,) * (weight.data.ndim - 1)
     by_row = layer.op.kind in ("conv2d_f32", "dense_f32")
     has_bias = bias.name in layer.weights or node.op_type not in ("Mul", "Div")
@@ -327,7 +333,7 @@ def _emit_affine(ctx: Context, node: ir.Node, value: Value, flats: list[np.ndarr
     ctx.like(node.outputs[0], value, output)
 
 
-# ---- Activations --------------------------------------------------------------------------------------------------------
+# ---- Activations -----------------------------------------------------------------------------------------------------
 
 
 def relu(ctx: Context, node: ir.Node) -> None:
@@ -404,7 +410,7 @@ def softmax(ctx: Context, node: ir.Node) -> None:
     ctx.result(node.outputs[0], value.shape, kept + over, output)
 
 
-# ---- Pools --------------------------------------------------------------------------------------------------------------
+# ---- Pools -----------------------------------------------------------------------------------------------------------
 
 
 def pool_attrs(node: ir.Node, value: Value) -> tuple[Window, dict[str, int]]:
@@ -495,7 +501,7 @@ def _mean(ctx: Context, node: ir.Node, value: Value, axes: list[int], keepdims: 
 
 def whole_window(height: int, width: int, channels: int) -> dict[str, int]:
     """Attributes of a pool whose one window is the whole image."""
-    ones = dict.fromkeys("out_h out_w stride_h stride_w dilation_h dilation_w".split(), 1)
-    zeros = dict.fromkeys("pad_top pad_left count_include_pad pad_bottom pad_right".split(), 0)
+    ones = dict.fromkeys(["out_h", "out_w", "stride_h", "stride_w", "dilation_h", "dilation_w"], 1)
+    zeros = dict.fromkeys(["pad_top", "pad_left", "count_include_pad", "pad_bottom", "pad_right"], 0)
     sizes = {"in_h": height, "in_w": width, "channels": channels, "kernel_h": height, "kernel_w": width}
     return {**sizes, **ones, **zeros}

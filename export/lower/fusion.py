@@ -7,13 +7,49 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from .context import Context
+from .shape_ops import MOVES
 
 #: operators that work element by element
-_ELEMENTWISE = set(
-    """Relu LeakyRelu Elu Selu Celu Sigmoid Tanh HardSigmoid HardSwish Softplus Softsign Gelu Mish Erf Exp Log Sqrt Abs Neg
-    Reciprocal Clip PRelu ThresholdedRelu Floor Ceil Round Sign Sin Cos Identity QuickGelu Swish
-    Add Sub Mul Div Pow Min Max""".split()
-)
+_ELEMENTWISE = {
+    "Abs",
+    "Add",
+    "Ceil",
+    "Celu",
+    "Clip",
+    "Cos",
+    "Div",
+    "Elu",
+    "Erf",
+    "Exp",
+    "Floor",
+    "Gelu",
+    "HardSigmoid",
+    "HardSwish",
+    "LeakyRelu",
+    "Log",
+    "Max",
+    "Min",
+    "Mish",
+    "Mul",
+    "Neg",
+    "PRelu",
+    "Pow",
+    "QuickGelu",
+    "Reciprocal",
+    "Relu",
+    "Round",
+    "Selu",
+    "Sigmoid",
+    "Sign",
+    "Sin",
+    "Softplus",
+    "Softsign",
+    "Sqrt",
+    "Sub",
+    "Swish",
+    "Tanh",
+    "ThresholdedRelu",
+}
 
 
 @dataclass
@@ -53,6 +89,9 @@ def _chain(ctx: Context, quantize: ir.Node) -> Chain | None:
             return None
         if node.op_type == "DequantizeLinear":
             sources.add(node)
+        elif node.op_type in MOVES:
+            inside.add(node)
+            todo.append(node.inputs[0])
         elif node.op_type not in _ELEMENTWISE:
             return None
         elif node not in inside:
@@ -60,11 +99,18 @@ def _chain(ctx: Context, quantize: ir.Node) -> Chain | None:
             todo.extend(node.inputs)
     if len(sources) != 1 or any(_leaks(node, inside | {quantize}) for node in inside):
         return None
+    if any(node.op_type in MOVES for node in inside) and not all(_is_unary(ctx, node) for node in inside):
+        return None  # two branches that move differently
     dequantize = sources.pop()
     scale = ctx.constant(dequantize.inputs[1])
     if scale is None or scale.size != 1:
         return None
     return Chain(dequantize, [node for node in ctx.normal.model.graph if node in inside])
+
+
+def _is_unary(ctx: Context, node: ir.Node) -> bool:
+    """True if just one input is computed."""
+    return sum(value is not None and ctx.constant(value) is None for value in node.inputs) == 1
 
 
 def _leaks(node: ir.Node, inside: set[ir.Node]) -> bool:

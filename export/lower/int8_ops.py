@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from .. import reference
 from ..errors import Refusal
+from ..islands import HIGHEST, LOWEST
 from ..layout import Storage, Value
 from .context import Context, no_limits, proto_of
 from .float_ops import (
@@ -26,12 +27,13 @@ from .float_ops import (
     softmax_axes,
 )
 from .fusion import Chain
+from .shape_ops import MOVES, moved
 from .windows import spatial_axes
 
 Scale = tuple[float, int, str]  # scale, zero point on the device, dtype of the codes in the graph
 
 
-# ---- Scales and zero points -------------------------------------------------------------------------------------------
+# ---- Scales and zero points ------------------------------------------------------------------------------------------
 
 
 def parameters(ctx: Context, node: ir.Node, index: int) -> Scale:
@@ -62,9 +64,14 @@ def coded(ctx: Context, value: Value, scale: Scale) -> Value:
     return Value(Storage(name, value.storage.order), value.dims, value.dtype, False)
 
 
-def limits(scale: Scale) -> dict[str, float]:
-    """`lo`, `hi` of an integer op: saturation before the zero point is added."""
-    return {"lo": float(-128 - scale[1]), "hi": float(127 - scale[1])}
+def limits(scale: Scale, node: ir.Node | None = None) -> dict[str, float]:
+    """`lo`, `hi` of an integer op: saturation before the zero point is added, and the bounds a node may have."""
+    low, high = float(-128 - scale[1]), float(127 - scale[1])
+    if node is None:
+        return {"lo": low, "hi": high}
+    bounds = [node.attributes.get_float(name, inf * sign) for name, sign in ((LOWEST, -1), (HIGHEST, 1))]
+    lo, hi = (float(min(max(np.float32(bound) / np.float32(scale[0]), low), high)) for bound in bounds)
+    return {"lo": lo, "hi": hi}
 
 
 def codes_output(ctx: Context, node: ir.Node, shape: tuple[int, ...], scale: Scale) -> str:
@@ -72,7 +79,7 @@ def codes_output(ctx: Context, node: ir.Node, shape: tuple[int, ...], scale: Sca
     return ctx.activation(node.outputs[0].name, shape, "i8", *scale[:2])
 
 
-# ---- Conv, Gemm, MatMul -----------------------------------------------------------------------------------------------
+# ---- Conv, Gemm, MatMul ----------------------------------------------------------------------------------------------
 
 
 def centred(ctx: Context, node: ir.Node, index: int) -> tuple[np.ndarray, np.ndarray]:
@@ -86,7 +93,8 @@ def centred(ctx: Context, node: ir.Node, index: int) -> tuple[np.ndarray, np.nda
     scale = ctx.needed(node, index + 1, "weight scale")
     zero = ctx.needed(node, index + 2, "weight zero point") if node.inputs[index + 2] is not None else np.zeros((), int)
     if zero.size > 1:
-        along = (-1,) + (1,) * (weight.ndim - 1) if node.op_type == "QLinearConv" else (1, -1)
+        rows = node.op_type == "QLinearConv" or bool(node.attributes.get_int("transB", False))
+        along = (-1,) + (1,) * (weight.ndim - 1) if rows else (1, -1)
         zero = zero.reshape(along)
     shifted = weight.astype(np.int32) - zero.astype(np.int32)
     if shifted.min() < -128 or shifted.max() > 127:
@@ -104,7 +112,7 @@ def constants(
 ) -> list[str]:
     """Weight, bias and multiplier tensors of an integer layer.
 
-    weight : device layout; sums : (n,) sum of each channel's weights; scales : of x (Scale), weights (n,) or (1,), y (Scale)
+    weight : device layout; sums : (n,) sum of each channel's weights; scales : of x, of the weights (n,) or (1,), of y
     """
     x, w_scale, y = scales
     n = sums.size
@@ -131,7 +139,7 @@ def qlinear_conv(ctx: Context, node: ir.Node) -> None:
     sums = weight.reshape(len(weight), -1).astype(np.int64).sum(1)
     names = constants(ctx, node, convolution_weight(weight, kind), sums, bias, (x, w_scale, y))
     output = codes_output(ctx, node, (geometry.out_h, geometry.out_w, len(weight)), y)
-    ctx.emit(f"{kind}_s8", node, [source, *names], output, **attrs, **limits(y))
+    ctx.emit(f"{kind}_s8", node, [source, *names], output, **attrs, **limits(y, node))
     ctx.result(node.outputs[0], (1, len(weight), *geometry.spatial), spatial_axes(value), output, y[2])
 
 
@@ -140,7 +148,7 @@ def qgemm(ctx: Context, node: ir.Node) -> None:
     if node.attributes.get_int("transA", 0) or node.attributes.get_float("alpha", 1.0) != 1.0:
         raise Refusal("it has transA or alpha", "transA = 0, alpha = 1")
     weight, w_scale = centred(ctx, node, 3)
-    weight = weight.T if node.attributes.get_int("transB", 0) else weight
+    weight = weight.T if bool(node.attributes.get_int("transB", False)) else weight
     bias = ctx.needed(node, 6, "bias") if len(node.inputs) > 6 and node.inputs[6] is not None else None
     has_scale = len(node.inputs) > 7 and node.inputs[7] is not None
     _dense(ctx, node, weight, w_scale, bias, parameters(ctx, node, 7) if has_scale else None)
@@ -169,7 +177,7 @@ def _dense(
         bias = np.broadcast_to(bias.reshape(-1), (n_out,))
     names = constants(ctx, node, columns, columns.astype(np.int64).sum(1), bias, (x, w_scale, y))
     output = codes_output(ctx, node, (n_out,) if rows == 1 else (rows, n_out), y)
-    ctx.emit("dense_s8", node, [source, *names], output, n_in=n_in, n_out=n_out, rows=rows, **limits(y))
+    ctx.emit("dense_s8", node, [source, *names], output, n_in=n_in, n_out=n_out, rows=rows, **limits(y, node))
     full = (*value.shape[:-1], n_out)
     ctx.result(node.outputs[0], full, range(len(full)), output, y[2])
 
@@ -209,7 +217,7 @@ def dequantized_dense(ctx: Context, node: ir.Node, value: Value, weight: np.ndar
     ctx.result(node.outputs[0], full, range(len(full)), output)
 
 
-# ---- Add, pools, Softmax ----------------------------------------------------------------------------------------------
+# ---- Add, pools, Softmax ---------------------------------------------------------------------------------------------
 
 
 def qlinear_add(ctx: Context, node: ir.Node) -> None:
@@ -243,6 +251,9 @@ def qlinear_average_pool(ctx: Context, node: ir.Node) -> None:
     geometry, attrs = pool_attrs(node, value)
     if attrs["dilation_h"] != 1 or attrs["dilation_w"] != 1:
         raise Refusal("it is dilated, which onnxruntime ignores", "dilations of 1")
+    if geometry.is_whole():  # onnxruntime computes it as a global pool, whose rounding differs
+        _global_pool(ctx, node, value, list(range(2, len(value.shape))), 1, y)
+        return
     source = ctx.ordered(value, axes)
     output = codes_output(ctx, node, (geometry.out_h, geometry.out_w, value.shape[1]), y)
     ctx.emit("average_pool2d_s8", node, [source], output, **attrs)
@@ -256,17 +267,21 @@ def qlinear_global_average_pool(ctx: Context, node: ir.Node) -> None:
     last = bool(node.attributes.get_int("channels_last", 0))
     rank = len(value.shape)
     spatial = list(range(1, rank - 1)) if last else list(range(2, rank))
-    channel = rank - 1 if last else 1
+    _global_pool(ctx, node, value, spatial, rank - 1 if last else 1, y)
+
+
+def _global_pool(ctx: Context, node: ir.Node, value: Value, spatial: list[int], channel: int, y: Scale) -> None:
+    """Emit the average over the axes `spatial`, which stay with size 1."""
     size = prod(value.shape[axis] for axis in spatial)
     source = ctx.ordered(value, [*spatial, channel])
     output = codes_output(ctx, node, (1, 1, value.shape[channel]), y)
     ctx.emit("global_average_pool_s8", node, [source], output, size=size, channels=value.shape[channel])
     shape = tuple(1 if axis in spatial else s for axis, s in enumerate(value.shape))
-    ctx.result(node.outputs[0], shape, range(rank), output, y[2])
+    ctx.result(node.outputs[0], shape, range(len(shape)), output, y[2])
 
 
 def softmax_table(x_scale: float, channels: int) -> np.ndarray:
-    """(256,) float32: exp of a code's distance below the row's largest, scaled up alike; index 255 the largest itself."""
+    """(256,) float32: exp of a code's distance below the row's largest, all scaled up; index 255 the largest."""
     scale = float(np.float32(x_scale))
     largest = np.float32(np.finfo(np.float32).max) / np.float32(channels)
     shift = max(0.0, float(np.float32(math.log(float(largest)))) - 5.0) / scale
@@ -286,7 +301,7 @@ def qlinear_softmax(ctx: Context, node: ir.Node) -> None:
     ctx.result(node.outputs[0], value.shape, kept + over, output, y[2])
 
 
-# ---- Tables -------------------------------------------------------------------------------------------------------------
+# ---- Tables ----------------------------------------------------------------------------------------------------------
 
 
 def qlinear_unary(ctx: Context, node: ir.Node) -> None:
@@ -298,7 +313,11 @@ def table_op(ctx: Context, node: ir.Node, nodes: list[ir.Node], index: int, x: S
     """Emit a lut_s8 for `nodes`, evaluated by onnxruntime on all 256 codes; input `index` of the first is the code."""
     first = nodes[0]
     value = coded(ctx, ctx.value(first, index), x)
-    table = _table(ctx, nodes, str(first.inputs[index].name), x)  # type: ignore[union-attr]
+    emit_table(ctx, node, value, _table(ctx, nodes, str(first.inputs[index].name), x, {}), y)  # type: ignore[union-attr]
+
+
+def emit_table(ctx: Context, node: ir.Node, value: Value, table: np.ndarray, y: Scale) -> None:
+    """Emit a lut_s8 whose output is that of `node`."""
     name = ctx.const(f"{node.name or node.outputs[0].name}.table", table, "i8")
     source = value.storage.tensor
     output = codes_output(ctx, node, ctx.tensors[source].shape, y)
@@ -306,23 +325,27 @@ def table_op(ctx: Context, node: ir.Node, nodes: list[ir.Node], index: int, x: S
     ctx.like(node.outputs[0], value, output, y[2])
 
 
-def _table(ctx: Context, nodes: list[ir.Node], code: str, x: Scale) -> np.ndarray:
-    """(256,) int8: output code of every input code, lowest first."""
+def _table(ctx: Context, nodes: list[ir.Node], code: str, x: Scale, names: dict[str, str]) -> np.ndarray:
+    """(256,) int8: output code of every input code, lowest first. `names`: values that are to be read as others."""
     codes = np.arange(256).astype(np.uint8) if x[2] == "u8" else np.arange(-128, 128).astype(np.int8)
     inside = {str(output.name) for node in nodes for output in node.outputs}
     arrays = {
         str(value.name): array
         for node in nodes
         for value in node.inputs
-        if value is not None and str(value.name) not in inside | {code} and (array := ctx.constant(value)) is not None
+        if value is not None
+        and str(value.name) not in inside | {code} | set(names)
+        and (array := ctx.constant(value)) is not None
     }
     opsets = dict(ctx.normal.model.graph.opset_imports)
     protos = [proto_of(node) for node in nodes]
+    for proto in protos:
+        proto.input[:] = [names.get(name, name) for name in proto.input]
     result = reference.run_nodes(protos, arrays, {code: codes}, str(nodes[-1].outputs[0].name), opsets)
     return (result.astype(np.int32).reshape(256) - (128 if result.dtype == np.uint8 else 0)).astype(np.int8)
 
 
-# ---- Between integers and floats ----------------------------------------------------------------------------------------
+# ---- Between integers and floats -------------------------------------------------------------------------------------
 
 
 def quantize_linear(ctx: Context, node: ir.Node) -> None:
@@ -330,7 +353,7 @@ def quantize_linear(ctx: Context, node: ir.Node) -> None:
     y = parameters(ctx, node, 1)
     chain = ctx.chains.get(node)
     if isinstance(chain, Chain):
-        table_op(ctx, node, [chain.dequantize, *chain.nodes, node], 0, parameters(ctx, chain.dequantize, 1), y)
+        _chain(ctx, node, chain, y)
         return
     value = ctx.value(node)
     if value.dtype != "f32":
@@ -339,6 +362,24 @@ def quantize_linear(ctx: Context, node: ir.Node) -> None:
     output = codes_output(ctx, node, ctx.tensors[source].shape, y)
     ctx.emit("quantize", node, [source], output, count=value.count, alpha=0.0, lo=-inf, hi=inf)
     ctx.like(node.outputs[0], value, output, y[2])
+
+
+def _chain(ctx: Context, node: ir.Node, chain: Chain, y: Scale) -> None:
+    """A table for the element-wise nodes, on codes moved by those that move."""
+    source = chain.dequantize
+    x = parameters(ctx, source, 1)
+    values = {source.outputs[0]: coded(ctx, ctx.value(source), x)}
+    names: dict[str, str] = {}
+    for step in chain.nodes:
+        inputs = [value for value in step.inputs if value is not None and value in values]
+        if step.op_type in MOVES:
+            names[str(step.outputs[0].name)] = names.get(str(inputs[0].name), str(inputs[0].name))
+            values[step.outputs[0]] = moved(ctx, step, values[inputs[0]])
+        else:
+            values[step.outputs[0]] = values[inputs[0]]
+    nodes = [step for step in (source, *chain.nodes, node) if step.op_type not in MOVES]
+    value = values[node.inputs[0]]  # type: ignore[index]
+    emit_table(ctx, node, value, _table(ctx, nodes, str(source.inputs[0].name), x, names), y)  # type: ignore[union-attr]
 
 
 def dequantize_linear(ctx: Context, node: ir.Node) -> None:

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 
 import onnx_ir as ir
 
 from ..errors import Refusal
-from ..layout import Factor
+from ..layout import Factor, Value
 from .context import Context
 from .float_ops import axes_of
+
+
+def moved(ctx: Context, node: ir.Node, value: Value) -> Value:
+    """What a node of this file makes of a value."""
+    source, output = node.inputs[0], node.outputs[0]
+    assert source is not None
+    before = ctx.values.get(source)
+    ctx.values[source] = value
+    MOVES[node.op_type](ctx, node)
+    if before is None:
+        del ctx.values[source]
+    else:
+        ctx.values[source] = before
+    return ctx.values.pop(output)
 
 
 def identity(ctx: Context, node: ir.Node) -> None:
@@ -77,3 +92,15 @@ def unsqueeze(ctx: Context, node: ir.Node) -> None:
     axes = axes_of(ctx, node, rank) or []
     rest = iter(value.dims)
     ctx.alias(node, [[Factor(1)] if axis in axes else next(rest) for axis in range(rank)])
+
+
+#: operator -> the function that lowers it
+MOVES: dict[str, Callable[[Context, ir.Node], None]] = {
+    "Dropout": identity,
+    "Flatten": flatten,
+    "Identity": identity,
+    "Reshape": reshape,
+    "Squeeze": squeeze,
+    "Transpose": transpose,
+    "Unsqueeze": unsqueeze,
+}

@@ -21,7 +21,7 @@ LOSSES = ("softmax_cross_entropy", "sigmoid_cross_entropy", "mse", "hinge")
 
 
 def matches(pattern: str, name: str) -> bool:
-    """True if a name is the pattern, or has it as whole components: `fc` is in `/fc/Gemm`, `fc.weight`, `net/fc/MatMul`.
+    """True if a name is the pattern, or has it as whole components, as `fc` in `/fc/Gemm` and `fc.weight`.
 
     `*`, `?` and `[...]` match as in a shell, against the whole name.
     """
@@ -124,7 +124,7 @@ def _check_patterns(ctx: Context, marks: Marks) -> None:
 
 
 def _attach_loss(program: Program, loss: str | None) -> str:
-    """Set the loss and its logits: the input of a final Softmax (Sigmoid) for the loss that includes it, else the output."""
+    """Set the loss and its logits: the input of a final Softmax or Sigmoid that the loss includes, else the output."""
     output = program.outputs[0].tensor
     last = next((op for op in program.ops if output in op.outputs), None)
     implied = _LOSS_BEHIND.get(last.kind) if last is not None else None

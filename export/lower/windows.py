@@ -32,6 +32,11 @@ class Window:
     pad_right: int
     spatial: tuple[int, ...]  # the output's spatial ONNX axes
 
+    def is_whole(self) -> bool:
+        """True if the one window is the whole image, without padding."""
+        padded = self.pad_top or self.pad_left or self.pad_bottom or self.pad_right
+        return not padded and (self.kernel_h, self.kernel_w) == (self.in_h, self.in_w)
+
     def attrs(self) -> dict[str, int]:
         """The fields every window op has."""
         names = "in_h in_w out_h out_w kernel_h kernel_w stride_h stride_w dilation_h dilation_w pad_top pad_left"

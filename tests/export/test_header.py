@@ -255,7 +255,9 @@ def test_definitions_compile_without_a_warning(build, flags, compiler, write, tm
 def test_declarations_compile_as_old_c_and_as_cpp(build, language, suffix, compiler, write, tmp_path):
     path, name = write(build())
     macro = name.upper()
-    use = f"int f(unsigned long);\nint f(unsigned long size) {{ return {name}.n_nodes && size > {macro}_INFER_ARENA; }}\n"
+    use = (
+        f"int f(unsigned long);\nint f(unsigned long size) {{ return {name}.n_nodes && size > {macro}_INFER_ARENA; }}\n"
+    )
     compiler = {"gcc": "g++", "clang": "clang++"}[compiler] if suffix == ".cpp" else compiler
     _compile(compiler, f'#include "{path.name}"\n{use}', tmp_path, suffix, language)
 
@@ -286,6 +288,20 @@ def test_labels_are_what_they_were(write, tmp_path):
         [program(source, tmp_path / "labels", include=tmp_path)], capture_output=True, check=True
     ).stdout
     assert text.decode().split("\0") == [*model.labels, model.name, "3"]
+
+
+HOSTILE = ["a*/b", "/* x", 'q"uo\\te', "??/\nx", "int", "9lives", "ünï", "*" * 50 + "/", "", "a b", "\u202eevil"]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_names_cannot_break_out(name, write, tmp_path):
+    """A model, layers and labels whose names end comments, strings or lines."""
+    model = programs.mlp()
+    model.name, model.source, model.labels = name, name, [name, name + "x", "z"]
+    for op in model.ops:
+        op.name = name
+    path, symbol = write(model)
+    _compile("cc", f'#define {symbol.upper()}_IMPLEMENTATION\n#include "{path.name}"\n', tmp_path, ".c", "-std=c99")
 
 
 # ---- Running
