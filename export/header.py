@@ -7,8 +7,7 @@ same program gives the same bytes, and it comes from the same rows as the image,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import count
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -253,7 +252,7 @@ class _Header:
         yield "/* What runs, in this order. */"
         yield f"static const ep_node {self.name}_nodes[{len(self.rows.nodes)}] = {{"
         at = 0
-        for i, node, symbol in zip(count(), self.rows.nodes, self.attributes, strict=False):
+        for i, (node, symbol) in enumerate(zip(self.rows.nodes, self.attributes, strict=True)):
             yield f"    /* {i}: {comment(node.op.name)} */"
             yield from _struct(self._node_fields(node, symbol, at))
             at += len(node.io)
@@ -358,5 +357,5 @@ def _word(value: np.ndarray) -> str:
 
 def _struct(fields: dict[str, str]) -> Iterator[str]:
     """`{.field = value, ...},` of the fields that have a value."""
-    items: Sequence[str] = [f".{name} = {value}" for name, value in fields.items() if value]
+    items = [f".{name} = {value}" for name, value in fields.items() if value]
     yield from wrap(["{" + items[0], *items[1:-1], items[-1] + "}"], end=",")

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from .. import runtime
-from .packing import Packing, Span, live_bound, pack, rounded
+from .packing import Packing, Span, live_bound, pack, rounded, size_at
 from .program import Op, Plan, Program
 from .traits import GRADIENT_IN_PLACE, TRAITS, Traits
 
@@ -364,10 +364,7 @@ def live_bytes(program: Program) -> list[int]:
     timeline = list(_inference(program))
     lives = _lifetimes(program, timeline)
     blocks = _blocks(_chains(lives, _aliases(timeline, lives)))
-    return [
-        sum(max((rounded(s.size) for s in block if s.start <= time <= s.end), default=0) for block in blocks)
-        for time in range(1, len(program.ops) + 1)
-    ]
+    return [sum(size_at(block, time) for block in blocks) for time in range(1, len(program.ops) + 1)]
 
 
 # ---- Sizes of arenas, as ep_arena_size() computes them

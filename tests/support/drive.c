@@ -103,7 +103,8 @@ static void sizes(const ep_model *model)
 #endif
     printf("fingerprint %08x %08x name %s\n", model->fingerprint[0], model->fingerprint[1], model->name);
     for (unsigned what = 0; what < 8; what++) {
-        printf("arena %u: %zu %zu\n", what, ep_arena_size(model, 1, what, NULL), ep_arena_size(model, 5, what, optimizer));
+        printf("arena %u: %zu %zu\n", what, ep_arena_size(model, 1, what, NULL),
+               ep_arena_size(model, 5, what, optimizer));
     }
 }
 
