@@ -1,4 +1,5 @@
-/* Images: what is loaded runs and learns as the model it was made from; each kind of damage is refused by name. */
+/* Images: what is loaded runs and learns as the model it was made from; each kind of damage is refused by name.
+ *     test_load [FILE]     also writes an image of the MLP there, an input and its output */
 #include "zoo.h"
 
 static net m;
@@ -269,8 +270,25 @@ static void every_field_is_checked(void)
     free(im.bytes);
 }
 
-int main(void)
+static void write_file(const char *path)
 {
+    float x[5], y[3];
+    ep_t ep;
+    build(1);
+    image im = make_image(&m);
+    void *arena = net_start(&ep, &m, 1, 0, NULL);
+    FILE *to = fopen(path, "wb");
+    CHECK(to != NULL);
+    if (to == NULL) return;
+    fill_random(x, 5);
+    CHECK_RC(ep_infer(&ep, x, y), EP_OK);
+    fwrite(im.bytes, 1, im.size, to), fwrite(x, 1, sizeof x, to), fwrite(y, 1, sizeof y, to);
+    fclose(to), free(arena), free(im.bytes);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1) write_file(argv[1]);
     a_loaded_model_gives_the_same_bits();
     arguments_are_checked();
     truncated_images_are_refused();
