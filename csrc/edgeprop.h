@@ -64,19 +64,19 @@ extern "C" {
 
 enum {
     EP_OK = 0,
-    EP_ERR_ARG = -1,       /* a null pointer, a count of zero, a learning rate that is not finite and positive, ... */
-    EP_ERR_ARENA = -2,     /* the arena is too small for what was asked */
-    EP_ERR_ALIGN = -3,     /* a buffer is not aligned to EP_ALIGN bytes */
-    EP_ERR_ABI = -4,       /* the model was made for another version of this library */
-    EP_ERR_IMAGE = -5,     /* not a model image, truncated, or inconsistent */
-    EP_ERR_CHECKSUM = -6,  /* an image whose bytes changed since it was written */
-    EP_ERR_OP = -7,        /* an image uses an op, a backward or a loss that the registry given to ep_load() lacks */
-    EP_ERR_FROZEN = -8,    /* the model has nothing to train */
-    EP_ERR_LABEL = -9,     /* a target outside the range the loss takes */
-    EP_ERR_DIVERGED = -10, /* the step would make a weight NaN or infinite: refused, nothing changed */
+    EP_ERR_ARG = -1,        /* a null pointer, a count of zero, a learning rate that is not finite and positive, ... */
+    EP_ERR_ARENA = -2,      /* the arena is too small for what was asked */
+    EP_ERR_ALIGN = -3,      /* a buffer is not aligned to EP_ALIGN bytes */
+    EP_ERR_ABI = -4,        /* the model was made for another version of this library */
+    EP_ERR_IMAGE = -5,      /* not a model image, truncated, or inconsistent */
+    EP_ERR_CHECKSUM = -6,   /* an image whose bytes changed since it was written */
+    EP_ERR_OP = -7,         /* an image uses an op, a backward or a loss that the registry given to ep_load() lacks */
+    EP_ERR_FROZEN = -8,     /* the model has nothing to train */
+    EP_ERR_LABEL = -9,      /* a target outside the range the loss takes */
+    EP_ERR_DIVERGED = -10,  /* the step would make a weight NaN or infinite: refused, nothing changed */
     EP_ERR_NO_RECORD = -11, /* storage holds no valid record */
-    EP_ERR_FOREIGN = -12,  /* storage holds a valid record of another model only */
-    EP_ERR_IO = -13        /* a storage callback failed */
+    EP_ERR_FOREIGN = -12,   /* storage holds a valid record of another model only */
+    EP_ERR_IO = -13         /* a storage callback failed */
 };
 
 /* One sentence for an EP_ERR_* value: what is wrong and the cure. Never NULL. "" under EP_NO_ERRMSG. */
@@ -91,9 +91,9 @@ typedef struct ep_sink ep_sink;
 
 enum { EP_F32 = 1, EP_I8 = 2, EP_I32 = 3, EP_U8 = 4 }; /* ep_tensor.dtype */
 
-enum { /* ep_tensor.flags */
-    EP_CONST = 1, /* `data` holds the values; not in the arena */
-    EP_PARAM = 2  /* trainable: `data` holds the values as exported, `offset` is its place in the weights' part, where
+enum {               /* ep_tensor.flags */
+       EP_CONST = 1, /* `data` holds the values; not in the arena */
+       EP_PARAM = 2 /* trainable: `data` holds the values as exported, `offset` is its place in the weights' part, where
                    * they lie in tensor order without gaps; the weight of one node only. Instead of EP_CONST. */
 };
 
@@ -101,13 +101,13 @@ enum { /* ep_tensor.flags */
 
 /* A value. Activations live in the arena, at offset * batch capacity from the activations' start. */
 typedef struct ep_tensor {
-    const void *data;   /* constants and trainable weights; NULL for an activation */
-    uint32_t count;     /* elements, of one sample for an activation */
-    uint32_t offset;    /* bytes; activations: in the inference plan; EP_NONE where that plan never holds it */
-    float scale;        /* of a quantized activation: real = scale * (q - zero_point); else 0 */
+    const void *data; /* constants and trainable weights; NULL for an activation */
+    uint32_t count;   /* elements, of one sample for an activation */
+    uint32_t offset;  /* bytes; activations: in the inference plan; EP_NONE where that plan never holds it */
+    float scale;      /* of a quantized activation: real = scale * (q - zero_point); else 0 */
     int16_t zero_point;
-    uint8_t dtype;      /* EP_F32, ... */
-    uint8_t flags;      /* EP_CONST, EP_PARAM */
+    uint8_t dtype; /* EP_F32, ... */
+    uint8_t flags; /* EP_CONST, EP_PARAM */
 } ep_tensor;
 
 /* What an op does. One const table per op, named by the models that use it, so a linker drops all others. */
@@ -127,11 +127,11 @@ typedef struct ep_grad {
 
 struct ep_node {
     const ep_op *op;
-    const ep_grad *grad;  /* NULL: the backward walk never comes here */
-    const void *attr;     /* the op's ep_*_attr, made of 4-byte words only; NULL if it has none */
-    const uint16_t *io;   /* indices into tensors: n_in inputs (activations, then weights), then n_out outputs */
+    const ep_grad *grad; /* NULL: the backward walk never comes here */
+    const void *attr;    /* the op's ep_*_attr, made of 4-byte words only; NULL if it has none */
+    const uint16_t *io;  /* indices into tensors: n_in inputs (activations, then weights), then n_out outputs */
     uint8_t n_in, n_out;
-    uint8_t accumulate;   /* bit i: add to the gradient of input i (another consumer has written it) */
+    uint8_t accumulate; /* bit i: add to the gradient of input i (another consumer has written it) */
 };
 
 /* A loss: value and gradient. `target`: int32_t labels (one a sample) or float values (`count` a sample). */
@@ -202,15 +202,15 @@ struct ep_s { /* all fields private */
     const ep_model *model;
     uint8_t *arena;
     size_t size;
-    uint32_t batch;          /* capacity: samples that fit at once */
+    uint32_t batch;                                             /* capacity: samples that fit at once */
     uint32_t params_at, acts_at, scratch_at, sums_at, state_at; /* bytes from arena; EP_NONE: not there */
-    uint32_t tail_at;        /* end of the scratch: sums and state go from here to `size`, when first needed */
-    uint32_t what;           /* EP_FOR_* bits there is room for */
-    const uint32_t *offset;  /* NULL: inference plan, else the training plan's offsets */
+    uint32_t tail_at;              /* end of the scratch: sums and state go from here to `size`, when first needed */
+    uint32_t what;                 /* EP_FOR_* bits there is room for */
+    const uint32_t *offset;        /* NULL: inference plan, else the training plan's offsets */
     const ep_optimizer *optimizer; /* whose state the arena holds */
-    uint32_t updates;        /* taken since the optimizer's state was zeroed */
-    uint32_t samples;        /* accumulated since the last ep_apply() */
-    float weight_bound;      /* no |weight| is larger */
+    uint32_t updates;              /* taken since the optimizer's state was zeroed */
+    uint32_t samples;              /* accumulated since the last ep_apply() */
+    float weight_bound;            /* no |weight| is larger */
 #ifdef EP_TRACE
     void (*trace)(void *user, const ep_t *ep, uint16_t node, int phase); /* phase: 0 forward, 1 backward */
     void *trace_user;

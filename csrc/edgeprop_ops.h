@@ -42,7 +42,7 @@ typedef struct ep_pool2d_attr {
     int32_t stride_h, stride_w;
     int32_t dilation_h, dilation_w;
     int32_t pad_top, pad_left;
-    int32_t count_include_pad; /* average: 1: divide by kernel_h * kernel_w always */
+    int32_t count_include_pad;     /* average: 1: divide by kernel_h * kernel_w always */
     int32_t pad_bottom, pad_right; /* average_pool2d_f32 with count_include_pad: how far the padding that counts reaches
                                     * (average_pool2d_s8 then divides by kernel_h * kernel_w, as ONNX Runtime does) */
 } ep_pool2d_attr;
@@ -89,31 +89,31 @@ typedef struct ep_transpose_attr {
  *   softmax_s8                                    x ; table (256 x f32, index 255 + q - max)  -> y
  *   all others                                    x                       -> y
  */
-#define EP_OPS(X)                                                     \
-    X(1, conv2d_f32, ep_conv2d_attr, G)                               \
-    X(2, depthwise_conv2d_f32, ep_conv2d_attr, G)                     \
-    X(3, dense_f32, ep_dense_attr, G)                                 \
-    X(4, max_pool2d_f32, ep_pool2d_attr, G)                           \
-    X(5, average_pool2d_f32, ep_pool2d_attr, G)                       \
-    X(6, add_f32, ep_elementwise_attr, G)                             \
-    X(7, clip_f32, ep_elementwise_attr, G)                            \
-    X(8, leaky_relu_f32, ep_elementwise_attr, G)                      \
-    X(9, sigmoid_f32, ep_elementwise_attr, G)                         \
-    X(10, tanh_f32, ep_elementwise_attr, G)                           \
-    X(11, affine_f32, ep_affine_attr, G)                              \
-    X(12, softmax_f32, ep_softmax_attr, G)                            \
-    X(13, transpose, ep_transpose_attr, G)                            \
-    X(14, quantize, ep_elementwise_attr, N)                           \
-    X(15, dequantize, ep_elementwise_attr, N)                         \
-    X(16, conv2d_s8, ep_conv2d_attr, N)                               \
-    X(17, depthwise_conv2d_s8, ep_conv2d_attr, N)                     \
-    X(18, dense_s8, ep_dense_attr, N)                                 \
-    X(19, max_pool2d_s8, ep_pool2d_attr, N)                           \
-    X(20, average_pool2d_s8, ep_pool2d_attr, N)                       \
-    X(21, global_average_pool_s8, ep_global_pool_attr, N)             \
-    X(22, add_s8, ep_elementwise_attr, N)                             \
-    X(23, lut_s8, ep_elementwise_attr, N)                             \
-    X(24, softmax_s8, ep_softmax_attr, N)                             \
+#define EP_OPS(X)                                         \
+    X(1, conv2d_f32, ep_conv2d_attr, G)                   \
+    X(2, depthwise_conv2d_f32, ep_conv2d_attr, G)         \
+    X(3, dense_f32, ep_dense_attr, G)                     \
+    X(4, max_pool2d_f32, ep_pool2d_attr, G)               \
+    X(5, average_pool2d_f32, ep_pool2d_attr, G)           \
+    X(6, add_f32, ep_elementwise_attr, G)                 \
+    X(7, clip_f32, ep_elementwise_attr, G)                \
+    X(8, leaky_relu_f32, ep_elementwise_attr, G)          \
+    X(9, sigmoid_f32, ep_elementwise_attr, G)             \
+    X(10, tanh_f32, ep_elementwise_attr, G)               \
+    X(11, affine_f32, ep_affine_attr, G)                  \
+    X(12, softmax_f32, ep_softmax_attr, G)                \
+    X(13, transpose, ep_transpose_attr, G)                \
+    X(14, quantize, ep_elementwise_attr, N)               \
+    X(15, dequantize, ep_elementwise_attr, N)             \
+    X(16, conv2d_s8, ep_conv2d_attr, N)                   \
+    X(17, depthwise_conv2d_s8, ep_conv2d_attr, N)         \
+    X(18, dense_s8, ep_dense_attr, N)                     \
+    X(19, max_pool2d_s8, ep_pool2d_attr, N)               \
+    X(20, average_pool2d_s8, ep_pool2d_attr, N)           \
+    X(21, global_average_pool_s8, ep_global_pool_attr, N) \
+    X(22, add_s8, ep_elementwise_attr, N)                 \
+    X(23, lut_s8, ep_elementwise_attr, N)                 \
+    X(24, softmax_s8, ep_softmax_attr, N)                 \
     X(25, copy, ep_elementwise_attr, G)
 
 #define EP_DECLARE_G(name) extern const ep_grad ep_##name##_grad;

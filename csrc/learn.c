@@ -14,8 +14,8 @@
 struct ep_sink {
     const ep_step *step; /* NULL: they are added to the sums */
     uint32_t t;
-    float *to;           /* the weights, or the sums */
-    float *s0, *s1;      /* the optimizer's state; NULL where it keeps none */
+    float *to;      /* the weights, or the sums */
+    float *s0, *s1; /* the optimizer's state; NULL where it keeps none */
 };
 
 /* A step as it will be taken, once it is admitted. */
@@ -289,8 +289,8 @@ static int add_chunks(ep_t *ep, const void *x, const void *target, uint32_t n, c
     for (uint32_t done = 0, take; done < n && rc == EP_OK; done += take) {
         float value;
         take = n - done < ep->batch ? n - done : ep->batch;
-        if (!(walk(ep, (const uint8_t *)x + done * x_bytes, (const uint8_t *)target + done * target_bytes, take, &value) <=
-              EP_WEIGHT_LIMIT)) {
+        if (!(walk(ep, (const uint8_t *)x + done * x_bytes, (const uint8_t *)target + done * target_bytes, take,
+                   &value) <= EP_WEIGHT_LIMIT)) {
             rc = EP_ERR_DIVERGED;
         } else if (sink != NULL) {
             collect(ep, take, sink);

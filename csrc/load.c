@@ -56,9 +56,19 @@ static void lay_out(header *h)
 
 static int read_header(const uint8_t *image, size_t size, header *h)
 {
-    uint32_t *const fields[] = {&h->tensors,       &h->nodes,       &h->io,         &h->words,     &h->inputs,
-                                &h->outputs,       &h->infer_bytes, &h->scratch_bytes, &h->param_bytes, &h->data_bytes,
-                                &h->loss,          &h->train_bytes, &h->train_scratch_bytes};
+    uint32_t *const fields[] = {&h->tensors,
+                                &h->nodes,
+                                &h->io,
+                                &h->words,
+                                &h->inputs,
+                                &h->outputs,
+                                &h->infer_bytes,
+                                &h->scratch_bytes,
+                                &h->param_bytes,
+                                &h->data_bytes,
+                                &h->loss,
+                                &h->train_bytes,
+                                &h->train_scratch_bytes};
     const uint16_t one = 1;
     uint8_t first;
     memcpy(&first, &one, 1);

@@ -22,6 +22,7 @@ static float softmax_cross_entropy_forward(const float *logits, const void *targ
             dlogits[j] = e;
             sum += e;
         }
+        /* cppcheck-suppress invalidFunctionArg ; count is never 0, and the largest logit adds exp(0) */
         loss += logf(sum) - picked;
         share = mean / sum;
         for (uint32_t j = 0; j < count; j++) dlogits[j] *= share;

@@ -123,8 +123,8 @@ int ep_restore(ep_t *ep, const ep_storage *storage)
         return slots[0].state == FOREIGN || slots[1].state == FOREIGN ? EP_ERR_FOREIGN : EP_ERR_NO_RECORD;
     }
     direct = ep->tail_at - ep->acts_at < ep->model->param_bytes;
-    rc = read_weights(storage, pick, &slots[pick],
-                      direct ? ep_weights(ep) : (float *)(void *)(ep->arena + ep->acts_at));
+    rc =
+        read_weights(storage, pick, &slots[pick], direct ? ep_weights(ep) : (float *)(void *)(ep->arena + ep->acts_at));
     if (rc != EP_OK) {
         if (direct) ep_reset(ep);
         return rc;

@@ -87,7 +87,8 @@ static inline float ep_total(ep_vec v)
 
 /* ---- y (rows, columns) = base (rows, columns) + x (rows, count) . w (columns, count)^T --------------------------- */
 
-typedef struct ep_dots { /* steps: elements from one row to the next; base may be y; base_step 0: the same for all rows */
+typedef struct
+    ep_dots { /* steps: elements from one row to the next; base may be y; base_step 0: the same for all rows */
     float *y;
     const float *base, *x, *w;
     ptrdiff_t y_step, base_step, x_step, w_step;
@@ -312,7 +313,8 @@ static inline void ep_axpy_f32(float *restrict y, float a, const float *restrict
 }
 
 /* y += x * w, element by element. */
-static inline void ep_multiply_add_f32(float *restrict y, const float *restrict x, const float *restrict w, int32_t count)
+static inline void ep_multiply_add_f32(float *restrict y, const float *restrict x, const float *restrict w,
+                                       int32_t count)
 {
     for (int32_t i = 0; i < count; i++) {
         y[i] = ep_mac1(y[i], x[i], w[i]);

@@ -35,7 +35,8 @@ typedef struct ep_axis {
     int32_t full_begin, full_end; /* windows that are inside with all taps */
 } ep_axis;
 
-static inline ep_axis ep_make_axis(int32_t in, int32_t out, int32_t kernel, int32_t stride, int32_t dilation, int32_t pad)
+static inline ep_axis ep_make_axis(int32_t in, int32_t out, int32_t kernel, int32_t stride, int32_t dilation,
+                                   int32_t pad)
 {
     ep_axis a = {in, out, kernel, stride, dilation, pad, (pad + stride - 1) / stride, 0};
     const int32_t last_start = in - 1 - (kernel - 1) * dilation;

@@ -12,7 +12,8 @@ static float weight_of(const ep_pool2d_attr *a, const ep_window *at)
     ep_taps rows = at->rows, columns = at->columns;
     if (a->count_include_pad) { /* the padded image begins at -pad */
         rows = ep_taps_inside(at->top + a->pad_top, a->kernel_h, a->dilation_h, a->pad_top + a->in_h + a->pad_bottom);
-        columns = ep_taps_inside(at->left + a->pad_left, a->kernel_w, a->dilation_w, a->pad_left + a->in_w + a->pad_right);
+        columns =
+            ep_taps_inside(at->left + a->pad_left, a->kernel_w, a->dilation_w, a->pad_left + a->in_w + a->pad_right);
     }
     const float count = (float)length(rows) * (float)length(columns);
     return count > 0.0f ? 1.0f / count : 0.0f;
@@ -85,6 +86,7 @@ const ep_grad ep_average_pool2d_f32_grad = {backward, NULL, NULL};
 int ep_check_average_pool2d_f32(const ep_model *model, const ep_node *node)
 {
     uint32_t in, out;
-    const int ok = node->attr != NULL && ep_valid_pool(node->attr, &in, &out) && ep_valid_unary_f32(model, node, in, out);
+    const int ok =
+        node->attr != NULL && ep_valid_pool(node->attr, &in, &out) && ep_valid_unary_f32(model, node, in, out);
     return ok ? EP_OK : EP_ERR_IMAGE;
 }

@@ -56,7 +56,8 @@ int ep_valid_weight(const ep_model *model, const ep_node *node, unsigned index, 
            count > 0;
 }
 
-int ep_valid_layer_f32(const ep_model *model, const ep_node *node, uint32_t in, uint32_t weight, uint32_t bias, uint32_t out)
+int ep_valid_layer_f32(const ep_model *model, const ep_node *node, uint32_t in, uint32_t weight, uint32_t bias,
+                       uint32_t out)
 {
     return ep_valid_arity(node, 1, 2) && ep_valid_activation(model, node, 0, EP_F32, in) &&
            ep_valid_weight(model, node, 1, weight) && ep_valid_weight(model, node, 2, bias) &&
@@ -75,6 +76,7 @@ int ep_valid_pool(const ep_pool2d_attr *a, uint32_t *in, uint32_t *out)
     *out = ep_product(a->out_h, a->out_w, a->channels);
     return *in != 0 && *out != 0 &&
            ep_valid_axis(a->in_h, a->out_h, a->kernel_h, a->stride_h, a->dilation_h, a->pad_top) &&
-           ep_valid_axis(a->in_w, a->out_w, a->kernel_w, a->stride_w, a->dilation_w, a->pad_left) && a->pad_bottom >= 0 &&
-           a->pad_bottom <= EP_POSITION_MAX && a->pad_right >= 0 && a->pad_right <= EP_POSITION_MAX;
+           ep_valid_axis(a->in_w, a->out_w, a->kernel_w, a->stride_w, a->dilation_w, a->pad_left) &&
+           a->pad_bottom >= 0 && a->pad_bottom <= EP_POSITION_MAX && a->pad_right >= 0 &&
+           a->pad_right <= EP_POSITION_MAX;
 }

@@ -26,7 +26,8 @@ int ep_valid_codes(const ep_model *model, const ep_node *node, unsigned index, u
 int ep_valid_weight(const ep_model *model, const ep_node *node, unsigned index, uint32_t count);
 
 /* 1 if the node is x (in) ; weight (weight), bias (bias) -> y (out), all float32 with that many elements. 0 if a count is 0. */
-int ep_valid_layer_f32(const ep_model *model, const ep_node *node, uint32_t in, uint32_t weight, uint32_t bias, uint32_t out);
+int ep_valid_layer_f32(const ep_model *model, const ep_node *node, uint32_t in, uint32_t weight, uint32_t bias,
+                       uint32_t out);
 
 /* 1 if the node is x -> y, float32, `in` and `out` elements. 0 if a count is 0. */
 int ep_valid_unary_f32(const ep_model *model, const ep_node *node, uint32_t in, uint32_t out);

@@ -32,6 +32,8 @@ const ep_grad ep_clip_f32_grad = {backward, NULL, NULL};
 int ep_check_clip_f32(const ep_model *model, const ep_node *node)
 {
     const ep_elementwise_attr *a = node->attr;
-    const int ok = a != NULL && ep_valid_unary_f32(model, node, ep_product(a->count, 1, 1), ep_product(a->count, 1, 1)) && a->lo <= a->hi;
+    const int ok = a != NULL &&
+                   ep_valid_unary_f32(model, node, ep_product(a->count, 1, 1), ep_product(a->count, 1, 1)) &&
+                   a->lo <= a->hi;
     return ok ? EP_OK : EP_ERR_IMAGE;
 }

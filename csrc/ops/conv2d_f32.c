@@ -21,8 +21,8 @@ typedef struct conv { /* what stays the same over the batch */
 static void flatten(conv *c)
 {
     ep_conv2d_attr *a = &c->attr;
-    if (a->kernel_h == 1 && a->kernel_w == 1 && a->stride_h == 1 && a->stride_w == 1 && a->pad_top == 0 && a->pad_left == 0 &&
-        a->in_h == a->out_h && a->in_w == a->out_w) {
+    if (a->kernel_h == 1 && a->kernel_w == 1 && a->stride_h == 1 && a->stride_w == 1 && a->pad_top == 0 &&
+        a->pad_left == 0 && a->in_h == a->out_h && a->in_w == a->out_w) {
         a->in_w = a->out_w = a->in_h * a->in_w * c->images;
         a->in_h = a->out_h = c->images = 1;
     }
@@ -77,9 +77,17 @@ static void forward_span(const conv *c, const float *x, float *y, int32_t group,
     const ep_conv2d_attr *a = &c->attr;
     const float *w = c->weight + (ptrdiff_t)group * c->group_out * c->taps;
     const ep_taps rows = rows_inside(c, oy);
-    ep_dots d = {y + (ptrdiff_t)s->at * a->out_c, c->bias + group * c->group_out, x, w,
-                 a->out_c, 0, (ptrdiff_t)a->stride_w * a->in_c, c->taps,
-                 s->run, c->group_out, 0};
+    ep_dots d = {y + (ptrdiff_t)s->at * a->out_c,
+                 c->bias + group * c->group_out,
+                 x,
+                 w,
+                 a->out_c,
+                 0,
+                 (ptrdiff_t)a->stride_w * a->in_c,
+                 c->taps,
+                 s->run,
+                 c->group_out,
+                 0};
     for (int32_t ky = rows.begin; ky < rows.end; ky++) {
         for (int32_t kx = 0; kx < a->kernel_w; kx += c->unit) {
             const ep_taps t = stretch_of(c, s, kx);
@@ -164,9 +172,11 @@ static void backward_span(const conv *c, float *dx, const float *dy, int32_t gro
     const ep_conv2d_attr *a = &c->attr;
     const float *w = c->weight + (ptrdiff_t)group * c->group_out * c->taps;
     const ep_taps rows = rows_inside(c, oy);
-    ep_outer o = {dx, dy + (ptrdiff_t)s->at * a->out_c, w,
-                  (ptrdiff_t)a->stride_w * a->in_c, a->out_c, 1, c->taps,
-                  s->run, 0, c->group_out};
+    ep_outer o = {dx,       dy + (ptrdiff_t)s->at * a->out_c,
+                  w,        (ptrdiff_t)a->stride_w * a->in_c,
+                  a->out_c, 1,
+                  c->taps,  s->run,
+                  0,        c->group_out};
     for (int32_t ky = rows.begin; ky < rows.end; ky++) {
         for (int32_t kx = 0; kx < a->kernel_w; kx += c->unit) {
             const ep_taps t = stretch_of(c, s, kx);
@@ -209,11 +219,12 @@ typedef struct tile_place {
 } tile_place;
 
 /* Adds what one span of output row oy gives to the tile; x: the image at the group's first channel, dy: the row. */
-static void add_span(const conv *c, ep_outer *o, float *tile, const float *x, const float *dy, const tile_place *p, int32_t oy,
-                     const ep_span *s)
+static void add_span(const conv *c, ep_outer *o, float *tile, const float *x, const float *dy, const tile_place *p,
+                     int32_t oy, const ep_span *s)
 {
     const ep_taps t = stretch_of(c, s, p->kx);
-    int32_t begin = (t.begin - p->kx) * c->group_in, end = (t.end - p->kx) * c->group_in; /* in elements of the stretch */
+    int32_t begin = (t.begin - p->kx) * c->group_in,
+            end = (t.end - p->kx) * c->group_in; /* in elements of the stretch */
     begin = begin < p->j ? p->j : begin;
     end = end > p->j + p->columns ? p->j + p->columns : end;
     if (begin < end) {
@@ -260,7 +271,8 @@ static void emit_rows(const ep_t *ep, const ep_node *node, const ep_sink *sink, 
                 sum_tile(c, tile, ep_in(ep, node, 0), ep_dout(ep, node, 0), p);
                 for (int32_t r = 0; r < p->rows; r++) {
                     const int32_t at = (p->k + r) * c->taps + (p->ky * a->kernel_w + p->kx) * c->group_in + p->j;
-                    ep_emit(ep, sink, node->io[1], (uint32_t)at, (uint32_t)p->columns, 1.0f, tile + r * EP_TILE_COLUMNS);
+                    ep_emit(ep, sink, node->io[1], (uint32_t)at, (uint32_t)p->columns, 1.0f,
+                            tile + r * EP_TILE_COLUMNS);
                 }
             }
         }
@@ -298,11 +310,11 @@ int ep_check_conv2d_f32(const ep_model *model, const ep_node *node)
         return EP_ERR_IMAGE;
     }
     const uint32_t taps = ep_product(a->kernel_h, a->kernel_w, a->in_c / a->groups);
-    const int ok = taps != 0 && ep_valid_axis(a->in_h, a->out_h, a->kernel_h, a->stride_h, a->dilation_h, a->pad_top) &&
-                   ep_valid_axis(a->in_w, a->out_w, a->kernel_w, a->stride_w, a->dilation_w, a->pad_left) &&
-                   ep_valid_layer_f32(model, node, ep_product(a->in_h, a->in_w, a->in_c),
-                                      ep_product(a->out_c, (int32_t)taps, 1), ep_product(a->out_c, 1, 1),
-                                      ep_product(a->out_h, a->out_w, a->out_c)) &&
-                   a->lo <= a->hi;
+    const int ok =
+        taps != 0 && ep_valid_axis(a->in_h, a->out_h, a->kernel_h, a->stride_h, a->dilation_h, a->pad_top) &&
+        ep_valid_axis(a->in_w, a->out_w, a->kernel_w, a->stride_w, a->dilation_w, a->pad_left) &&
+        ep_valid_layer_f32(model, node, ep_product(a->in_h, a->in_w, a->in_c), ep_product(a->out_c, (int32_t)taps, 1),
+                           ep_product(a->out_c, 1, 1), ep_product(a->out_h, a->out_w, a->out_c)) &&
+        a->lo <= a->hi;
     return ok ? EP_OK : EP_ERR_IMAGE;
 }

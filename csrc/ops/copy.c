@@ -34,7 +34,7 @@ int ep_check_copy(const ep_model *model, const ep_node *node)
     }
     const uint8_t dtype = model->tensors[node->io[0]].dtype;
     const uint32_t count = ep_product(a->count, 1, 1);
-    const int ok = ep_valid_activation(model, node, 0, dtype, count) && ep_valid_activation(model, node, 1, dtype, count) &&
-                   (node->grad == NULL || dtype == EP_F32);
+    const int ok = ep_valid_activation(model, node, 0, dtype, count) &&
+                   ep_valid_activation(model, node, 1, dtype, count) && (node->grad == NULL || dtype == EP_F32);
     return ok ? EP_OK : EP_ERR_IMAGE;
 }

@@ -4,9 +4,17 @@
 static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
 {
     const ep_dense_attr *a = node->attr;
-    ep_dots d = {ep_out(ep, node, 0), ep_in(ep, node, 2), ep_in(ep, node, 0), ep_in(ep, node, 1),
-                 a->n_out, 0, a->n_in, a->n_in,
-                 a->rows * (int32_t)n, a->n_out, a->n_in};
+    ep_dots d = {ep_out(ep, node, 0),
+                 ep_in(ep, node, 2),
+                 ep_in(ep, node, 0),
+                 ep_in(ep, node, 1),
+                 a->n_out,
+                 0,
+                 a->n_in,
+                 a->n_in,
+                 a->rows * (int32_t)n,
+                 a->n_out,
+                 a->n_in};
     ep_dot_rows_f32(&d);
     ep_clamp_f32(d.y, a->lo, a->hi, (size_t)d.rows * (size_t)d.columns);
 }
@@ -22,9 +30,16 @@ static void backward(const ep_t *ep, const ep_node *node, uint32_t n)
     ep_mask_output(ep, node, a->lo, a->hi, n);
     float *dx = ep_begin_din(ep, node, n);
     if (dx != NULL) {
-        const ep_outer o = {dx, ep_dout(ep, node, 0), ep_in(ep, node, 1),
-                            a->n_in, a->n_out, 1, a->n_in,
-                            a->rows * (int32_t)n, a->n_in, a->n_out};
+        const ep_outer o = {dx,
+                            ep_dout(ep, node, 0),
+                            ep_in(ep, node, 1),
+                            a->n_in,
+                            a->n_out,
+                            1,
+                            a->n_in,
+                            a->rows * (int32_t)n,
+                            a->n_in,
+                            a->n_out};
         ep_outer_f32(&o);
     }
 }

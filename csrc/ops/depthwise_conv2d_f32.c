@@ -163,8 +163,8 @@ static void backward(const ep_t *ep, const ep_node *node, uint32_t n)
 }
 
 /* sum += dy * x over neighbouring outputs, for `lanes` output channels from k on; x and dy at the first one's channel 0. */
-static void add_outputs(const depthwise *d, float *restrict sum, const float *x, const float *dy, int32_t k, int32_t lanes,
-                        int32_t count)
+static void add_outputs(const depthwise *d, float *restrict sum, const float *x, const float *dy, int32_t k,
+                        int32_t lanes, int32_t count)
 {
     const ep_conv2d_attr *a = d->attr;
     const ptrdiff_t step = (ptrdiff_t)a->stride_w * a->in_c;
@@ -191,7 +191,8 @@ static void sum_tap(const depthwise *d, float *sum, const float *x, const float 
     memset(sum, 0, (size_t)lanes * sizeof *sum);
     for (uint32_t i = 0; i < n && outputs_x.begin < outputs_x.end; i++, x += image_in(a), dy += image_out) {
         for (int32_t oy = outputs_y.begin; oy < outputs_y.end; oy++) {
-            const ptrdiff_t pixel = (ptrdiff_t)(row + oy * a->stride_h) * a->in_w + column + outputs_x.begin * a->stride_w;
+            const ptrdiff_t pixel =
+                (ptrdiff_t)(row + oy * a->stride_h) * a->in_w + column + outputs_x.begin * a->stride_w;
             const ptrdiff_t output = (ptrdiff_t)oy * a->out_w + outputs_x.begin;
             add_outputs(d, sum, x + pixel * a->in_c, dy + output * a->out_c, k, lanes, outputs_x.end - outputs_x.begin);
         }
@@ -207,7 +208,8 @@ static void params(const ep_t *ep, const ep_node *node, uint32_t n, const ep_sin
     for (int32_t tap = 0; ep_trains(ep, node, 1) && tap < a->kernel_h * a->kernel_w; tap++) {
         for (int32_t k = 0; k < a->out_c; k += EP_TILE_COLUMNS) {
             const int32_t lanes = a->out_c - k < EP_TILE_COLUMNS ? a->out_c - k : EP_TILE_COLUMNS;
-            sum_tap(&d, sum, ep_in(ep, node, 0), ep_dout(ep, node, 0), n, tap / a->kernel_w, tap % a->kernel_w, k, lanes);
+            sum_tap(&d, sum, ep_in(ep, node, 0), ep_dout(ep, node, 0), n, tap / a->kernel_w, tap % a->kernel_w, k,
+                    lanes);
             ep_emit(ep, sink, node->io[1], (uint32_t)(tap * a->out_c + k), (uint32_t)lanes, 1.0f, sum);
         }
     }

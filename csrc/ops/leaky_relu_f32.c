@@ -39,6 +39,8 @@ const ep_grad ep_leaky_relu_f32_grad = {backward, NULL, NULL};
 int ep_check_leaky_relu_f32(const ep_model *model, const ep_node *node)
 {
     const ep_elementwise_attr *a = node->attr;
-    const int ok = a != NULL && ep_valid_unary_f32(model, node, ep_product(a->count, 1, 1), ep_product(a->count, 1, 1)) && a->alpha >= (node->grad != NULL ? 0.0f : -INFINITY);
+    const int ok = a != NULL &&
+                   ep_valid_unary_f32(model, node, ep_product(a->count, 1, 1), ep_product(a->count, 1, 1)) &&
+                   a->alpha >= (node->grad != NULL ? 0.0f : -INFINITY);
     return ok ? EP_OK : EP_ERR_IMAGE;
 }

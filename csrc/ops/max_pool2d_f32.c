@@ -79,6 +79,7 @@ const ep_grad ep_max_pool2d_f32_grad = {backward, NULL, NULL};
 int ep_check_max_pool2d_f32(const ep_model *model, const ep_node *node)
 {
     uint32_t in, out;
-    const int ok = node->attr != NULL && ep_valid_pool(node->attr, &in, &out) && ep_valid_unary_f32(model, node, in, out);
+    const int ok =
+        node->attr != NULL && ep_valid_pool(node->attr, &in, &out) && ep_valid_unary_f32(model, node, in, out);
     return ok ? EP_OK : EP_ERR_IMAGE;
 }

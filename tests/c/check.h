@@ -13,31 +13,31 @@
 
 static int failures;
 
-#define CHECK(condition)                                                        \
-    do {                                                                        \
-        if (!(condition)) {                                                     \
-            printf("%s:%d: %s\n", __FILE__, __LINE__, #condition);              \
-            failures++;                                                         \
-        }                                                                       \
+#define CHECK(condition)                                           \
+    do {                                                           \
+        if (!(condition)) {                                        \
+            printf("%s:%d: %s\n", __FILE__, __LINE__, #condition); \
+            failures++;                                            \
+        }                                                          \
     } while (0)
 
-#define CHECK_RC(call, expected)                                                                    \
-    do {                                                                                            \
-        int got_ = (call);                                                                          \
-        if (got_ != (expected)) {                                                                   \
-            printf("%s:%d: %s gives %d, not %s\n", __FILE__, __LINE__, #call, got_, #expected);     \
-            failures++;                                                                             \
-        }                                                                                           \
+#define CHECK_RC(call, expected)                                                                \
+    do {                                                                                        \
+        int got_ = (call);                                                                      \
+        if (got_ != (expected)) {                                                               \
+            printf("%s:%d: %s gives %d, not %s\n", __FILE__, __LINE__, #call, got_, #expected); \
+            failures++;                                                                         \
+        }                                                                                       \
     } while (0)
 
 /* |a - b| <= tolerance * max(1, |b|) */
-#define CHECK_NEAR(a, b, tolerance)                                                                       \
-    do {                                                                                                  \
-        double a_ = (double)(a), b_ = (double)(b);                                                        \
-        if (!(fabs(a_ - b_) <= (double)(tolerance) * fmax(1.0, fabs(b_)))) {                              \
-            printf("%s:%d: %s is %.9g, not %s = %.9g\n", __FILE__, __LINE__, #a, a_, #b, b_);             \
-            failures++;                                                                                   \
-        }                                                                                                 \
+#define CHECK_NEAR(a, b, tolerance)                                                           \
+    do {                                                                                      \
+        double a_ = (double)(a), b_ = (double)(b);                                            \
+        if (!(fabs(a_ - b_) <= (double)(tolerance)*fmax(1.0, fabs(b_)))) {                    \
+            printf("%s:%d: %s is %.9g, not %s = %.9g\n", __FILE__, __LINE__, #a, a_, #b, b_); \
+            failures++;                                                                       \
+        }                                                                                     \
     } while (0)
 
 /* Marsaglia's xorshift. */

@@ -17,8 +17,27 @@ static uint32_t below(uint32_t n)
 /* A number that is likely to be near some border. */
 static uint32_t interesting(uint32_t now)
 {
-    static const uint32_t values[] = {0, 1, 2, 3, 4, 5, 8, 16, 32, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF,
-                                      0xFFFFFFF0, 0x40000000, 0x7FC00000 /* NaN */, 0x7F800000 /* inf */, 0x00000001};
+    static const uint32_t values[] = {0,
+                                      1,
+                                      2,
+                                      3,
+                                      4,
+                                      5,
+                                      8,
+                                      16,
+                                      32,
+                                      0x7F,
+                                      0xFF,
+                                      0x7FFF,
+                                      0xFFFF,
+                                      0x7FFFFFFF,
+                                      0x80000000,
+                                      0xFFFFFFFF,
+                                      0xFFFFFFF0,
+                                      0x40000000,
+                                      0x7FC00000 /* NaN */,
+                                      0x7F800000 /* inf */,
+                                      0x00000001};
     switch (below(6)) {
     case 0: return values[below(sizeof values / sizeof values[0])];
     case 1: return now + below(3) - 1;

@@ -74,7 +74,8 @@ static void init_takes_the_richest_mode_that_fits(void)
     uint32_t count;
     ep_t ep;
     net_head(&m, &ep_softmax_cross_entropy);
-    const size_t infer = ep_arena_size(&m.model, 1, 0, NULL), restore = ep_arena_size(&m.model, 1, EP_FOR_RESTORE, NULL);
+    const size_t infer = ep_arena_size(&m.model, 1, 0, NULL),
+                 restore = ep_arena_size(&m.model, 1, EP_FOR_RESTORE, NULL);
     const size_t train = ep_arena_size(&m.model, 1, EP_FOR_TRAIN, NULL) + 16;
     m.train.bytes += 16; /* so that learning needs more than restoring */
     for (size_t size = infer; size <= train + 128; size++) {
@@ -170,7 +171,8 @@ static void small_helpers(void)
     const float nan[3] = {1, -NAN, 2}, inf[3] = {1, -INFINITY, 2}, plain[3] = {1, -3, 2};
     float dy[3] = {1, 2, 3};
     const float y[3] = {0, 0.5f, 6};
-    CHECK(isnan(ep_max_abs(nan, 3)) && isinf(ep_max_abs(inf, 3)) && ep_max_abs(plain, 3) == 3 && ep_max_abs(plain, 0) == 0);
+    CHECK(isnan(ep_max_abs(nan, 3)) && isinf(ep_max_abs(inf, 3)) && ep_max_abs(plain, 3) == 3 &&
+          ep_max_abs(plain, 0) == 0);
     ep_mask_clamp(dy, y, 0, 6, 3);
     CHECK(dy[0] == 0 && dy[1] == 2 && dy[2] == 0);
     CHECK(ep_round_even(0.5f) == 0 && ep_round_even(1.5f) == 2 && ep_round_even(-2.5f) == -2);

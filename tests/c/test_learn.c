@@ -39,17 +39,19 @@ static double reference_loss(const double *w, const float *x, int32_t label)
         const ep_node *node = &m.nodes[k];
         double *y = value[node->io[node->n_in]];
         if (node->op == &ep_add_f32) {
-            for (uint32_t i = 0; i < m.tensors[node->io[0]].count; i++) y[i] = value[node->io[0]][i] + value[node->io[1]][i];
+            for (uint32_t i = 0; i < m.tensors[node->io[0]].count; i++)
+                y[i] = value[node->io[0]][i] + value[node->io[1]][i];
             continue;
         }
         const ep_dense_attr *a = node->attr;
         const ep_tensor *weight = &m.tensors[node->io[1]], *bias = &m.tensors[node->io[2]];
         for (int32_t o = 0; o < a->n_out; o++) {
-            y[o] = weight->flags == EP_PARAM ? w[bias->offset / 4 + (uint32_t)o] : (double)((const float *)bias->data)[o];
+            y[o] =
+                weight->flags == EP_PARAM ? w[bias->offset / 4 + (uint32_t)o] : (double)((const float *)bias->data)[o];
             for (int32_t i = 0; i < a->n_in; i++) {
                 const int32_t at = o * a->n_in + i;
-                y[o] += value[node->io[0]][i] *
-                        (weight->flags == EP_PARAM ? w[weight->offset / 4 + (uint32_t)at] : (double)((const float *)weight->data)[at]);
+                y[o] += value[node->io[0]][i] * (weight->flags == EP_PARAM ? w[weight->offset / 4 + (uint32_t)at]
+                                                                           : (double)((const float *)weight->data)[at]);
             }
             y[o] = fmax(y[o], (double)a->lo);
         }
@@ -192,9 +194,9 @@ static void reference_update(const rule *r, int t, double g, double *w, double *
 /* In place and by sums alike. The gradients that the reference takes are those of the runtime, read from its sums. */
 static void optimizers_follow_their_formulas(void)
 {
-    static const rule rules[] = {{&ep_sgd, 0, 0},        {&ep_sgd, 0, 0.1f},          {&ep_momentum, 0, 0},
-                                 {&ep_momentum, 0.5f, 0.1f}, {&ep_nesterov, 0, 0}, {&ep_nesterov, 0.7f, 0.1f},
-                                 {&ep_adam, 0, 0},       {&ep_adam, 0.8f, 0.1f}};
+    static const rule rules[] = {
+        {&ep_sgd, 0, 0},      {&ep_sgd, 0, 0.1f},         {&ep_momentum, 0, 0}, {&ep_momentum, 0.5f, 0.1f},
+        {&ep_nesterov, 0, 0}, {&ep_nesterov, 0.7f, 0.1f}, {&ep_adam, 0, 0},     {&ep_adam, 0.8f, 0.1f}};
     for (size_t r = 0; r < sizeof rules / sizeof rules[0]; r++) {
         double w[256], s0[256] = {0}, s1[256] = {0};
         uint32_t count;
@@ -554,7 +556,8 @@ static void no_step_makes_a_weight_infinite(void)
             const float *w = ep_params(&ep, &count);
             CHECK(ep_max_abs(w, count) <= ep.weight_bound * 1.0001f && ep.weight_bound < FLT_MAX);
             if (ep.state_at != EP_NONE) {
-                CHECK(isfinite(ep_max_abs((const float *)(const void *)(ep.arena + ep.state_at), ep.optimizer->slots * count)));
+                CHECK(isfinite(
+                    ep_max_abs((const float *)(const void *)(ep.arena + ep.state_at), ep.optimizer->slots * count)));
             }
             accepted++;
         } else {

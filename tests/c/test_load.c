@@ -171,7 +171,7 @@ static void every_field_is_checked(void)
         {24, 65536, 4, EP_ERR_IMAGE}, /* tensors */
         {24, 0xFFFFFFFF, 4, EP_ERR_IMAGE},
         {28, 65536, 4, EP_ERR_IMAGE}, /* nodes */
-        {32, 1, 4, EP_ERR_IMAGE}, /* io */
+        {32, 1, 4, EP_ERR_IMAGE},     /* io */
         {32, 0xFFFFFFFF, 4, EP_ERR_IMAGE},
         {36, 0xFFFFFFFF, 4, EP_ERR_IMAGE}, /* words */
         {36, 5, 4, EP_ERR_IMAGE},
@@ -180,7 +180,7 @@ static void every_field_is_checked(void)
         {44, 0, 4, EP_ERR_IMAGE}, /* outputs */
         {44, 0xFFFFFFFF, 4, EP_ERR_IMAGE},
         {48, 16, 4, EP_ERR_IMAGE}, /* infer_bytes */
-        {56, 0, 4, EP_ERR_IMAGE}, /* param_bytes */
+        {56, 0, 4, EP_ERR_IMAGE},  /* param_bytes */
         {56, m.model.param_bytes - 4, 4, EP_ERR_IMAGE},
         {56, m.model.param_bytes + 4, 4, EP_ERR_IMAGE},
         {60, 16, 4, EP_ERR_IMAGE}, /* data */
@@ -188,22 +188,22 @@ static void every_field_is_checked(void)
         {64, 99, 4, EP_ERR_OP}, /* loss */
         {64, 0xFFFFFFFF, 4, EP_ERR_OP},
         {68, 16, 4, EP_ERR_IMAGE}, /* train bytes */
-        {76, 2, 2, EP_ERR_IMAGE}, /* first_node */
-        {78, 4, 2, EP_ERR_IMAGE}, /* end_node */
+        {76, 2, 2, EP_ERR_IMAGE},  /* first_node */
+        {78, 4, 2, EP_ERR_IMAGE},  /* end_node */
         {78, 1, 2, EP_ERR_IMAGE},
         {80, 8, 4, EP_ERR_IMAGE}, /* logits */
         {80, 3, 4, EP_ERR_IMAGE}, /* one without a gradient */
         {80, 0x10006, 4, EP_ERR_IMAGE},
         {84, 0xFFFFFFFF, 4, EP_ERR_IMAGE}, /* name */
-        {84, 3, 4, EP_ERR_IMAGE}, /* not ended */
+        {84, 3, 4, EP_ERR_IMAGE},          /* not ended */
         {84, 0, 4, EP_OK},
         {88, 3, 4, EP_ERR_IMAGE}, /* meta */
         {88, 0, 4, EP_OK},
-        {T(0), 0, 4, EP_ERR_IMAGE}, /* an activation with data */
+        {T(0), 0, 4, EP_ERR_IMAGE},     /* an activation with data */
         {T(0) + 4, 0, 4, EP_ERR_IMAGE}, /* count */
         {T(0) + 4, 0xFFFFFFFF, 4, EP_ERR_IMAGE},
         {T(0) + 4, 0x40000001, 4, EP_ERR_IMAGE}, /* 4 bytes in 32 bits */
-        {T(0) + 8, 4, 4, EP_ERR_IMAGE}, /* offset */
+        {T(0) + 8, 4, 4, EP_ERR_IMAGE},          /* offset */
         {T(0) + 8, m.model.infer_bytes, 4, EP_ERR_IMAGE},
         {T(0) + 8, 0xFFFFFFF0, 4, EP_ERR_IMAGE},
         {T(0) + 8, EP_NONE, 4, EP_ERR_IMAGE},
@@ -221,40 +221,40 @@ static void every_field_is_checked(void)
         {T(1) + 19, EP_PARAM, 1, EP_ERR_IMAGE},
         {T(4) + 19, EP_CONST, 1, EP_ERR_IMAGE},
         {T(4) + 18, EP_I32, 1, EP_ERR_IMAGE}, /* a weight that is no float */
-        {T(5) + 8, 0, 4, EP_ERR_IMAGE}, /* place of a trainable weight */
+        {T(5) + 8, 0, 4, EP_ERR_IMAGE},       /* place of a trainable weight */
         {T(5) + 8, 100, 4, EP_ERR_IMAGE},
-        {N(0), 99, 2, EP_ERR_OP}, /* op */
+        {N(0), 99, 2, EP_ERR_OP},       /* op */
         {N(0) + 2, 0, 1, EP_ERR_IMAGE}, /* inputs */
         {N(0) + 2, 2, 1, EP_ERR_IMAGE},
         {N(0) + 2, 255, 1, EP_ERR_IMAGE},
         {N(0) + 3, 0, 1, EP_ERR_IMAGE}, /* outputs */
         {N(0) + 3, 2, 1, EP_ERR_IMAGE},
-        {N(1) + 4, 2, 1, EP_ERR_IMAGE}, /* backward */
-        {N(0) + 6, 4, 2, EP_ERR_IMAGE}, /* attribute words */
-        {N(0) + 8, 0xFFFFFFFF, 4, EP_ERR_IMAGE}, /* first io */
-        {N(2) + 8, 9, 4, EP_ERR_IMAGE}, /* into the model's own */
+        {N(1) + 4, 2, 1, EP_ERR_IMAGE},           /* backward */
+        {N(0) + 6, 4, 2, EP_ERR_IMAGE},           /* attribute words */
+        {N(0) + 8, 0xFFFFFFFF, 4, EP_ERR_IMAGE},  /* first io */
+        {N(2) + 8, 9, 4, EP_ERR_IMAGE},           /* into the model's own */
         {N(0) + 12, 0xFFFFFFFF, 4, EP_ERR_IMAGE}, /* first word */
         {N(2) + 12, 11, 4, EP_ERR_IMAGE},
         {im.io, 3, 2, EP_ERR_IMAGE}, /* an input without a value yet */
         {im.io, 6, 2, EP_ERR_IMAGE},
         {im.io, 8, 2, EP_ERR_IMAGE}, /* no such tensor */
         {im.io, 0xFFFF, 2, EP_ERR_IMAGE},
-        {im.io + 2, 4, 2, EP_ERR_IMAGE}, /* a trainable weight twice */
-        {im.io + 6, 0, 2, EP_ERR_IMAGE}, /* output over the model's input */
-        {im.io + 6, 1, 2, EP_ERR_IMAGE}, /* output over a constant */
-        {im.io + 14, 3, 2, EP_ERR_IMAGE}, /* a second output of the same tensor */
+        {im.io + 2, 4, 2, EP_ERR_IMAGE},          /* a trainable weight twice */
+        {im.io + 6, 0, 2, EP_ERR_IMAGE},          /* output over the model's input */
+        {im.io + 6, 1, 2, EP_ERR_IMAGE},          /* output over a constant */
+        {im.io + 14, 3, 2, EP_ERR_IMAGE},         /* a second output of the same tensor */
         {im.io + 2 * m.n_io, 3, 2, EP_ERR_IMAGE}, /* model input that a node computes */
         {im.io + 2 * m.n_io, 1, 2, EP_ERR_IMAGE},
         {im.io + 2 * m.n_io, 9, 2, EP_ERR_IMAGE},
         {im.io + 2 * m.n_io + 2, 1, 2, EP_ERR_IMAGE}, /* model output */
         {im.io + 2 * m.n_io + 2, 9, 2, EP_ERR_IMAGE},
         {im.words, 0x7FFFFFFF, 4, EP_ERR_IMAGE}, /* n_in: left to the op */
-        {im.train, EP_NONE, 4, EP_ERR_IMAGE}, /* x has no place in training */
+        {im.train, EP_NONE, 4, EP_ERR_IMAGE},    /* x has no place in training */
         {im.train, 4, 4, EP_ERR_IMAGE},
         {im.train, 0xFFFFFFF0, 4, EP_ERR_IMAGE},
         {im.train + 4 * 3, EP_NONE, 4, EP_ERR_IMAGE},
-        {im.train + 4 * 3, 16, 4, EP_ERR_IMAGE}, /* over half of x */
-        {im.train + 4 * 1, 0xFFFFFFF0, 4, EP_OK}, /* nobody looks for a constant there */
+        {im.train + 4 * 3, 16, 4, EP_ERR_IMAGE},            /* over half of x */
+        {im.train + 4 * 1, 0xFFFFFFF0, 4, EP_OK},           /* nobody looks for a constant there */
         {im.train + 4 * (8 + 6), EP_NONE, 4, EP_ERR_IMAGE}, /* gradient of the logits */
         {im.train + 4 * (8 + 6), 4, 4, EP_ERR_IMAGE},
         {im.train + 4 * (8 + 6), m.train.bytes, 4, EP_ERR_IMAGE},

@@ -258,8 +258,9 @@ static void valid_records_of_nonsense_are_refused(void)
         CHECK_RC(ep_save(&ep, &storage), EP_OK);
         f.bytes[20] = (uint8_t)size, f.bytes[21] = (uint8_t)(size >> 8);
         if (size <= SLOT - 32) reseal(f.bytes, size);
-        CHECK_RC(ep_restore(&ep, &storage),
-                 size == 112 ? EP_OK : size <= SLOT - 32 ? EP_ERR_FOREIGN : EP_ERR_NO_RECORD);
+        CHECK_RC(ep_restore(&ep, &storage), size == 112         ? EP_OK
+                                            : size <= SLOT - 32 ? EP_ERR_FOREIGN
+                                                                : EP_ERR_NO_RECORD);
         CHECK(which(&ep) == 1);
     }
     free(arena);
@@ -272,7 +273,8 @@ static void records_of_other_models_are_told_apart(void)
     net_head(&m, &ep_mse);
     net_head(&other, &ep_mse);
     other.model.fingerprint[1]++;
-    void *arena = net_start(&ep, &m, 1, EP_FOR_RESTORE, NULL), *arena2 = net_start(&ep2, &other, 1, EP_FOR_RESTORE, NULL);
+    void *arena = net_start(&ep, &m, 1, EP_FOR_RESTORE, NULL),
+         *arena2 = net_start(&ep2, &other, 1, EP_FOR_RESTORE, NULL);
     ep_storage storage = blank(1);
     set_all(&ep, 1), set_all(&ep2, 2);
     CHECK_RC(ep_save(&ep2, &storage), EP_OK);

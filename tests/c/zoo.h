@@ -185,7 +185,8 @@ static inline void put_nodes(image *im, const net *m)
         put(im, at, row->code, 2);
         put(im, at + 2, node->n_in, 1);
         put(im, at + 3, node->n_out, 1);
-        put(im, at + 4, m->model.train != NULL && node->grad != NULL && i >= m->train.first_node && i < m->train.end_node, 1);
+        put(im, at + 4,
+            m->model.train != NULL && node->grad != NULL && i >= m->train.first_node && i < m->train.end_node, 1);
         put(im, at + 5, node->accumulate, 1);
         put(im, at + 6, row->attr_words, 2);
         put(im, at + 8, (uint64_t)(node->io - m->io), 4);
@@ -224,12 +225,28 @@ static inline image make_image(const net *m)
     im.bytes = aligned(im.size);
     memset(im.bytes, 0, im.size);
     memcpy(im.bytes, "EPM1\1\0", 6);
-    for (uint16_t i = 1; i < ep_all.n_losses && model->train != NULL; i++) loss = ep_all.losses[i] == m->train.loss ? i : loss;
-    const uint32_t fields[] = {model->fingerprint[0], model->fingerprint[1], model->n_tensors, model->n_nodes, m->n_io + 2,
-                               words, 1, 1, model->infer_bytes, model->scratch_bytes, model->param_bytes, data, loss,
-                               loss != 0 ? m->train.bytes : 0, loss != 0 ? m->train.scratch_bytes : 0,
+    for (uint16_t i = 1; i < ep_all.n_losses && model->train != NULL; i++)
+        loss = ep_all.losses[i] == m->train.loss ? i : loss;
+    const uint32_t fields[] = {model->fingerprint[0],
+                               model->fingerprint[1],
+                               model->n_tensors,
+                               model->n_nodes,
+                               m->n_io + 2,
+                               words,
+                               1,
+                               1,
+                               model->infer_bytes,
+                               model->scratch_bytes,
+                               model->param_bytes,
+                               data,
+                               loss,
+                               loss != 0 ? m->train.bytes : 0,
+                               loss != 0 ? m->train.scratch_bytes : 0,
                                loss != 0 ? m->train.first_node | (uint32_t)m->train.end_node << 16 : 0,
-                               loss != 0 ? m->train.logits : 0, name, 2, 0};
+                               loss != 0 ? m->train.logits : 0,
+                               name,
+                               2,
+                               0};
     put(&im, 6, EP_ABI, 2);
     put(&im, 8, im.size, 4);
     for (uint32_t i = 0; i < sizeof fields / sizeof fields[0]; i++) put(&im, 16 + 4 * i, fields[i], 4);

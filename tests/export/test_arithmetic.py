@@ -64,22 +64,6 @@ def test_add_all_codes(dtype: Any) -> None:
         np.testing.assert_array_equal(reference.add(a, sa, za, b, sb, zb, sy, zy), found)
 
 
-@settings(max_examples=100, deadline=None)
-@given(seed=seeds)
-def test_mul(seed: int) -> None:
-    """QLinearMul: an integer product, scaled once."""
-    rng = np.random.default_rng(seed)
-    a, b = rng.integers(-128, 128, (2, 500)).astype(np.int8)
-    sa, sb = (10 ** rng.uniform(-3, 0, 2)).astype(np.float32)
-    sy = np.float32(float(sa) * float(sb) * 10 ** rng.uniform(0.5, 2.5))
-    za, zb, zy = (np.int8(z) for z in rng.integers(-128, 128, 3))
-    g = Graph()
-    y = g.op("Mul", g.dequantize(g.feed("a", a), sa, za), g.dequantize(g.feed("b", b), sb, zb))
-    acc = (a.astype(np.int64) - za) * (b.astype(np.int64) - zb)
-    want = reference.requantize(acc, reference.multiplier(sa, sb, sy), int(zy), np.int8)
-    np.testing.assert_array_equal(want, g.run(g.quantize(y, sy, zy)))
-
-
 def test_requantize_is_a_table() -> None:
     """Concat with other parameters does to each code what DQ -> Q does: one table is right for both."""
     rng = np.random.default_rng(0)

@@ -216,6 +216,8 @@ def test_check_refuses_tensors(op: str) -> None:
             arg = [*inputs, *outputs][i]
             if arg.constant and change in ("scale", "zero_point"):
                 continue
+            if op == "lut_s8" and not arg.constant and change == "type":
+                continue  # a table takes uint8 codes, too
             if change == "count":
                 arg.count = arg.data.size - 1
             elif change == "type":

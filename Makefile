@@ -1,0 +1,115 @@
+# Needs git, make, a C compiler and Python >= 3.10 with venv; everything else is installed into .venv.
+PYTHON ?= python3
+CC ?= cc
+JOBS ?= 2
+OUT ?= build/demo
+
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := $(BIN)/python
+
+SOURCES := $(shell find csrc trainer export -type f -not -name '*.pyc' 2>/dev/null) pyproject.toml CMakeLists.txt README.md
+PY := $(wildcard csrc/python trainer export tests examples benchmarks docs/*.py)
+C_SOURCES := $(wildcard csrc/*.c csrc/ops/*.c csrc/kernels/*.c)
+# The cdef is no C: `...` stands for what Python does not see.
+C_FILES := $(filter-out %.cdef.h,$(wildcard csrc/*.[ch] csrc/*/*.[ch] csrc/python/edgeprop/*.h boards/*.[ch] tests/*/*.[ch]))
+
+WARNINGS := -std=c99 -Wall -Wextra -Wpedantic -Wconversion -Wdouble-promotion -Wshadow -Werror
+VARIANTS := -UEP_NONE -DEP_TRACE -DEP_NO_TRAIN -DEP_NO_ERRMSG
+
+.DEFAULT_GOAL := help
+.PHONY: figures help venv demo test test-fast bench size lint lint-python lint-c format wheel sdist clean
+
+help: ## this list
+	@echo "edgeprop: train on the desktop, export to ONNX and a C header, keep learning on the device."
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo "  PYTHON=python3.12 and CC=clang choose the tools; OUT=folder says where the demo writes."
+
+# ---- Set-up --------------------------------------------------------------------------------------------------------
+
+$(VENV)/made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	  echo "edgeprop needs Python 3.10 or newer, and $(PYTHON) is not. Try: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "$(PYTHON) cannot make virtual environments. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@command -v $(firstword $(CC)) >/dev/null || { \
+	  echo "no C compiler '$(CC)'. On Debian and Ubuntu: apt install gcc libc6-dev; or try: make CC=clang" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+# One stamp per set of extras; the package is built anew when a source of it changes.
+$(VENV)/demo $(VENV)/bench $(VENV)/test: $(VENV)/%: $(VENV)/made $(SOURCES)
+	CC="$(CC)" $(RUN) -m pip install --quiet ".[$*]"
+	@touch $@
+
+venv: $(VENV)/test ## set up .venv with everything, and nothing more
+
+# ---- Use -----------------------------------------------------------------------------------------------------------
+
+demo: $(VENV)/demo ## train, quantize, export, compile, adapt: handwritten digits from end to end, into build/demo/
+	@mkdir -p $(OUT)
+	$(RUN) examples/digits/demo.py --out $(OUT)
+
+test: $(VENV)/test ## set up and run the whole test suite
+	$(RUN) -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
+
+test-fast: $(VENV)/test ## the tests but those that take minutes
+	$(RUN) -m pytest -n $(JOBS) --dist loadgroup -m "not slow" $(PYTEST_ARGS)
+
+bench: $(VENV)/bench ## time and memory beside other runtimes on this machine
+	$(RUN) -m benchmarks
+
+size: ## bytes of code of every part of the runtime, compiled for size
+	@for cc in "$(CC)" "arm-none-eabi-gcc -mcpu=cortex-m4 -mthumb -mfloat-abi=hard -mfpu=fpv4-sp-d16"; do \
+	  set -- $$cc; command -v $$1 >/dev/null || { echo "skipped: no $$1"; continue; }; \
+	  out=build/size/$$1; mkdir -p $$out; echo "$$cc -Os"; \
+	  for file in $(C_SOURCES); do \
+	    $$cc -std=c99 -Os -ffp-contract=off -ffunction-sections -Icsrc -c $$file -o $$out/$$(basename $$file .c).o || exit 1; \
+	  done; \
+	  case $$1 in arm-*) size=arm-none-eabi-size ;; *) size=size ;; esac; $$size -t $$out/*.o; \
+	done
+
+# ---- Care ----------------------------------------------------------------------------------------------------------
+
+lint: lint-python lint-c ## ruff, mypy, clang-format, cppcheck, and warnings of gcc and clang
+
+lint-python: $(VENV)/test
+	$(BIN)/ruff check $(PY)
+	$(BIN)/ruff format --check $(PY)
+	@# The installed wheel is what users' type checkers see; from build/ the checkout's folders are out of the way.
+	@mkdir -p build
+	cd build && ../$(BIN)/mypy --config-file ../pyproject.toml -p edgeprop
+
+# $(call with,tool,command): the command, or a visible word that it was skipped.
+with = @if command -v $(1) >/dev/null; then echo '$(1): $(words $(C_FILES)) files'; $(2); else echo "skipped: no $(1)"; fi
+
+lint-c:
+	$(call with,clang-format,clang-format --dry-run -Werror $(C_FILES))
+	$(call with,cppcheck,cppcheck --quiet --std=c99 --language=c --enable=warning$(comma)portability$(comma)performance \
+	  --inline-suppr --error-exitcode=1 -DEP_TRACE -Icsrc $(C_SOURCES))
+	$(call with,gcc,$(call warn,gcc))
+	$(call with,clang,$(call warn,clang))
+	$(call with,g++,g++ -std=c++11 -Wall -Wextra -Wpedantic -Werror -x c++ -fsyntax-only csrc/edgeprop.h)
+
+comma := ,
+warn = mkdir -p build/lint; for file in $(C_SOURCES); do for variant in $(VARIANTS); do \
+	  $(1) $(WARNINGS) $$variant -O2 -ffp-contract=off -Icsrc -c $$file -o build/lint/out.o || exit 1; done; done
+
+format: $(VENV)/test ## let ruff and clang-format set the layout
+	$(BIN)/ruff check --fix-only $(PY)
+	$(BIN)/ruff format $(PY)
+	$(call with,clang-format,clang-format -i $(C_FILES))
+
+figures: $(VENV)/demo ## run the demo and put its figures and picture into the README
+	$(RUN) docs/figures.py $(OUT)
+
+# ---- Packages ------------------------------------------------------------------------------------------------------
+
+wheel: $(VENV)/test ## dist/: an sdist, and a wheel built from it
+	$(RUN) -m build --outdir dist .
+
+clean: ## remove everything that was made here
+	rm -rf build dist $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

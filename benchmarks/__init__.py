@@ -1,0 +1,1 @@
+"""Speed beside other runtimes, on this machine: `make bench`."""

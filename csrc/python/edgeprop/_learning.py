@@ -1,0 +1,89 @@
+"""Steps and passes over samples: from what users ask to what C takes."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._context import Context
+from ._core import ffi, lib
+from .errors import Error, check
+
+#: optimizers by name
+OPTIMIZERS: dict[str, Any] = {
+    ffi.string(row.name).decode(): row.optimizer
+    for row in (lib.ep_py_optimizers[i] for i in range(lib.ep_py_n_optimizers))
+}
+
+#: seconds in C between two looks at Ctrl-C
+_PATIENCE = 0.1
+
+
+def find_optimizer(name: str) -> Any:
+    """`const ep_optimizer *`. Raises Error (EP_ERR_ARG) where there is none of this name."""
+    if name not in OPTIMIZERS:
+        raise Error("EP_ERR_ARG", f"no optimizer {name!r}; there are {', '.join(OPTIMIZERS)}")
+    return OPTIMIZERS[name]
+
+
+def check_counts(**counts: int) -> None:
+    """Raises Error (EP_ERR_ARG) for the first that is not a whole number of 1 or more."""
+    for name, count in counts.items():
+        if not isinstance(count, (int, np.integer)) or count < 1:
+            raise Error("EP_ERR_ARG", f"{name} is {count!r}; give a whole number, 1 or more")
+
+
+def make_step(
+    lr: float,
+    optimizer: str,
+    momentum: float,
+    beta2: float,
+    epsilon: float,
+    weight_decay: float,
+    clip_norm: float,
+) -> Any:
+    """`ep_step`. In C a zero means the default, so what may not be zero is refused here."""
+    open_unit = "between 0 and 1, both excluded"
+    rules = {
+        "lr": (lr, lr > 0, "more than 0"),
+        "momentum": (momentum, 0 < momentum < 1, f"{open_unit}; without momentum take optimizer='sgd'"),
+        "beta2": (beta2, 0 < beta2 < 1, open_unit),
+        "epsilon": (epsilon, epsilon > 0, "more than 0"),
+        "weight_decay": (weight_decay, weight_decay >= 0, "0 or more"),
+        "clip_norm": (clip_norm, clip_norm >= 0, "0 or more"),
+    }
+    for name, (value, fits, rule) in rules.items():
+        if not (fits and math.isfinite(value)):
+            raise Error("EP_ERR_ARG", f"{name} is {value}; give a finite number {rule}")
+    values = {name: value for name, (value, _, _) in rules.items()}
+    return ffi.new("ep_step *", {"optimizer": find_optimizer(optimizer), **values})
+
+
+def epoch(trainer: Context, xs: NDArray[Any], targets: NDArray[Any], step: Any, batch: int) -> float:
+    """One pass; `batch` 0: single samples in place. Returns the mean loss. Ctrl-C is heard between calls into C."""
+    total = ffi.new("double *")
+    start, take = 0, max(1, batch)
+    while start < len(xs):
+        part = slice(start, start + take)
+        x, target = xs[part], targets[part]
+        began = time.monotonic()
+        rc = lib.ep_py_fit(
+            trainer.ep,
+            ffi.from_buffer(x),
+            x[0].nbytes,
+            ffi.from_buffer(target),
+            target[0].nbytes,
+            len(x),
+            batch,
+            step,
+            total,
+        )
+        check(rc, "nothing was learned")
+        start += len(x)
+        if time.monotonic() - began < _PATIENCE / 2:
+            take *= 2
+    return float(total[0] / len(xs))

@@ -1,0 +1,37 @@
+"""Where the runtime's C sources lie in an installed package: what one needs to compile a generated header."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from . import _core
+
+__all__ = ["c_sources", "include_dir"]
+
+
+def include_dir() -> Path:
+    """The folder of `edgeprop.h`, to be given to a compiler as `-I`.
+
+    >>> subprocess.run(["cc", "-std=c99", "-O2", "-ffp-contract=off", f"-I{edgeprop.include_dir()}", "main.c",
+    ...                 *map(str, edgeprop.c_sources()), "-lm"], check=True)
+
+    Raises
+    ------
+    FileNotFoundError : the package was installed without its C sources
+    """
+    # Beside the extension in an installed package, two folders up in a checkout.
+    for folder in (Path(_core.__file__).parent / "csrc", Path(__file__).parents[2]):
+        if (folder / "edgeprop.h").is_file():
+            return folder
+    raise FileNotFoundError("the C sources of edgeprop are not installed; reinstall the package")
+
+
+def c_sources() -> list[Path]:
+    """Every C file of the runtime, in a fixed order; a linker drops what a model does not use.
+
+    Raises
+    ------
+    FileNotFoundError : the package was installed without its C sources
+    """
+    folder = include_dir()
+    return [path for pattern in ("*.c", "ops/*.c", "kernels/*.c") for path in sorted(folder.glob(pattern))]

@@ -1,0 +1,88 @@
+"""From an ONNX model, or a network of `edgeprop.trainer`, to files for the device.
+
+>>> from edgeprop import export
+>>> export.save("build/digits", net, calibration=x[:256], trainable="head", labels=range(10))
+
+Needs the packages of ``pip install edgeprop[export]``. They are imported when a function is first used, so that
+`edgeprop.export.cli` works without them as far as it can.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .analysis import snr
+    from .api import Exported, ExportError, save
+    from .calibrate import CalibrationError, calibrate
+    from .check import check
+    from .errors import UnsupportedError
+    from .lower import lower, supported_operators
+    from .plan import plan
+    from .quantize import QuantizeError, find_layers, quantize
+
+#: where each public name lives
+_HOMES = {
+    "CalibrationError": "calibrate",
+    "ExportError": "api",
+    "Exported": "api",
+    "QuantizeError": "quantize",
+    "UnsupportedError": "errors",
+    "calibrate": "calibrate",
+    "check": "check",
+    "find_layers": "quantize",
+    "lower": "lower",
+    "plan": "plan",
+    "quantize": "quantize",
+    "save": "api",
+    "snr": "analysis",
+    "supported_operators": "lower",
+}
+
+__all__ = [
+    "CalibrationError",
+    "ExportError",
+    "Exported",
+    "QuantizeError",
+    "UnsupportedError",
+    "calibrate",
+    "check",
+    "find_layers",
+    "lower",
+    "plan",
+    "quantize",
+    "save",
+    "snr",
+    "supported_operators",
+]
+
+
+class _Package(ModuleType):
+    """A package whose functions win over its modules of the same name, in whatever order they are imported."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, ModuleType) and name in _HOMES:
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        try:
+            module = importlib.import_module(f"{__name__}.{_HOMES[name]}")
+        except ImportError as error:
+            if (error.name or "").partition(".")[0] == __name__.partition(".")[0]:
+                raise
+            raise ImportError(f"export needs {error.name}: pip install edgeprop[export]", name=error.name) from error
+        value = getattr(module, name)
+        setattr(self, name, value)
+        return value
+
+    def __dir__(self) -> list[str]:
+        return sorted({*self.__dict__, *_HOMES})
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,0 +1,238 @@
+"""The whole road in one call: a model in, ONNX, C header, image and report out."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from .analysis import snr
+from .calibrate import Array
+from .importer import load
+from .layers import layers, table_bytes
+from .lower import identifier, lower
+from .plan import infer_arena, plan, train_arena
+from .program import Program
+from .quantize import find_layers, is_quantized, mark, quantize
+from .simplify import simplify
+
+#: endings of the files `save` writes
+SUFFIXES = {"onnx": ".onnx", "header": ".h", "image": ".ep", "markdown": ".report.md", "html": ".report.html"}
+
+#: calibration samples that the report's signal-to-noise ratios come from
+SNR_SAMPLES = 256
+
+
+class ExportError(ValueError):
+    """A call of `save` that cannot be carried out as it stands."""
+
+
+@dataclass
+class Exported:
+    """What `save` wrote.
+
+    Attributes
+    ----------
+    paths : the files by kind: onnx, header, image, markdown, html
+    program : what runs on the device, planned
+    model : the ONNX model that was written
+    infer_arena, train_arena : bytes of RAM to run it and to let it learn (0: nothing learns)
+    flash_bytes : of the model: weights, and the tables around them on a 32-bit target; code comes on top
+    snr : dB of each layer's output against float, by name; empty for a float32 model
+    """
+
+    paths: dict[str, Path]
+    program: Program
+    model: onnx.ModelProto
+    infer_arena: int
+    train_arena: int
+    flash_bytes: int
+    snr: dict[str, float] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        learns = f", {self.train_arena:,} bytes to learn" if self.train_arena else ""
+        costs = f"flash {self.flash_bytes:,} bytes, RAM {self.infer_arena:,} bytes{learns}"
+        return "\n".join([f"{self.program.name}: {costs}", *(f"  {path}" for path in self.paths.values())])
+
+
+def save(
+    path_stem: str | os.PathLike[str],
+    model: Any,
+    calibration: Array | Mapping[str, Array] | None = None,
+    *,
+    trainable: str | Sequence[str] | None = None,
+    labels: Sequence[Any] | None = None,
+    loss: str | None = None,
+    name: str | None = None,
+    method: str = "minmax",
+    quantized: bool = True,
+    **options: Any,
+) -> Exported:
+    """Export a model for the device.
+
+    Parameters
+    ----------
+    path_stem : of the files: "build/digits" gives build/digits.onnx, .h, .ep, .report.md and .report.html
+    model : a network of `edgeprop.trainer` (anything with `to_onnx`), a path, the bytes of an ONNX file, a ModelProto
+    calibration : (n, ...) typical inputs, a few hundred, in the ONNX layout; a dict by name for several inputs. Without
+        them the model is exported as it is: float32, or int8 if it is quantized already
+    trainable : layers that learn on the device: names, patterns, "last", "last:2" (see `find_layers`)
+    labels : names of the classes, in the order of the outputs
+    loss : what the device minimises; default that of a final Softmax or Sigmoid, with labels `softmax_cross_entropy`
+    name : prefix of the C names; default that of the files
+    method : how int8 ranges are chosen: "minmax", "percentile", "mse"
+    quantized : False exports float32 in spite of a calibration
+    **options : further ones of `quantize`: percentile, per_channel, keep_float, io, equalization, bias_correction
+
+    Returns
+    -------
+    Exported : paths, program and sizes; prints as a few lines
+
+    Raises
+    ------
+    ExportError, QuantizeError, CalibrationError, UnsupportedError : all ValueErrors that say what to change; no file is
+        written then
+    """
+    stem = _stem(path_stem)
+    name = _c_name(name, stem)
+    given = _as_onnx(model, stem)
+    texts = None if labels is None else _texts(labels, given)
+    extras: dict[str, float] = {}
+    if calibration is not None and quantized:
+        written = quantize(given, calibration, method=method, trainable=trainable, loss=loss, labels=texts, **options)
+        if not options.get("equalization"):
+            extras = snr(given, written, _first(calibration, SNR_SAMPLES))
+    else:
+        written = _as_it_is(given, trainable, loss, texts)
+    data = written.SerializeToString(deterministic=True)
+    program = lower(data, name=name)
+    program.source = f"{stem.name}.onnx"
+    plan(program)
+    result = Exported(
+        paths={kind: stem.with_name(stem.name + suffix) for kind, suffix in SUFFIXES.items()},
+        program=program,
+        model=written,
+        infer_arena=infer_arena(program),
+        train_arena=train_arena(program) if program.trainable() else 0,
+        flash_bytes=sum(layer.flash for layer in layers(program)) + table_bytes(program),
+        snr=extras,
+    )
+    contents = {kind: write(result) for kind, write in _writers().items()}
+    _replace_files({result.paths[kind]: text for kind, text in {"onnx": data, **contents}.items()})
+    return result
+
+
+def _writers() -> dict[str, Callable[[Exported], bytes]]:
+    """How each file but the ONNX one comes from what was exported."""
+    from . import header, image, report
+
+    return {
+        "header": lambda e: header.to_header(e.program).encode(),
+        "image": lambda e: image.to_image(e.program),
+        "markdown": lambda e: report.to_markdown(e.program, snr=e.snr).encode(),
+        "html": lambda e: report.to_html(e.program, snr=e.snr).encode(),
+    }
+
+
+# ---- What was given --------------------------------------------------------------------------------------------------
+
+
+def _stem(path: str | os.PathLike[str]) -> Path:
+    """The path without an ending that `save` adds itself."""
+    text = os.fspath(path)
+    for suffix in SUFFIXES.values():
+        text = text.removesuffix(suffix)
+    stem = Path(text)
+    if not stem.name:
+        raise ExportError(f"{os.fspath(path)!r} names no file: give a stem such as 'build/digits'")
+    return stem
+
+
+def _c_name(name: str | None, stem: Path) -> str:
+    """The prefix of the C names."""
+    if name is None:
+        return identifier(stem.name)
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+        raise ExportError(f"name={name!r} is no C identifier: use {identifier(name)!r}")
+    return name
+
+
+def _as_onnx(model: Any, stem: Path) -> onnx.ModelProto:
+    """The ONNX model that `model` is, names or can become."""
+    if isinstance(model, str | os.PathLike):
+        path = Path(model)
+        if path.resolve() == stem.with_name(stem.name + ".onnx").resolve():
+            raise ExportError(f"{path} would be overwritten by its own export: choose another stem or folder")
+        return load(path).proto
+    if isinstance(model, onnx.ModelProto | bytes):
+        return load(model).proto
+    if hasattr(model, "to_onnx"):
+        try:
+            return load(model.to_onnx()).proto
+        except TypeError as error:
+            what = f"{type(model).__name__}.to_onnx() does not work without arguments ({error})"
+            raise ExportError(f"{what}: give the network, not a layer") from error
+    raise ExportError(
+        f"{type(model).__name__} is no model: give a path, bytes, a ModelProto or a network with to_onnx()"
+    )
+
+
+def _texts(labels: Sequence[Any], model: onnx.ModelProto) -> list[str]:
+    """Labels as texts, as many as the model has classes."""
+    texts = [labels] if isinstance(labels, str) else [str(label) for label in labels]
+    dims = model.graph.output[0].type.tensor_type.shape.dim
+    classes = dims[-1].dim_value if dims else 0
+    if classes and len(texts) != classes:
+        raise ExportError(f"{len(texts)} labels for an output of {classes} values: give one label per class")
+    if len(set(texts)) != len(texts):
+        raise ExportError(
+            f"labels {sorted({t for t in texts if texts.count(t) > 1})} come twice: give each class its own"
+        )
+    return texts
+
+
+def _first(samples: Array | Mapping[str, Array], n: int) -> Array | dict[str, Array]:
+    """The first n samples."""
+    if isinstance(samples, Mapping):
+        return {key: array[:n] for key, array in samples.items()}
+    return samples[:n]
+
+
+def _as_it_is(
+    model: onnx.ModelProto, trainable: str | Sequence[str] | None, loss: str | None, labels: Sequence[str] | None
+) -> onnx.ModelProto:
+    """The model itself, with what the device needs to know beside it."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    chosen = find_layers(copy if is_quantized(copy) else simplify(copy), trainable)
+    return mark(copy, chosen, loss, labels)
+
+
+# ---- Files -----------------------------------------------------------------------------------------------------------
+
+
+def _replace_files(contents: Mapping[Path, bytes]) -> None:
+    """Write files so that none is ever there by half: all are written beside their places, then renamed into them."""
+    staged = {path: path.with_name(f".{path.name}.{os.getpid()}.part") for path in contents}
+    next(iter(contents)).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        for path, content in contents.items():
+            _write(staged[path], content)
+        for path, temporary in staged.items():
+            os.replace(temporary, path)
+    finally:
+        for temporary in staged.values():
+            temporary.unlink(missing_ok=True)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file down to the disk."""
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,367 @@
+"""The `edgeprop` command. Each subcommand imports what it needs when it runs: `adapt`, `inspect` and `version` work
+with numpy and cffi alone."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import edgeprop
+
+__all__ = ["main"]
+
+#: exit codes
+OK, FAILED, USAGE = 0, 1, 2
+
+_EXIT = "exit code: 0 done, 1 a check failed or differed, 2 the command or its files are wrong"
+Arrays = dict[str, NDArray[Any]]
+
+
+class UserError(Exception):
+    """Something the user can put right; the message says how."""
+
+
+# ---- Files ------------------------------------------------------------------------------------------------------
+
+
+def read_arrays(path: str) -> Arrays:
+    """Arrays of an .npz by name, or the array of an .npy under the name "x"."""
+    try:
+        loaded = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise UserError(f"{path} is not an .npz or .npy file of plain arrays: {error}") from error
+    if isinstance(loaded, np.ndarray):
+        return {"x": loaded}
+    with loaded:
+        try:
+            return {name: loaded[name] for name in loaded.files}
+        except ValueError as error:
+            raise UserError(f"{path} holds Python objects, which are not loaded: {error}") from error
+
+
+def read_samples(path: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Arrays `x` and `y` of an .npz."""
+    arrays = read_arrays(path)
+    if not {"x", "y"} <= arrays.keys():
+        raise UserError(f"{path} holds {', '.join(arrays) or 'nothing'}; it needs arrays x (samples) and y (targets)")
+    return arrays["x"], arrays["y"]
+
+
+def _exporter(name: str, module: str = "edgeprop.export") -> Any:
+    """A function of the exporter."""
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ImportError as error:
+        cure = "pip install 'edgeprop[export]'"
+        raise UserError(f"this needs the exporter ({error}); install it with: {cure}") from error
+
+
+# ---- Subcommands ------------------------------------------------------------------------------------------------
+
+
+def run_export(args: argparse.Namespace) -> int:
+    """ONNX model to .onnx (quantized), .h, .ep and a report."""
+    save = _exporter("save")
+    name = args.name or Path(args.model).stem
+    options = {"trainable": args.trainable, "labels": _labels(args.labels), "loss": args.loss, "method": args.method}
+    given = {key: value for key, value in options.items() if value is not None}
+    if args.float:
+        given["quantized"] = False
+    samples = _calibration(args.calibration) if args.calibration else None
+    args.output.mkdir(parents=True, exist_ok=True)
+    print(save(args.output / name, args.model, calibration=samples, **given))
+    if samples is None and not args.float:
+        print("note: no --calibration, so nothing was quantized; float layers stay float32", file=sys.stderr)
+    return OK
+
+
+def _calibration(path: str) -> NDArray[Any] | Arrays:
+    """One array needs no name; several are told apart by the names of the graph's inputs."""
+    arrays = read_arrays(path)
+    return next(iter(arrays.values())) if len(arrays) == 1 else arrays
+
+
+def _labels(text: str | None) -> list[str] | None:
+    """`a,b,c`, `range:10`, or a file with one label a line."""
+    if text is None:
+        return None
+    if text.startswith("range:") and text[6:].isdigit():
+        return [str(i) for i in range(int(text[6:]))]
+    if os.path.isfile(text):
+        return [line for line in Path(text).read_text(encoding="utf-8").splitlines() if line]
+    return [label.strip() for label in text.split(",")]
+
+
+def run_check(args: argparse.Namespace) -> int:
+    """The device's answers beside onnxruntime's."""
+    try:
+        inputs = read_arrays(args.inputs) if args.inputs else None
+        result = _exporter("check")(args.model, inputs, seed=args.seed)
+    except _USER_ERRORS as error:
+        if not args.json:
+            raise
+        _print_check_json({"status": "error", "message": _message(error)})
+        return USAGE
+    if args.json:
+        _print_check_json({key: getattr(result, key) for key in _CHECK_KEYS})
+    else:
+        print(f"{result.status}: {result.message}")
+        for layer in getattr(result, "layers", None) or []:
+            print(f"  {layer}")
+    return OK if result.status == "ok" else FAILED
+
+
+_CHECK_KEYS = {
+    "status": "error",
+    "max_abs_error": None,
+    "max_rel_error": None,
+    "mismatches": None,
+    "elements": None,
+    "message": "",
+}
+
+
+def _print_check_json(values: dict[str, Any]) -> None:
+    """One object with exactly the keys above; what JSON has no number for is null."""
+    found = {key: values.get(key, default) for key, default in _CHECK_KEYS.items()}
+    for key, value in found.items():
+        if isinstance(value, np.generic):
+            found[key] = value = value.item()
+        if isinstance(value, float) and not math.isfinite(value):
+            found[key] = None
+    print(json.dumps(found))
+
+
+def run_inspect(args: argparse.Namespace) -> int:
+    """What is in an image, a saved head or an ONNX graph, by its first bytes."""
+    with open(args.file, "rb") as file:
+        magic = file.read(4)
+    print(_INSPECTORS.get(magic, _inspect_onnx)(args.file))
+    return OK
+
+
+def _inspect_image(path: str) -> str:
+    return edgeprop.Model(path).summary()
+
+
+def _inspect_head(path: str) -> str:
+    data = Path(path).read_bytes()
+    if len(data) < 32:
+        raise UserError(f"{path} is a saved head cut off after {len(data)} bytes")
+    crc, sequence, _, _, size = np.frombuffer(data, "<u4", 5, 4).tolist()
+    whole = len(data) >= 32 + size and edgeprop.runtime.crc32(data[8 : 32 + size]) == crc
+    state = "whole" if whole else "damaged: it will not be restored"
+    return f"saved head of model {data[12:20].hex()}, record {sequence}, {size // 4:,} weights, {state}"
+
+
+def _inspect_onnx(path: str) -> str:
+    if not path.endswith(".onnx"):
+        raise UserError(f"{path} is not a model image, a saved head or an .onnx file")
+    program = _exporter("lower")(path)
+    _exporter("plan")(program)
+    return edgeprop.Model(_exporter("to_image", "edgeprop.export.image")(program)).summary()
+
+
+_INSPECTORS: dict[bytes, Callable[[str], str]] = {b"EPM1": _inspect_image, b"EPH1": _inspect_head}
+
+
+def run_adapt(args: argparse.Namespace) -> int:
+    """Learns from samples and tells what that changed."""
+    model = edgeprop.Model(args.model)
+    if args.restore:
+        model.restore(args.restore)
+    x, y = read_samples(args.data)
+    held_out = read_samples(args.validation) if args.validation else None
+    before = _scores(model, (x, y), held_out)
+    model.partial_fit(
+        x,
+        y,
+        lr=args.lr,
+        optimizer=args.optimizer,
+        batch_size=args.batch_size,
+        epochs=args.epochs,
+        shuffle=args.shuffle,
+        seed=args.seed,
+    )
+    after = _scores(model, (x, y), held_out)
+    print(f"{model.name}: {len(x)} samples, {args.epochs} epochs, loss {model.loss_curve_[0]:.4g} -> {model.loss_:.4g}")
+    for name in before:
+        print(f"  {name} {before[name]:.4f} -> {after[name]:.4f}")
+    if args.save:
+        model.save(args.save)
+        print(f"  saved {args.save}")
+    return OK
+
+
+def _scores(model: edgeprop.Model, *sets: tuple[NDArray[Any], NDArray[Any]] | None) -> dict[str, float]:
+    what = "accuracy" if hasattr(model, "classes_") else "R2"
+    names = (f"{what} on these samples", f"{what} on the validation samples")
+    return {name: model.score(*samples) for name, samples in zip(names, sets, strict=True) if samples is not None}
+
+
+def run_version(args: argparse.Namespace) -> int:
+    """Versions of the package and of what it found."""
+    print(f"edgeprop {edgeprop.__version__}, layout of the C structs (EP_ABI) {edgeprop.runtime.ABI}")
+    for name in ("numpy", "cffi", "onnx", "onnxruntime"):
+        try:
+            print(f"  {name} {importlib.import_module(name).__version__}")
+        except ImportError:
+            print(f"  {name} not installed")
+    print(f"  C sources {edgeprop.include_dir()}")
+    return OK
+
+
+# ---- The command line -------------------------------------------------------------------------------------------
+
+Add = Callable[..., argparse.ArgumentParser]
+
+
+def _add_export(add: Add) -> None:
+    command = add(
+        "export",
+        run_export,
+        "quantize an ONNX model and write it as .onnx, .h (C), .ep (image) and a report",
+        "edgeprop export model.onnx --calibration x.npz --trainable head -o build/\n"
+        "edgeprop export model.onnx --float --name motor -o build/",
+    )
+    command.add_argument("model", metavar="MODEL.onnx")
+    command.add_argument("-o", "--output", type=Path, default=Path(), metavar="DIR", help="where to write [.]")
+    command.add_argument(
+        "--calibration", metavar="X.npz", help="typical inputs: one array, or one by each input's name"
+    )
+    command.add_argument("--float", action="store_true", help="do not quantize: float32 on the device")
+    command.add_argument("--method", choices=("minmax", "percentile", "mse"), help="of choosing int8 ranges [minmax]")
+    command.add_argument(
+        "--trainable", action="append", metavar="LAYER", help="a layer that keeps learning; may be given several times"
+    )
+    command.add_argument("--loss", choices=sorted(edgeprop.runtime.LOSSES), help="what it learns with")
+    command.add_argument("--labels", metavar="A,B,C", help="class names; or range:10; or a file with one a line")
+    command.add_argument("--name", help="prefix of files and C names [the file's name]")
+
+
+def _add_inspect(add: Add) -> None:
+    command = add(
+        "inspect",
+        run_inspect,
+        "print layers, memory and scales of a .ep image, the state of a saved head, or how an .onnx would be lowered",
+        "edgeprop inspect build/digits.ep\nedgeprop inspect me.head",
+    )
+    command.add_argument("file", metavar="FILE")
+
+
+def _add_check(add: Add) -> None:
+    command = add(
+        "check",
+        run_check,
+        "run a model in the C runtime and in onnxruntime and compare",
+        "edgeprop check model.onnx\nedgeprop check model.onnx --inputs x.npz --json",
+        "Exit code 0 only where both agree. --json prints one object: status (ok, differs, unsupported, error), "
+        "max_abs_error, max_rel_error, mismatches, elements, message.",
+    )
+    command.add_argument("model", metavar="MODEL.onnx")
+    command.add_argument("--inputs", metavar="X.npz", help="arrays by the graph's input names [random ones]")
+    command.add_argument("--seed", type=int, default=0, help="of the random inputs [0]")
+    command.add_argument("--json", action="store_true", help="one JSON object on standard output")
+
+
+def _add_adapt(add: Add) -> None:
+    command = add(
+        "adapt",
+        run_adapt,
+        "let a model learn from samples, as it would on the device",
+        "edgeprop adapt digits.ep --data mine.npz --epochs 5 --save me.head\n"
+        "edgeprop adapt digits.ep --restore me.head --data more.npz --save me.head",
+        "DATA.npz holds arrays x (samples, as the ONNX model takes them) and y (class indices or names, or values).",
+    )
+    command.add_argument("model", metavar="MODEL.ep")
+    command.add_argument("--data", required=True, metavar="DATA.npz", help="arrays x and y to learn from")
+    command.add_argument("--validation", metavar="DATA.npz", help="arrays x and y to report on, not learned from")
+    command.add_argument("--restore", metavar="HEAD", help="start from what was learned before")
+    command.add_argument("--save", metavar="HEAD", help="keep what was learned; replaced in one step")
+    command.add_argument("--lr", type=float, default=0.01, help="learning rate [0.01]")
+    command.add_argument("--epochs", type=int, default=1, help="passes over the samples [1]")
+    command.add_argument("--optimizer", choices=("sgd", "momentum", "nesterov", "adam"), default="sgd", help="[sgd]")
+    command.add_argument("--batch-size", type=int, default=1, help="samples a step [1]")
+    command.add_argument("--shuffle", action="store_true", help="a new order every epoch")
+    command.add_argument("--seed", type=int, default=0, help="of the order [0]")
+
+
+def _add_version(add: Add) -> None:
+    add("version", run_version, "print versions and where the C sources lie", "edgeprop version")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(
+        prog="edgeprop", description="Train on the desktop, keep learning on the device.", epilog=_EXIT
+    )
+    top.add_argument("--version", action="version", version=f"edgeprop {edgeprop.__version__}")
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(
+        name: str, run: Callable[[argparse.Namespace], int], what: str, examples: str, more: str = ""
+    ) -> argparse.ArgumentParser:
+        lines = "\n".join(f"  {line}" for line in examples.splitlines())
+        command = commands.add_parser(
+            name,
+            help=what,
+            description=f"{what[0].upper()}{what[1:]}.\n\n{more}".strip(),
+            epilog=f"examples:\n{lines}\n\n{_EXIT}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.set_defaults(run=run)
+        return command
+
+    for add_command in (_add_export, _add_inspect, _add_check, _add_adapt, _add_version):
+        add_command(add)
+    return top
+
+
+# The exporter's own errors are ValueErrors that name the node and the nearest supported thing.
+_USER_ERRORS = (edgeprop.Error, UserError, OSError, ValueError)
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
+@contextmanager
+def _closed_pipe_is_fine() -> Iterator[None]:
+    """`edgeprop inspect x.ep | head` is no error; Python must not meet the closed pipe again at exit."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line `argv` (default: that of the process) and returns its exit code."""
+    code = OK
+    args = parser().parse_args(argv)
+    try:
+        with _closed_pipe_is_fine():
+            code = int(args.run(args))
+    except _USER_ERRORS as error:
+        print(f"edgeprop: error: {_message(error)}", file=sys.stderr)
+        return USAGE
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

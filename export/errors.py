@@ -1,0 +1,37 @@
+"""What the exporter refuses, and how it says so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class Refusal(Exception):
+    """Raised by a lowering function: why this node does not fit the device, and the nearest form that does."""
+
+    def __init__(self, why: str, nearest: str) -> None:
+        super().__init__(why)
+        self.why = why
+        self.nearest = nearest
+
+
+@dataclass(frozen=True)
+class UnsupportedNode:
+    """One refused node: its name and operator in the ONNX graph, the reason, the nearest supported form."""
+
+    name: str
+    op: str
+    why: str
+    nearest: str
+
+    def __str__(self) -> str:
+        return f"{self.op} '{self.name}': {self.why}; {self.nearest}"
+
+
+class UnsupportedError(ValueError):
+    """A graph the device cannot run as it is. `nodes` has every refused node, and the message one line for each."""
+
+    def __init__(self, nodes: Sequence[UnsupportedNode]) -> None:
+        self.nodes = list(nodes)
+        count = f"{len(self.nodes)} unsupported node" + ("s" if len(self.nodes) != 1 else "")
+        super().__init__("\n  ".join([count + ":"] + [str(node) for node in self.nodes]))

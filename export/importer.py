@@ -1,0 +1,130 @@
+"""Bring an ONNX model in: read it, check it, note where it came from and how its batch axis behaves."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from .reference import to_proto
+
+#: oldest opset whose operators mean what the lowering takes them to mean (numpy-style broadcasting)
+MIN_OPSET = 7
+
+
+@dataclass
+class Imported:
+    """A checked model.
+
+    proto : as it was given, apart from initialisers listed as inputs (IR version 3), which are dropped from the inputs
+    source : the file's name, or ""
+    source_hash : sha256 of the ONNX bytes, hex
+    batch : the first axis of every input and output: 0 where it may vary, its size where fixed; None: there is no batch
+    """
+
+    proto: onnx.ModelProto
+    source: str
+    source_hash: str
+    batch: int | None
+
+
+def load(model: onnx.ModelProto | bytes | str | Path) -> Imported:
+    """Read and check a model.
+
+    Parameters
+    ----------
+    model : a path, the bytes of a file, or a ModelProto (not changed)
+
+    Raises
+    ------
+    ValueError : not an ONNX model, the checker rejects it, it needs an opset older than 7, or an input's size varies
+        in another axis than the first
+    FileNotFoundError : no such file
+    """
+    source = Path(model).name if isinstance(model, str | Path) else ""
+    raw = Path(model).read_bytes() if isinstance(model, str | Path) else model
+    try:
+        proto = to_proto(raw)
+    except Exception as error:
+        raise ValueError(f"{source or 'the bytes given'}: not an ONNX model ({error})") from error
+    data = raw if isinstance(raw, bytes) else proto.SerializeToString(deterministic=True)
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    copy = _with_output_shapes(copy)
+    _check(copy)
+    _drop_initialized_inputs(copy.graph)
+    return Imported(copy, source, hashlib.sha256(data).hexdigest(), find_batch(copy.graph))
+
+
+def _with_output_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Shapes of outputs that have none, which onnxruntime allows and the checker does not."""
+    if all(value.type.tensor_type.HasField("shape") for value in proto.graph.output):
+        return proto
+    return onnx.shape_inference.infer_shapes(proto)
+
+
+def _check(proto: onnx.ModelProto) -> None:
+    opset = opsets(proto).get("", MIN_OPSET)
+    if opset < MIN_OPSET:
+        raise ValueError(f"opset {opset} is too old: convert the model to opset 13 with onnx.version_converter")
+    foreign = any(node.domain not in ("", "ai.onnx") for node in proto.graph.node)
+    if foreign or not all(value.type.tensor_type.HasField("shape") for value in proto.graph.output):
+        return  # the checker wants shapes and schemas; the lowering names what it does not know
+    try:
+        onnx.checker.check_model(proto)
+    except onnx.checker.ValidationError as error:
+        raise ValueError(f"onnx.checker rejects the model: {error}") from error
+
+
+def opsets(proto: onnx.ModelProto) -> dict[str, int]:
+    """Opset version by domain ("" for ONNX's own)."""
+    return {"" if o.domain == "ai.onnx" else o.domain: o.version for o in proto.opset_import}
+
+
+def _drop_initialized_inputs(graph: onnx.GraphProto) -> None:
+    known = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in known]
+    del graph.input[:]
+    graph.input.extend(inputs)
+
+
+def _dims(value: onnx.ValueInfoProto) -> list[int | None]:
+    """Sizes of the axes, None where one may vary."""
+    if not value.type.tensor_type.HasField("shape"):
+        raise ValueError(f"input '{value.name}' has no shape: give it one before exporting")
+    return [
+        d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None for d in value.type.tensor_type.shape.dim
+    ]
+
+
+def find_batch(graph: onnx.GraphProto) -> int | None:
+    """How the first axis of the inputs behaves; see Imported.batch.
+
+    Raises
+    ------
+    ValueError : an axis other than the first may vary
+    """
+    shapes = {value.name: _dims(value) for value in graph.input}
+    for name, shape in shapes.items():
+        varying = [axis for axis, size in enumerate(shape) if size is None and axis > 0]
+        if varying:
+            raise ValueError(
+                f"input '{name}': axis {varying[0]} may vary; only the first (batch) axis can, fix the others"
+            )
+    first = {shape[0] if shape else 1 for shape in shapes.values()}
+    if None in first:
+        return 0
+    if len(first) != 1 or any(not shape for shape in shapes.values()):
+        return None
+    size = first.pop()
+    return size if size == 1 or _outputs_start_with(graph, size) else None
+
+
+def _outputs_start_with(graph: onnx.GraphProto, size: int | None) -> bool:
+    for value in graph.output:
+        dims = value.type.tensor_type.shape.dim
+        if not dims or dims[0].dim_value != size:
+            return False
+    return True

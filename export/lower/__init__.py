@@ -1,0 +1,349 @@
+"""From an ONNX graph to a Program: a table with one small function for every ONNX operator.
+
+`lower` is the whole of it: import, normal form, one function per node, then ports, trainable weights and loss.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx_ir.passes import common as passes
+
+from ..errors import Refusal, UnsupportedError, UnsupportedNode
+from ..importer import Imported, load
+from ..islands import take_islands
+from ..layout import Order, Storage, Value, new_dims, port_permutation, significant
+from ..normalize import Normal, normalize
+from ..program import Op, Port, Program, Tensor
+from . import float_ops, int8_ops, shape_ops
+from .context import DTYPE_OF, Context, no_limits
+from .fusion import find_chains
+from .training import Marks, mark_trainable, metadata
+
+__all__ = ["UnsupportedError", "UnsupportedNode", "lower", "supported_operators"]
+
+Lowering = Callable[[Context, ir.Node], None]
+
+#: ONNX operator (with its domain where it is not ONNX's own) -> function that lowers one node of it
+OPERATORS: dict[str, Lowering] = {
+    "Add": float_ops.add,
+    "AveragePool": float_ops.average_pool,
+    "BatchNormalization": float_ops.batch_normalization,
+    "Clip": float_ops.clip,
+    "Conv": float_ops.conv,
+    "DequantizeLinear": int8_ops.dequantize_linear,
+    "Div": float_ops.div,
+    "Gemm": float_ops.gemm,
+    "GlobalAveragePool": float_ops.global_average_pool,
+    "LeakyRelu": float_ops.leaky_relu,
+    "MatMul": float_ops.matmul,
+    "MaxPool": float_ops.max_pool,
+    "Mul": float_ops.mul,
+    "QLinearConv": int8_ops.qlinear_conv,
+    "QLinearMatMul": int8_ops.qlinear_matmul,
+    "QuantizeLinear": int8_ops.quantize_linear,
+    "ReduceMean": float_ops.reduce_mean,
+    "Relu": float_ops.relu,
+    "Sigmoid": float_ops.sigmoid,
+    "Softmax": float_ops.softmax,
+    "Sub": float_ops.sub,
+    "Tanh": float_ops.tanh,
+    **shape_ops.MOVES,
+    "com.microsoft.MatMulIntegerToFloat": int8_ops.matmul_integer_to_float,
+    "com.microsoft.QGemm": int8_ops.qgemm,
+    "com.microsoft.QLinearAdd": int8_ops.qlinear_add,
+    "com.microsoft.QLinearAveragePool": int8_ops.qlinear_average_pool,
+    "com.microsoft.QLinearGlobalAveragePool": int8_ops.qlinear_global_average_pool,
+    "com.microsoft.QLinearLeakyRelu": int8_ops.qlinear_unary,
+    "com.microsoft.QLinearSigmoid": int8_ops.qlinear_unary,
+    "com.microsoft.QLinearSoftmax": int8_ops.qlinear_softmax,
+}
+
+#: for operators that are not in the table: the nearest form that is
+NEAREST = {
+    "Abs": "Relu, LeakyRelu or Clip",
+    "ConvTranspose": "Conv",
+    "DynamicQuantizeLinear": "static quantization (QuantizeLinear with constant scales)",
+    "DynamicQuantizeMatMul": "static quantization (QuantizeLinear with constant scales)",
+    "Elu": "LeakyRelu",
+    "GRU": "Gemm, or 1-D Conv over time",
+    "Gelu": "Relu, or Sigmoid",
+    "GlobalMaxPool": "MaxPool with the whole image as kernel",
+    "HardSigmoid": "Sigmoid, or Clip",
+    "HardSwish": "Relu6 (Clip 0..6); or quantize it, which makes it a table",
+    "LSTM": "Gemm, or 1-D Conv over time",
+    "LayerNormalization": "BatchNormalization",
+    "LogSoftmax": "Softmax",
+    "MatMulInteger": "static quantization (QuantizeLinear with constant scales)",
+    "PRelu": "LeakyRelu",
+    "Pad": "zero padding of height and width right before a Conv, or the Conv's own pads",
+    "RNN": "Gemm, or 1-D Conv over time",
+    "Scan": "the loop unrolled, or 1-D Conv over time",
+    "com.microsoft.QLinearConcat": "Add of two branches",
+    "com.microsoft.QLinearMul": "Add, or a constant factor folded into the layer before it",
+}
+_ELSE = "see edgeprop.export.lower.supported_operators()"
+
+
+def supported_operators() -> list[str]:
+    """ONNX operators the exporter takes, in alphabetical order; integer ones come as QDQ groups or as they are."""
+    return sorted(OPERATORS)
+
+
+def lower(
+    model: onnx.ModelProto | bytes | str | Path,
+    *,
+    name: str | None = None,
+    trainable: str | Sequence[str] | None = None,
+    loss: str | None = None,
+    labels: Sequence[object] | None = None,
+) -> Program:
+    """Make the device's Program of an ONNX model.
+
+    Parameters
+    ----------
+    model : a path, the bytes of an ONNX file, or a ModelProto; float32, or quantized in QDQ or QOperator form
+    name : of the program, a C identifier; from the file's name, else the graph's, where not given
+    trainable : layers that learn on the device, by the name of their ONNX node or weight or by whole components of it
+        (`fc` means `/fc/Gemm` and `fc.weight`), shell patterns allowed; what the model's metadata says where not given
+    loss : `softmax_cross_entropy`, `sigmoid_cross_entropy`, `mse` or `hinge`; from the metadata, else from a final
+        Softmax or Sigmoid, where not given
+    labels : names of the classes; from the metadata where not given
+
+    Returns
+    -------
+    Program without a plan. Tensors carry the names of the ONNX values they hold (after fusing, the last one's).
+
+    Raises
+    ------
+    UnsupportedError : nodes that do not fit the device, all of them in one message
+    ValueError : the file is no valid ONNX model, or `trainable`, `loss` do not fit it
+    """
+    return lower_with_values(load(model), name=name, trainable=trainable, loss=loss, labels=labels)[0]
+
+
+def lower_with_values(
+    imported: Imported,
+    *,
+    name: str | None = None,
+    trainable: str | Sequence[str] | None = None,
+    loss: str | None = None,
+    labels: Sequence[object] | None = None,
+) -> tuple[Program, Context]:
+    """`lower`, with the Context beside the Program: it knows which tensor holds which ONNX value, and how."""
+    said = metadata(imported.proto)
+    wanted = said.get("trainable", []) if trainable is None else trainable
+    marks = Marks([wanted] if isinstance(wanted, str) else list(wanted))
+    ctx = lower_graph(normalize(imported), imported, marks)
+    program = Program(
+        name=name or identifier(Path(imported.source).stem or imported.proto.graph.name or "model"),
+        ops=ctx.ops,
+        tensors=ctx.tensors,
+        inputs=_input_ports(ctx, imported),
+        outputs=_output_ports(ctx, imported),
+        labels=[str(label) for label in (said.get("labels", []) if labels is None else labels)],
+        source=imported.source,
+        source_hash=imported.source_hash,
+    )
+    mark_trainable(ctx, program, marks, loss or said.get("loss"))
+    _drop_unused(program)
+    _spread_scales(program)
+    return program, ctx
+
+
+def identifier(text: str) -> str:
+    """A C identifier like `text`: lower case, `_` for what does not fit."""
+    name = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_").lower() or "model"
+    return f"m_{name}" if name[0].isdigit() else name
+
+
+def lower_graph(normal: Normal, imported: Imported, marks: Marks) -> Context:
+    """Lower every node of a graph. Raises UnsupportedError with all that were refused."""
+    take_islands(normal.model.graph)
+    passes.RemoveUnusedNodesPass()(normal.model)
+    ctx = Context(normal, marks, batched=imported.batch is not None)
+    bad = [refused for value in normal.model.graph.inputs if (refused := _input(ctx, value))]
+    if not bad:
+        find_chains(ctx)
+    for node in normal.model.graph:
+        refused = _lower_node(ctx, node)
+        if refused is not None:
+            bad.append(refused)
+    if bad:
+        raise UnsupportedError(bad)
+    return ctx
+
+
+def operator_key(node: ir.Node) -> str:
+    """Name of a node's operator in OPERATORS."""
+    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+
+
+def _lower_node(ctx: Context, node: ir.Node) -> UnsupportedNode | None:
+    """Lower one node; what was refused, if it was. Behind a refused node, shapes the graph declares stand in."""
+    key = operator_key(node)
+    if node in ctx.skip or all(ctx.constant(output) is not None for output in node.outputs):
+        return None
+    name = str(node.name or node.outputs[0].name)
+    nearest = NEAREST.get(key, NEAREST.get(node.op_type, _ELSE))
+    try:
+        if key not in OPERATORS:
+            raise Refusal("the device has no such operator", nearest)
+        OPERATORS[key](ctx, node)
+    except KeyError as error:
+        if isinstance(error.args[0], ir.Value):
+            return None  # something before it was refused, and its shape is not known
+        raise
+    except Refusal as refusal:
+        for output in node.outputs:
+            _stand_in(ctx, output)
+        return UnsupportedNode(name, key, refusal.why, refusal.nearest)
+    return None
+
+
+def _stand_in(ctx: Context, value: ir.Value) -> None:
+    """A value for what was refused, so that the nodes behind it are looked at too."""
+    shape = [d if isinstance(d, int) else None for d in value.shape] if value.shape is not None else [None]
+    if any(size is None for size in shape) or value.dtype not in DTYPE_OF:
+        return
+    dims = new_dims([size or 0 for size in shape])
+    dtype = DTYPE_OF[value.dtype]
+    tensor = ctx.activation(value.name, [size or 0 for size in shape], "f32" if dtype == "f32" else "i8")
+    ctx.values[value] = Value(Storage(tensor, Order([f for axis in dims for f in axis])), dims, dtype, False)
+
+
+# ---- Ports -----------------------------------------------------------------------------------------------------------
+
+
+def _input(ctx: Context, value: ir.Value) -> UnsupportedNode | None:
+    """Make a graph input a value whose memory order is still open."""
+    if value.dtype not in DTYPE_OF:
+        return UnsupportedNode(str(value.name), "input", f"it is {value.dtype}", "float32, int8 or uint8")
+    shape = [int(d) for d in value.shape] if value.shape is not None else []  # type: ignore[arg-type]
+    if prod(shape) == 0:
+        return UnsupportedNode(str(value.name), "input", "it has no elements", "axes of 1 or more")
+    dims = new_dims(shape)
+    dtype = DTYPE_OF[value.dtype]
+    tensor = ctx.activation(value.name, shape[1:] if ctx.batched else shape, "f32" if dtype == "f32" else "i8")
+    ctx.values[value] = Value(Storage(tensor, Order(None, dims, tensors=[tensor])), dims, dtype)
+    return None
+
+
+def _input_ports(ctx: Context, imported: Imported) -> list[Port]:
+    ports = []
+    for value in ctx.normal.model.graph.inputs:
+        known = ctx.values[value]
+        ctx.settle(known, known.factors(range(len(known.dims))))
+        tensor = known.storage.tensor
+        if known.dtype == "u8":
+            known.storage.tensor = f"{value.name}.codes"
+            tensor = _unsigned(ctx, tensor, str(value.name), before=True)
+        ports.append(_port(ctx, imported, str(value.name), tensor, known.shape, known.storage.order.perm))
+    return ports
+
+
+def _port(
+    ctx: Context, imported: Imported, name: str, tensor: str, shape: tuple[int, ...], perm: tuple[int, ...]
+) -> Port:
+    """A port with its batch axis in front; a graph without one gets an axis of 1."""
+    if imported.batch is None:
+        return Port(name, tensor, (1, *shape), (0, *(axis + 1 for axis in perm)))
+    return Port(name, tensor, (imported.batch, *shape[1:]), perm)
+
+
+def _output_ports(ctx: Context, imported: Imported) -> list[Port]:
+    ports, bad = [], []
+    for value in ctx.normal.model.graph.outputs:
+        try:
+            ports.append(_output_port(ctx, imported, value))
+        except Refusal as refusal:
+            bad.append(UnsupportedNode(str(value.name), "output", refusal.why, refusal.nearest))
+    if bad:
+        raise UnsupportedError(bad)
+    return ports
+
+
+def _output_port(ctx: Context, imported: Imported, value: ir.Value) -> Port:
+    if value not in ctx.values:
+        raise Refusal("it does not depend on the inputs", "an output that is computed")
+    known = ctx.values[value]
+    if ctx.batched and (not known.shape or known.shape[0] != 1):
+        raise Refusal(f"its shape {known.shape} has no batch axis in front", "outputs of shape (N, ...)")
+    ctx.settle(known, known.factors(range(len(known.dims))))
+    perm = port_permutation(known.dims, known.storage.order.settled())
+    tensor = known.storage.tensor
+    if perm is None or (ctx.batched and perm[0] != 0):
+        tensor = ctx.ordered(known, range(len(known.dims)))
+        perm = tuple(range(len(known.dims)))
+    if ctx.producer(tensor) is None:
+        tensor = _copy(ctx, tensor, str(value.name))
+    sizes = [known.shape[axis] for axis in perm]
+    if significant(known.storage.order.settled()) and len(ctx.tensors[tensor].shape) != len(sizes) - ctx.batched:
+        ctx.tensors[tensor].shape = tuple(sizes[1:] if ctx.batched else sizes)
+    if known.dtype == "u8":
+        known.storage.tensor = f"{value.name}.codes"
+        tensor = _unsigned(ctx, tensor, str(value.name), before=False)
+    return _port(ctx, imported, str(value.name), tensor, known.shape, perm)
+
+
+def _copy(ctx: Context, tensor: str, name: str) -> str:
+    """An output that is an input seen otherwise needs memory of its own."""
+    source = ctx.tensors[tensor]
+    output = ctx.activation(name, source.shape, source.dtype, source.scale, source.zero_point)
+    ctx.emit("copy", None, [tensor], output, count=source.count, alpha=0.0, **no_limits()).name = name
+    return output
+
+
+def _unsigned(ctx: Context, inner: str, name: str, before: bool) -> str:
+    """A uint8 port of a tensor whose codes lie 128 lower: a table between the two."""
+    codes = ctx.tensors.pop(inner)
+    codes.name = f"{name}.codes"
+    for op in ctx.ops:
+        op.inputs = [codes.name if i == inner else i for i in op.inputs]
+        op.outputs = [codes.name if o == inner else o for o in op.outputs]
+    ctx.tensors[codes.name] = codes
+    port = ctx.activation(name, codes.shape, "u8", codes.scale, codes.zero_point + 128)
+    flip = (np.arange(256) - 128).astype(np.int8) ^ np.int8(-128)
+    table = ctx.const("uint8.table", flip, "i8")
+    source, output = (port, codes.name) if before else (codes.name, port)
+    op = Op("lut_s8", name, [source, table], [output], {"count": codes.count, "alpha": 0.0, **no_limits()})
+    ctx.ops.insert(0 if before else len(ctx.ops), op)
+    return port
+
+
+#: ops whose output has the codes of their input
+_SAME_CODES = {"copy", "max_pool2d_s8", "transpose"}
+
+
+def _spread_scales(program: Program) -> None:
+    """Codes whose scale no op names get it from the ops that hand them on; 1 where nothing knows it."""
+    pairs = [(op.inputs[0], op.outputs[0]) for op in program.ops if op.kind in _SAME_CODES]
+    for source, output in [*reversed(pairs), *pairs]:
+        a, b = program.tensors[source], program.tensors[output]
+        known, other = (a, b) if a.scale else (b, a)
+        if known.scale and not other.scale:
+            other.scale, other.zero_point = known.scale, known.zero_point
+    for tensor in program.tensors.values():
+        if tensor.is_activation and tensor.dtype in ("i8", "u8") and not tensor.scale:
+            tensor.scale = 1.0
+
+
+def _drop_unused(program: Program) -> None:
+    """Remove ops and tensors nothing depends on."""
+    needed = {port.tensor for port in program.outputs}
+    kept: list[Op] = []
+    for op in reversed(program.ops):
+        if needed.intersection(op.outputs):
+            kept.append(op)
+            needed.update(op.inputs)
+    needed.update(port.tensor for port in program.inputs)
+    program.ops[:] = kept[::-1]
+    tensors: dict[str, Tensor] = {k: t for k, t in program.tensors.items() if k in needed}
+    program.tensors.clear()
+    program.tensors.update(tensors)

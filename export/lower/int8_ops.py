@@ -1,0 +1,393 @@
+"""Lowering of integer operators, as onnxruntime fuses them: QLinearConv, QGemm, QLinearAdd, ... one function each.
+
+Codes are int8 on the device. uint8 codes of the graph lie there 128 lower, with their zero points; what every kernel
+computes is the same but for Add (docs/arithmetic.md).
+"""
+
+from __future__ import annotations
+
+import math
+from math import inf, prod
+
+import numpy as np
+import onnx_ir as ir
+
+from .. import reference
+from ..errors import Refusal
+from ..islands import HIGHEST, LOWEST
+from ..layout import Storage, Value
+from .context import Context, no_limits, proto_of
+from .float_ops import (
+    convolution_shape,
+    convolution_weight,
+    dense_weight,
+    emit_add,
+    permute_columns,
+    pool_attrs,
+    softmax_axes,
+)
+from .fusion import Chain
+from .shape_ops import MOVES, moved
+from .windows import spatial_axes
+
+Scale = tuple[float, int, str]  # scale, zero point on the device, dtype of the codes in the graph
+
+
+# ---- Scales and zero points ------------------------------------------------------------------------------------------
+
+
+def parameters(ctx: Context, node: ir.Node, index: int) -> Scale:
+    """Scale and zero point at inputs index, index + 1, which must be one constant each. Raises Refusal otherwise."""
+    scale = ctx.needed(node, index, "scale")
+    has_zero = len(node.inputs) > index + 1 and node.inputs[index + 1] is not None
+    zero = ctx.needed(node, index + 1, "zero point") if has_zero else np.zeros((), np.uint8)
+    if scale.size != 1 or zero.size != 1:
+        raise Refusal("its activations are quantized per channel", "one scale for the whole tensor")
+    if zero.dtype not in (np.int8, np.uint8):
+        raise Refusal(f"its codes are {zero.dtype}", "int8 or uint8")
+    unsigned = zero.dtype == np.uint8
+    return float(scale.reshape(())), int(zero.reshape(())) - 128 * unsigned, "u8" if unsigned else "i8"
+
+
+def coded(ctx: Context, value: Value, scale: Scale) -> Value:
+    """The value as codes of this scale and zero point: the tensor is told, or copied where it has others."""
+    if value.dtype not in ("i8", "u8"):
+        raise Refusal("its input is not quantized", "a QuantizeLinear before it")
+    tensor = ctx.tensors[value.storage.tensor]
+    if tensor.scale == 0:
+        tensor.scale, tensor.zero_point = scale[:2]
+    if (tensor.scale, tensor.zero_point) == scale[:2]:
+        return value
+    name = ctx.activation(f"{tensor.name}.as", tensor.shape, "i8", *scale[:2])
+    ctx.emit("copy", None, [tensor.name], name, count=value.count, alpha=0.0, **no_limits()).name = name
+    value.storage.order.tensors.append(name)
+    return Value(Storage(name, value.storage.order), value.dims, value.dtype, False)
+
+
+def limits(scale: Scale, node: ir.Node | None = None) -> dict[str, float]:
+    """`lo`, `hi` of an integer op: saturation before the zero point is added, and the bounds a node may have."""
+    low, high = float(-128 - scale[1]), float(127 - scale[1])
+    if node is None:
+        return {"lo": low, "hi": high}
+    bounds = [node.attributes.get_float(name, inf * sign) for name, sign in ((LOWEST, -1), (HIGHEST, 1))]
+    lo, hi = (float(min(max(np.float32(bound) / np.float32(scale[0]), low), high)) for bound in bounds)
+    return {"lo": lo, "hi": hi}
+
+
+def codes_output(ctx: Context, node: ir.Node, shape: tuple[int, ...], scale: Scale) -> str:
+    """A new tensor of codes for a node's output."""
+    return ctx.activation(node.outputs[0].name, shape, "i8", *scale[:2])
+
+
+# ---- Conv, Gemm, MatMul ----------------------------------------------------------------------------------------------
+
+
+def centred(ctx: Context, node: ir.Node, index: int) -> tuple[np.ndarray, np.ndarray]:
+    """Weights at `index` with their zero point taken off, as int8 in ONNX layout, and their scales (from index + 1).
+
+    Raises
+    ------
+    Refusal : the zero point moves them out of int8
+    """
+    weight = ctx.needed(node, index, "weight")
+    scale = ctx.needed(node, index + 1, "weight scale")
+    zero = ctx.needed(node, index + 2, "weight zero point") if node.inputs[index + 2] is not None else np.zeros((), int)
+    if zero.size > 1:
+        rows = node.op_type == "QLinearConv" or bool(node.attributes.get_int("transB", False))
+        along = (-1,) + (1,) * (weight.ndim - 1) if rows else (1, -1)
+        zero = zero.reshape(along)
+    shifted = weight.astype(np.int32) - zero.astype(np.int32)
+    if shifted.min() < -128 or shifted.max() > 127:
+        raise Refusal("its weights less their zero point do not fit int8", "symmetric int8 weights (zero point 0)")
+    return shifted.astype(np.int8), scale.reshape(-1).astype(np.float32)
+
+
+def constants(
+    ctx: Context,
+    node: ir.Node,
+    weight: np.ndarray,
+    sums: np.ndarray,
+    bias: np.ndarray | None,
+    scales: tuple[Scale, np.ndarray, Scale],
+) -> list[str]:
+    """Weight, bias and multiplier tensors of an integer layer.
+
+    weight : device layout; sums : (n,) sum of each channel's weights; scales : of x, of the weights (n,) or (1,), of y
+    """
+    x, w_scale, y = scales
+    n = sums.size
+    total = (np.zeros(n, np.int64) if bias is None else bias.reshape(-1).astype(np.int64)) - x[1] * sums
+    if np.abs(total).max(initial=0) > 2**31 - 1:
+        raise Refusal("its bias does not fit int32", "a smaller bias")
+    multiplier = np.float32(x[0]) * w_scale / np.float32(y[0])
+    label = str(node.name or node.outputs[0].name)
+    return [
+        ctx.const(f"{label}.weight", weight, "i8"),
+        ctx.const(f"{label}.bias", total, "i32"),
+        ctx.const(f"{label}.multiplier", np.broadcast_to(multiplier, (n,)), "f32"),
+    ]
+
+
+def qlinear_conv(ctx: Context, node: ir.Node) -> None:
+    """QLinearConv: x, w and y with a scale and zero point each, then the bias."""
+    x, y = parameters(ctx, node, 1), parameters(ctx, node, 6)
+    value = coded(ctx, ctx.value(node), x)
+    weight, w_scale = centred(ctx, node, 3)
+    geometry, kind, attrs = convolution_shape(node, value, weight)
+    bias = ctx.needed(node, 8, "bias") if len(node.inputs) > 8 and node.inputs[8] is not None else None
+    source = ctx.ordered(value, spatial_axes(value))
+    sums = weight.reshape(len(weight), -1).astype(np.int64).sum(1)
+    names = constants(ctx, node, convolution_weight(weight, kind), sums, bias, (x, w_scale, y))
+    output = codes_output(ctx, node, (geometry.out_h, geometry.out_w, len(weight)), y)
+    ctx.emit(f"{kind}_s8", node, [source, *names], output, **attrs, **limits(y, node))
+    ctx.result(node.outputs[0], (1, len(weight), *geometry.spatial), spatial_axes(value), output, y[2])
+
+
+def qgemm(ctx: Context, node: ir.Node) -> None:
+    """com.microsoft QGemm: a and b with scale and zero point, bias, then y's; without y's the output is float32."""
+    if node.attributes.get_int("transA", 0) or node.attributes.get_float("alpha", 1.0) != 1.0:
+        raise Refusal("it has transA or alpha", "transA = 0, alpha = 1")
+    weight, w_scale = centred(ctx, node, 3)
+    weight = weight.T if bool(node.attributes.get_int("transB", False)) else weight
+    bias = ctx.needed(node, 6, "bias") if len(node.inputs) > 6 and node.inputs[6] is not None else None
+    has_scale = len(node.inputs) > 7 and node.inputs[7] is not None
+    _dense(ctx, node, weight, w_scale, bias, parameters(ctx, node, 7) if has_scale else None)
+
+
+def qlinear_matmul(ctx: Context, node: ir.Node) -> None:
+    """QLinearMatMul with constant weights."""
+    _dense(ctx, node, *centred(ctx, node, 3), None, parameters(ctx, node, 6))
+
+
+def _dense(
+    ctx: Context, node: ir.Node, weight: np.ndarray, w_scale: np.ndarray, bias: np.ndarray | None, y: Scale | None
+) -> None:
+    x = parameters(ctx, node, 1)
+    value = coded(ctx, ctx.value(node), x)
+    if bias is not None and bias.reshape(-1).size not in (1, weight.shape[-1]):
+        raise Refusal(f"its bias {bias.shape} differs from row to row", "a bias of shape (n_out,)")
+    if y is None:
+        scale = np.float32(x[0]) * w_scale
+        real = None if bias is None else bias.reshape(-1).astype(np.float64) * scale
+        dequantized_dense(ctx, node, value, weight * w_scale, real)
+        return
+    source, columns, rows = dense_weight(ctx, value, weight)
+    n_out, n_in = columns.shape
+    if bias is not None:
+        bias = np.broadcast_to(bias.reshape(-1), (n_out,))
+    names = constants(ctx, node, columns, columns.astype(np.int64).sum(1), bias, (x, w_scale, y))
+    output = codes_output(ctx, node, (n_out,) if rows == 1 else (rows, n_out), y)
+    ctx.emit("dense_s8", node, [source, *names], output, n_in=n_in, n_out=n_out, rows=rows, **limits(y, node))
+    full = (*value.shape[:-1], n_out)
+    ctx.result(node.outputs[0], full, range(len(full)), output, y[2])
+
+
+def matmul_integer_to_float(ctx: Context, node: ir.Node) -> None:
+    """com.microsoft MatMulIntegerToFloat of constant scales: an integer MatMul whose output is float32."""
+    a_scale, w_scale = ctx.needed(node, 2, "input scale"), ctx.needed(node, 3, "weight scale").reshape(-1)
+    zeros = [ctx.constant(v) for v in node.inputs[4:6]] + [None, None]
+    zero = zeros[0] if zeros[0] is not None else np.zeros((), np.uint8)
+    unsigned = zero.dtype == np.uint8
+    x: Scale = (float(a_scale.reshape(())), int(zero.reshape(())) - 128 * unsigned, "u8" if unsigned else "i8")
+    weight = ctx.needed(node, 1, "weight").astype(np.float64) - (0 if zeros[1] is None else zeros[1].astype(np.float64))
+    bias = ctx.constant(node.inputs[6]) if len(node.inputs) > 6 else None
+    dequantized_dense(ctx, node, coded(ctx, ctx.value(node), x), weight * w_scale, bias)
+
+
+def dequantized_dense(ctx: Context, node: ir.Node, value: Value, weight: np.ndarray, bias: np.ndarray | None) -> None:
+    """An integer layer with a float32 output: dequantize, then a float dense layer."""
+    if weight.ndim != 2 or weight.shape[0] != value.shape[-1]:
+        raise Refusal(f"weights {weight.shape} do not fit input {value.shape}", "a constant matrix (n_in, n_out)")
+    source, last, order = ctx.columns(value)
+    codes = ctx.tensors[source]
+    real = ctx.activation(f"{codes.name}.real", codes.shape)
+    ctx.emit("dequantize", node, [source], real, count=value.count, alpha=0.0, **no_limits())
+    n_in, n_out = weight.shape
+    rows = value.count // n_in
+    label = str(node.name or node.outputs[0].name)
+    names = [
+        ctx.const(f"{label}.weight", permute_columns(weight.T, last, order), "f32"),
+        ctx.const(
+            f"{label}.bias", np.zeros(n_out) if bias is None else np.broadcast_to(bias.reshape(-1), (n_out,)), "f32"
+        ),
+    ]
+    output = ctx.activation(node.outputs[0].name, (n_out,) if rows == 1 else (rows, n_out))
+    ctx.emit("dense_f32", node, [real, *names], output, n_in=n_in, n_out=n_out, rows=rows, **no_limits())
+    full = (*value.shape[:-1], n_out)
+    ctx.result(node.outputs[0], full, range(len(full)), output)
+
+
+# ---- Add, pools, Softmax ---------------------------------------------------------------------------------------------
+
+
+def qlinear_add(ctx: Context, node: ir.Node) -> None:
+    """com.microsoft QLinearAdd of two computed values."""
+    scales = [parameters(ctx, node, index) for index in (1, 4, 6)]
+    if any(ctx.constant(node.inputs[i]) is not None for i in (0, 3)):
+        _add_constant(ctx, node, scales)
+        return
+    a, b = (coded(ctx, ctx.value(node, i), scale) for i, scale in zip((0, 3), scales, strict=False))
+    output = emit_add(ctx, node, a, b, "add_s8", limits(scales[2]))
+    ctx.ops[-1].attrs["alpha"] = 128.0 if scales[2][2] == "u8" else 0.0
+    tensor = ctx.tensors[output]
+    tensor.scale, tensor.zero_point = scales[2][:2]
+
+
+def _add_constant(ctx: Context, node: ir.Node, scales: list[Scale]) -> None:
+    """Add of one constant code is a function of the other: a table."""
+    at = 0 if ctx.constant(node.inputs[0]) is None else 3
+    if ctx.needed(node, 3 - at, "operand").size != 1:
+        raise Refusal("it adds a constant tensor to codes", "the constant as the bias of the layer before it")
+    table_op(ctx, node, [node], at, scales[0 if at == 0 else 1], scales[2])
+
+
+def qlinear_average_pool(ctx: Context, node: ir.Node) -> None:
+    """com.microsoft QLinearAveragePool."""
+    x, y = parameters(ctx, node, 1), parameters(ctx, node, 3)
+    if node.attributes.get_int("channels_last", 0):
+        raise Refusal("it is channels-last", "NCHW")
+    value = coded(ctx, ctx.value(node), x)
+    axes = spatial_axes(value)
+    geometry, attrs = pool_attrs(node, value)
+    if attrs["dilation_h"] != 1 or attrs["dilation_w"] != 1:
+        raise Refusal("it is dilated, which onnxruntime ignores", "dilations of 1")
+    if geometry.is_whole():  # onnxruntime computes it as a global pool, whose rounding differs
+        _global_pool(ctx, node, value, list(range(2, len(value.shape))), 1, y)
+        return
+    source = ctx.ordered(value, axes)
+    output = codes_output(ctx, node, (geometry.out_h, geometry.out_w, value.shape[1]), y)
+    ctx.emit("average_pool2d_s8", node, [source], output, **attrs)
+    ctx.result(node.outputs[0], (1, value.shape[1], *geometry.spatial), axes, output, y[2])
+
+
+def qlinear_global_average_pool(ctx: Context, node: ir.Node) -> None:
+    """com.microsoft QLinearGlobalAveragePool."""
+    x, y = parameters(ctx, node, 1), parameters(ctx, node, 3)
+    value = coded(ctx, ctx.value(node), x)
+    last = bool(node.attributes.get_int("channels_last", 0))
+    rank = len(value.shape)
+    spatial = list(range(1, rank - 1)) if last else list(range(2, rank))
+    _global_pool(ctx, node, value, spatial, rank - 1 if last else 1, y)
+
+
+def _global_pool(ctx: Context, node: ir.Node, value: Value, spatial: list[int], channel: int, y: Scale) -> None:
+    """Emit the average over the axes `spatial`, which stay with size 1."""
+    size = prod(value.shape[axis] for axis in spatial)
+    source = ctx.ordered(value, [*spatial, channel])
+    output = codes_output(ctx, node, (1, 1, value.shape[channel]), y)
+    ctx.emit("global_average_pool_s8", node, [source], output, size=size, channels=value.shape[channel])
+    shape = tuple(1 if axis in spatial else s for axis, s in enumerate(value.shape))
+    ctx.result(node.outputs[0], shape, range(len(shape)), output, y[2])
+
+
+def softmax_table(x_scale: float, channels: int) -> np.ndarray:
+    """(256,) float32: exp of a code's distance below the row's largest, all scaled up; index 255 the largest."""
+    scale = float(np.float32(x_scale))
+    largest = np.float32(np.finfo(np.float32).max) / np.float32(channels)
+    shift = max(0.0, float(np.float32(math.log(float(largest)))) - 5.0) / scale
+    return np.array([math.exp((i - 255 + shift) * scale) for i in range(256)]).astype(np.float32)
+
+
+def qlinear_softmax(ctx: Context, node: ir.Node) -> None:
+    """com.microsoft QLinearSoftmax."""
+    x, y = parameters(ctx, node, 1), parameters(ctx, node, 3)
+    value = coded(ctx, ctx.value(node), x)
+    kept, over = softmax_axes(ctx, node, value, node.attributes.get_int("opset", 13))
+    channels = prod(value.shape[i] for i in over)
+    source = ctx.ordered(value, kept + over)
+    table = ctx.const(f"{node.name or node.outputs[0].name}.table", softmax_table(x[0], channels), "f32")
+    output = codes_output(ctx, node, ctx.tensors[source].shape, y)
+    ctx.emit("softmax_s8", node, [source, table], output, rows=value.count // channels, channels=channels)
+    ctx.result(node.outputs[0], value.shape, kept + over, output, y[2])
+
+
+# ---- Tables ----------------------------------------------------------------------------------------------------------
+
+
+def qlinear_unary(ctx: Context, node: ir.Node) -> None:
+    """QLinearSigmoid, QLinearLeakyRelu: a function of one code."""
+    table_op(ctx, node, [node], 0, parameters(ctx, node, 1), parameters(ctx, node, 3))
+
+
+def table_op(ctx: Context, node: ir.Node, nodes: list[ir.Node], index: int, x: Scale, y: Scale) -> None:
+    """Emit a lut_s8 for `nodes`, evaluated by onnxruntime on all 256 codes; input `index` of the first is the code."""
+    first = nodes[0]
+    value = coded(ctx, ctx.value(first, index), x)
+    emit_table(ctx, node, value, _table(ctx, nodes, str(first.inputs[index].name), x, {}), y)  # type: ignore[union-attr]
+
+
+def emit_table(ctx: Context, node: ir.Node, value: Value, table: np.ndarray, y: Scale) -> None:
+    """Emit a lut_s8 whose output is that of `node`."""
+    name = ctx.const(f"{node.name or node.outputs[0].name}.table", table, "i8")
+    source = value.storage.tensor
+    output = codes_output(ctx, node, ctx.tensors[source].shape, y)
+    ctx.emit("lut_s8", node, [source, name], output, count=value.count, alpha=0.0, **no_limits())
+    ctx.like(node.outputs[0], value, output, y[2])
+
+
+def _table(ctx: Context, nodes: list[ir.Node], code: str, x: Scale, names: dict[str, str]) -> np.ndarray:
+    """(256,) int8: output code of every input code, lowest first. `names`: values that are to be read as others."""
+    codes = np.arange(256).astype(np.uint8) if x[2] == "u8" else np.arange(-128, 128).astype(np.int8)
+    inside = {str(output.name) for node in nodes for output in node.outputs}
+    arrays = {
+        str(value.name): array
+        for node in nodes
+        for value in node.inputs
+        if value is not None
+        and str(value.name) not in inside | {code} | set(names)
+        and (array := ctx.constant(value)) is not None
+    }
+    opsets = dict(ctx.normal.model.graph.opset_imports)
+    protos = [proto_of(node) for node in nodes]
+    for proto in protos:
+        proto.input[:] = [names.get(name, name) for name in proto.input]
+    result = reference.run_nodes(protos, arrays, {code: codes}, str(nodes[-1].outputs[0].name), opsets)
+    return (result.astype(np.int32).reshape(256) - (128 if result.dtype == np.uint8 else 0)).astype(np.int8)
+
+
+# ---- Between integers and floats -------------------------------------------------------------------------------------
+
+
+def quantize_linear(ctx: Context, node: ir.Node) -> None:
+    """QuantizeLinear: of a float value, or the end of a chain that is a function of one code."""
+    y = parameters(ctx, node, 1)
+    chain = ctx.chains.get(node)
+    if isinstance(chain, Chain):
+        _chain(ctx, node, chain, y)
+        return
+    value = ctx.value(node)
+    if value.dtype != "f32":
+        raise Refusal("its input is quantized already", "float32")
+    source = value.storage.tensor
+    output = codes_output(ctx, node, ctx.tensors[source].shape, y)
+    ctx.emit("quantize", node, [source], output, count=value.count, alpha=0.0, lo=-inf, hi=inf)
+    ctx.like(node.outputs[0], value, output, y[2])
+
+
+def _chain(ctx: Context, node: ir.Node, chain: Chain, y: Scale) -> None:
+    """A table for the element-wise nodes, on codes moved by those that move."""
+    source = chain.dequantize
+    x = parameters(ctx, source, 1)
+    values = {source.outputs[0]: coded(ctx, ctx.value(source), x)}
+    names: dict[str, str] = {}
+    for step in chain.nodes:
+        inputs = [value for value in step.inputs if value is not None and value in values]
+        if step.op_type in MOVES:
+            names[str(step.outputs[0].name)] = names.get(str(inputs[0].name), str(inputs[0].name))
+            values[step.outputs[0]] = moved(ctx, step, values[inputs[0]])
+        else:
+            values[step.outputs[0]] = values[inputs[0]]
+    nodes = [step for step in (source, *chain.nodes, node) if step.op_type not in MOVES]
+    value = values[node.inputs[0]]  # type: ignore[index]
+    emit_table(ctx, node, value, _table(ctx, nodes, str(source.inputs[0].name), x, names), y)  # type: ignore[union-attr]
+
+
+def dequantize_linear(ctx: Context, node: ir.Node) -> None:
+    """DequantizeLinear of codes that were computed."""
+    if ctx.constant(node.outputs[0]) is not None:
+        return
+    value = coded(ctx, ctx.value(node), parameters(ctx, node, 1))
+    source = value.storage.tensor
+    output = ctx.activation(node.outputs[0].name, ctx.tensors[source].shape)
+    ctx.emit("dequantize", node, [source], output, count=value.count, alpha=0.0, lo=-inf, hi=inf)
+    ctx.like(node.outputs[0], value, output)

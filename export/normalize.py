@@ -1,0 +1,174 @@
+"""The normal form the lowering reads: one sample, constants folded, QDQ groups fused as onnxruntime fuses them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx_ir.passes import common as passes
+from onnxscript.optimizer import fold_constants_ir
+
+from . import reference
+from .importer import Imported, opsets
+
+#: never folded: they say where integers end and floats begin
+_QUANTIZATION = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
+
+
+@dataclass
+class Normal:
+    """A graph in normal form.
+
+    model : for one sample: the batch axis is 1
+    proto : the same as a ModelProto, for running parts of it
+    quantized : whether it holds integer operators
+    """
+
+    model: ir.Model
+    proto: onnx.ModelProto
+    quantized: bool
+
+
+def normalize(imported: Imported) -> Normal:
+    """Bring a model into normal form.
+
+    Constant expressions (shape arithmetic, transposed weights) are folded, Identity and unused nodes removed, Pad
+    moved into the Conv or pool behind it. A graph with QuantizeLinear goes through onnxruntime's own fusion
+    before that is read, so integer groups come out as QLinearConv, QGemm, ...
+
+    Raises
+    ------
+    ValueError : onnxruntime does not accept a quantized graph
+    """
+    proto = onnx.ModelProto()
+    proto.CopyFrom(imported.proto)
+    if imported.batch is not None:
+        _set_batch_to_one(proto.graph, imported.batch)
+    proto = _fold(proto)
+    quantized = any("Quantize" in node.op_type or "QLinear" in node.op_type for node in proto.graph.node)
+    if quantized:
+        try:
+            proto = reference.fuse(proto)
+        except Exception as error:
+            raise ValueError(f"onnxruntime does not accept the quantized model: {error}") from error
+    model = ir.from_proto(proto)
+    fold_pads(model.graph)
+    passes.TopologicalSortPass()(model)
+    return Normal(model, ir.to_proto(model), quantized)
+
+
+def _set_batch_to_one(graph: onnx.GraphProto, batch: int) -> None:
+    """Fix the first axis of inputs at 1; shapes of everything behind follow by inference."""
+    for value in graph.input:
+        if value.type.tensor_type.shape.dim:
+            value.type.tensor_type.shape.dim[0].dim_value = 1
+    if batch != 1:
+        for value in graph.output:
+            value.type.tensor_type.ClearField("shape")
+        del graph.value_info[:]
+    if batch > 1:
+        _unfix_reshapes(graph, batch)
+
+
+def _unfix_reshapes(graph: onnx.GraphProto, batch: int) -> None:
+    """Reshape targets that spell out a fixed batch begin with 1 instead."""
+    targets = {node.input[1] for node in graph.node if node.op_type == "Reshape" and len(node.input) > 1}
+    for tensor in graph.initializer:
+        if tensor.name in targets:
+            shape = onnx.numpy_helper.to_array(tensor).copy()
+            if shape.size and shape[0] == batch:
+                shape[0] = 1
+                tensor.CopyFrom(onnx.numpy_helper.from_array(shape, tensor.name))
+
+
+def _fold(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Fold constants and drop what is not used, with shapes inferred for batch 1."""
+    model = ir.from_proto(proto)
+    passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    origins = _moved_weights(model.graph)
+    fold_constants_ir(
+        model,
+        onnx_shape_inference="com.microsoft" not in opsets(proto),
+        input_size_limit=1 << 28,
+        output_size_limit=1 << 28,
+        should_fold=lambda node: False if node.op_type in _QUANTIZATION else None,
+    )
+    passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    passes.IdentityEliminationPass()(model)
+    passes.RemoveUnusedNodesPass()(model)
+    for name, origin in origins.items():
+        if name in model.graph.initializers and origin not in model.graph.initializers:
+            model.graph.initializers[name].name = origin
+    return ir.to_proto(model)
+
+
+def _moved_weights(graph: ir.Graph) -> dict[str, str]:
+    """Values that are an initialiser transposed or reshaped, with its name: once folded, they are called by that."""
+    return {
+        str(node.outputs[0].name): str(source.name)
+        for node in graph
+        if node.op_type in ("Transpose", "Reshape")
+        and (source := node.inputs[0]) is not None
+        and array_of(source) is not None
+    }
+
+
+# ---- Pad -------------------------------------------------------------------------------------------------------------
+
+#: input that holds the zero point of x, for operators that may take up a Pad; None: the padding is 0.0
+_PADDABLE: dict[str, int | None] = {"Conv": None, "QLinearConv": 2}
+
+
+def fold_pads(graph: ir.Graph) -> None:
+    """Move constant zero padding of the spatial axes into the convolutions that read it."""
+    for node in list(graph):
+        if node.op_type != "Pad" or node.outputs[0].is_graph_output():
+            continue
+        amounts = _padding(node)
+        users = [usage.node for usage in node.outputs[0].uses()]
+        if amounts is None or not all(_takes(user, node) for user in users):
+            continue
+        for user in users:
+            _add_padding(user, amounts)
+            user.replace_input_with(0, node.inputs[0])
+        graph.remove(node, safe=True)
+
+
+def _padding(node: ir.Node) -> list[int] | None:
+    """ONNX pads of the spatial axes (begins, ends), or None where the Pad does more than that."""
+    if node.attributes.get_string("mode", "constant") != "constant" or (len(node.inputs) > 3 and node.inputs[3]):
+        return None
+    given = node.attributes.get_ints("pads") or array_of(node.inputs[1] if len(node.inputs) > 1 else None)
+    if given is None:
+        return None
+    pads = [int(p) for p in given]
+    rank = len(pads) // 2
+    if min(pads) < 0 or any(pads[axis] or pads[axis + rank] for axis in (0, 1)):
+        return None
+    return pads[2:rank] + pads[rank + 2 :]
+
+
+def _takes(user: ir.Node, pad: ir.Node) -> bool:
+    """Whether `user` pads with the value that `pad` does, and reads it as its x."""
+    if user.op_type not in _PADDABLE or user.inputs[0] is not pad.outputs[0]:
+        return False
+    if user.attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+        return False
+    given = array_of(pad.inputs[2]) if len(pad.inputs) > 2 and pad.inputs[2] is not None else np.zeros(())
+    at = _PADDABLE[user.op_type]
+    zero = np.zeros(()) if at is None else array_of(user.inputs[at])
+    return given is not None and zero is not None and float(given.ravel()[0]) == float(zero.ravel()[0])
+
+
+def _add_padding(user: ir.Node, amounts: list[int]) -> None:
+    old = user.attributes.get_ints("pads") or [0] * len(amounts)
+    user.attributes["pads"] = ir.AttrInt64s("pads", [a + b for a, b in zip(old, amounts, strict=True)])
+
+
+def array_of(value: ir.Value | None) -> np.ndarray | None:
+    """The array of an initialiser, else None."""
+    if value is None or value.const_value is None:
+        return None
+    return np.asarray(value.const_value.numpy())

@@ -1,0 +1,530 @@
+"""From a float32 ONNX model and calibration samples to an int8 one, in QDQ form.
+
+    int8 = quantize(model, x[:256], trainable="head", labels=range(10))
+
+Activations become asymmetric int8, weights symmetric int8 per output channel, biases int32. QuantizeLinear and
+DequantizeLinear stand where onnxruntime fuses each layer into one integer kernel (docs/arithmetic.md): nothing between
+a layer and the activation it takes up, equal parameters on both sides of what only moves values. Layers that are to
+learn on the device, and all that follows them, stay float32.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx_ir.passes import common as passes
+
+from .calibrate import Affine, Array, CalibrationError, Range, calibrate
+from .corrections import correct_biases, equalize
+from .lower.training import matches
+from .simplify import ACTIVATIONS, channel_axis, constant, new_constant, out_channels, simplify, sole_user
+
+KEY_TRAINABLE, KEY_LOSS, KEY_LABELS = "edgeprop.trainable", "edgeprop.loss", "edgeprop.labels"
+
+#: largest |bias code|: leaves the sum of products of a 65,000-input layer room in int32
+BIAS_LIMIT = float(1 << 30)
+#: smallest weight scale times input scale: keeps multipliers among float32's normal numbers
+SMALLEST_PRODUCT = 1e-30
+
+
+class QuantizeError(ValueError):
+    """A model or an option that cannot be quantized as asked."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How an operator is quantized.
+
+    weights : it has constant weights in input 1, and perhaps a bias in input 2
+    moves : it moves or picks codes, so its output has its input's parameters
+    fixed : parameters of its output, whatever the calibration says
+    inputs : how many of its inputs are activations; None: all
+    absorbs : a Relu or Clip behind it costs nothing, since saturating codes does the same
+    """
+
+    weights: bool = False
+    moves: bool = False
+    fixed: Affine | None = None
+    inputs: int | None = 1
+    absorbs: bool = False
+
+
+_PROBABILITY = Affine(1 / 256, -128)  # 0 .. 255/256
+
+#: operators that become integer kernels or, of one element each, tables; all others stay float32
+RULES: dict[str, Rule] = {
+    "Conv": Rule(weights=True, absorbs=True),
+    "Gemm": Rule(weights=True, absorbs=True),
+    "MatMul": Rule(weights=True, absorbs=True),
+    "Add": Rule(inputs=None, absorbs=True),
+    "Mul": Rule(inputs=None, absorbs=True),
+    "Concat": Rule(inputs=None),
+    "AveragePool": Rule(absorbs=True),
+    "GlobalAveragePool": Rule(absorbs=True),
+    "LeakyRelu": Rule(),
+    "Elu": Rule(),
+    "HardSwish": Rule(),
+    "HardSigmoid": Rule(fixed=_PROBABILITY),
+    "Sigmoid": Rule(fixed=_PROBABILITY),
+    "Tanh": Rule(fixed=Affine(1 / 128, 0)),
+    "Softmax": Rule(fixed=_PROBABILITY),
+    "Relu": Rule(moves=True),
+    "Clip": Rule(moves=True),
+    "MaxPool": Rule(moves=True),
+    "Flatten": Rule(moves=True),
+    "Reshape": Rule(moves=True),
+    "Transpose": Rule(moves=True),
+    "Squeeze": Rule(moves=True),
+    "Unsqueeze": Rule(moves=True),
+    "Slice": Rule(moves=True),
+}
+
+
+def quantize(
+    model: onnx.ModelProto,
+    calibration: Array | Mapping[str, Array],
+    *,
+    method: str = "minmax",
+    percentile: float = 99.99,
+    per_channel: bool = True,
+    keep_float: str | Sequence[str] = (),
+    trainable: str | Sequence[str] | None = None,
+    loss: str | None = None,
+    labels: Sequence[Any] | None = None,
+    io: str = "float",
+    equalization: bool = False,
+    bias_correction: bool = True,
+) -> onnx.ModelProto:
+    """Quantize a float32 model to int8.
+
+    Parameters
+    ----------
+    model : float32, any opset that converts to 13; not changed
+    calibration : (n, ...) samples of the input, as the device will see them; a dict by name for several inputs
+    method, percentile : how ranges are chosen, see `calibrate`
+    per_channel : a weight scale for every output channel, not one for the tensor
+    keep_float : layers left float32 in the graph: names or glob patterns of nodes. onnxruntime, and so the device,
+        still quantizes one by itself where int8 stands right before and behind it
+    trainable : layers that learn on the device, see `find_layers`; they and what follows them stay float32
+    loss, labels : what the device minimises and the names of its classes; recorded beside `trainable`
+    io : "float": inputs and outputs as they were; "int8": those that are quantized become int8 themselves
+    equalization : even out channel ranges between neighbouring layers first (`corrections.equalize`)
+    bias_correction : take the mean error of the rounded weights out of the biases (`corrections.correct_biases`)
+
+    Returns
+    -------
+    ModelProto in QDQ form, opset 13 or later. Nodes and initializers keep their names; value `v` has its codes in
+    `v.int8`. `metadata_props` holds trainable and labels as JSON lists and the loss, under the KEY_* names.
+
+    Raises
+    ------
+    QuantizeError : the model is quantized already, an option is unknown, a pattern fits no layer (all are listed)
+    CalibrationError : the samples do not fit, or give no finite ranges
+    """
+    if io not in ("float", "int8"):
+        raise QuantizeError(f'io={io!r}: choose "float" or "int8"')
+    if is_quantized(model):
+        raise QuantizeError("the model is quantized already: export it as it is, without calibration samples")
+    normal = simplify(model)
+    chosen = find_layers(normal, trainable)
+    if equalization:
+        normal = equalize(normal, fixed=chosen)
+    ranges = calibrate(normal, calibration, method=method, percentile=percentile)
+    net = ir.from_proto(normal)
+    nodes = quantized_nodes(net.graph, chosen, find_nodes(net.graph, keep_float))
+    work = _Quantizer(net.graph, nodes, ranges, per_channel, io == "int8")
+    work.choose_parameters()
+    if bias_correction:
+        work.bias_shifts = correct_biases(normal, calibration, work.weight_errors())
+    work.rewrite()
+    passes.RemoveUnusedNodesPass()(net)
+    passes.TopologicalSortPass()(net)
+    result = finish(net, normal)
+    return mark(result, chosen, loss, labels)
+
+
+def is_quantized(model: onnx.ModelProto) -> bool:
+    """Whether a model computes with integers already."""
+    return any(node.op_type in _INTEGER for node in model.graph.node)
+
+
+_INTEGER = {"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "MatMulInteger", "ConvInteger"}
+
+
+def finish(net: ir.Model, normal: onnx.ModelProto) -> onnx.ModelProto:
+    """The model as a checked proto, with shapes."""
+    result = ir.to_proto(net)
+    del result.graph.value_info[:]
+    result.producer_name = "edgeprop"
+    result.ir_version = max(normal.ir_version, 7)
+    result = onnx.shape_inference.infer_shapes(result)
+    onnx.checker.check_model(result, full_check=True)
+    return result
+
+
+def mark(
+    model: onnx.ModelProto, trainable: Sequence[str], loss: str | None = None, labels: Sequence[Any] | None = None
+) -> onnx.ModelProto:
+    """Record in a model (changed in place, and returned) what trains, with which loss, and the names of the classes."""
+    kept = {p.key: p.value for p in model.metadata_props}
+    if trainable:
+        kept[KEY_TRAINABLE] = json.dumps(list(trainable))
+        if loss is not None:
+            kept[KEY_LOSS] = loss
+    if labels is not None:
+        kept[KEY_LABELS] = json.dumps([str(label) for label in labels], ensure_ascii=False)
+    onnx.helper.set_model_props(model, kept)
+    return model
+
+
+# ---- Which layers ----------------------------------------------------------------------------------------------------
+
+
+def find_layers(model: onnx.ModelProto, wanted: str | Sequence[str] | None) -> list[str]:
+    """Node names of the layers with weights that `wanted` means.
+
+    Parameters
+    ----------
+    model : a model whose layers are Conv, Gemm or MatMul with constant weights
+    wanted : a name, whole components of it, or a glob pattern, of the node or its weights ("head", "block3*", "fc" for
+        "fc.weight" and "/fc/Gemm"); "last", "last:2" for the last one or two; a list of these; None for nothing
+
+    Raises
+    ------
+    QuantizeError : one of them fits no layer; the message lists all layers
+    """
+    graph = ir.from_proto(model).graph
+    layers = {str(node.name): _aliases(node) for node in graph if is_layer(node)}
+    return _select(layers, wanted, "layer")
+
+
+def find_nodes(graph: ir.Graph, wanted: str | Sequence[str] | None) -> set[str]:
+    """Names of the nodes, of any kind, that names or patterns mean; see `find_layers`."""
+    return set(_select({str(node.name): _aliases(node) for node in graph}, wanted, "node"))
+
+
+def is_layer(node: ir.Node) -> bool:
+    """Whether a node has weights of its own."""
+    weights = node.op_type in RULES and RULES[node.op_type].weights
+    return weights and len(node.inputs) > 1 and constant(node.inputs[1]) is not None
+
+
+def _aliases(node: ir.Node) -> list[str]:
+    """Names by which a user may call a node: its own and its weights'."""
+    return [str(node.name)] + [str(i.name) for i in node.inputs[1:] if i is not None and constant(i) is not None]
+
+
+def _select(known: Mapping[str, list[str]], wanted: str | Sequence[str] | None, what: str) -> list[str]:
+    patterns = [] if wanted is None else [wanted] if isinstance(wanted, str) else list(wanted)
+    chosen: set[str] = set()
+    for pattern in patterns:
+        found = _last(list(known), pattern)
+        if found is None:
+            found = [n for n, names in known.items() if any(matches(pattern, a) for a in names)]
+        if not found:
+            raise QuantizeError(f"no {what} is called {pattern!r}; there are: {', '.join(known) or 'none'}")
+        chosen.update(found)
+    return [name for name in known if name in chosen]
+
+
+def _last(names: list[str], pattern: str) -> list[str] | None:
+    """What "last" or "last:n" means, None for any other pattern or where a layer has that very name."""
+    word, _, count = pattern.partition(":")
+    if word != "last" or pattern in names or not (count.isdigit() or pattern == "last"):
+        return None
+    n = int(count or 1)
+    return names[-n:] if 0 < n <= len(names) else []
+
+
+def quantized_nodes(graph: ir.Graph, trainable: Sequence[str], keep_float: set[str]) -> set[ir.Node]:
+    """The nodes that become integer ops.
+
+    Not those the user keeps, nor trainable layers and what depends on them (gradients pass through it). What only moves
+    values is quantized where it stands between quantized nodes.
+    """
+    held = set(trainable)
+    behind: set[ir.Value] = set()
+    chosen: set[ir.Node] = set()
+    for node in graph:
+        if node.name in held or any(i in behind for i in node.inputs):
+            behind.update(node.outputs)
+        elif node.name not in keep_float and _fits(node) and not RULES[node.op_type].moves:
+            chosen.add(node)
+    free = (node for node in graph if node.name not in keep_float and node.outputs[0] not in behind)
+    movers = [node for node in free if _fits(node) and RULES[node.op_type].moves]
+    for node in movers:  # behind integer code
+        source = node.inputs[0]
+        if source is not None and source.producer() in chosen:
+            chosen.add(node)
+    for node in reversed(movers):  # before integer code, and nothing else
+        if node.op_type in ACTIVATIONS:
+            continue
+        users = node.outputs[0].uses()
+        if users and not node.outputs[0].is_graph_output() and all(u.node in chosen for u in users):
+            chosen.add(node)
+    return chosen
+
+
+def _fits(node: ir.Node) -> bool:
+    """Whether the rule for a node's operator applies: float32, with constants where it wants them."""
+    rule = RULES.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+    first = node.inputs[0] if node.inputs else None
+    if rule is None or first is None or (first.dtype is not None and first.dtype != ir.DataType.FLOAT):
+        return False
+    if rule.weights:
+        return _has_weights(node)
+    activations = node.inputs if rule.inputs is None else node.inputs[: rule.inputs]
+    return all(i is not None and constant(i) is None for i in activations)
+
+
+def _has_weights(node: ir.Node) -> bool:
+    """Whether a Conv, Gemm or MatMul is a plain layer: constant weights, one bias per output channel, no factors."""
+    arrays = [array for i in node.inputs[1:3] if (array := constant(i)) is not None]
+    if constant(node.inputs[0]) is not None or not arrays or len(arrays) < len(node.inputs) - 1:
+        return False
+    factors = [node.attributes.get_float(key, 1.0) for key in ("alpha", "beta")]
+    plain = factors == [1.0, 1.0] and not node.attributes.get_int("transA", 0)
+    return plain and arrays[0].ndim >= 2 and all(bias.shape == (out_channels(node),) for bias in arrays[1:])
+
+
+# ---- Weights ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Weights:
+    """A layer's weights as integers.
+
+    codes : int8, of the weight's shape
+    scale : float32, (channels,) or (): real weight = scale * code
+    bias : int32 (channels,) in units of input scale * scale, or None
+    """
+
+    codes: Array
+    scale: Array
+    bias: Array | None
+
+
+def quantize_weights(weight: Array, bias: Array | None, axis: int, x_scale: float, per_channel: bool) -> Weights:
+    """Quantize a layer's weight, symmetric in -127 .. 127, and bias.
+
+    The scale follows from the largest weight, but grows where the bias would not fit int32 at x_scale * scale, or where
+    that product would leave float32's normal numbers.
+
+    Parameters
+    ----------
+    weight, bias : float, bias (channels,) or None
+    axis : of the weight, counting output channels
+    x_scale : of the layer's input
+    """
+    weight = np.asarray(weight, np.float64)
+    others = tuple(a for a in range(weight.ndim) if a != axis)
+    largest = np.abs(weight).max(others)
+    offset = np.zeros_like(largest) if bias is None else np.abs(np.asarray(bias, np.float64))
+    if not per_channel:
+        largest, offset = largest.max(), offset.max()
+    scale = largest / 127
+    dead = largest == 0  # no weight to represent: a scale that holds the bias to 20 bits
+    scale = np.where(dead, np.where(offset > 0, offset / (x_scale * 2.0**20), 1.0), scale)
+    scale = np.maximum(scale, offset / (x_scale * BIAS_LIMIT))
+    scale = np.maximum(scale, SMALLEST_PRODUCT / x_scale).astype(np.float32)
+    along = np.broadcast_to(scale, weight.shape[axis]).reshape([-1 if a == axis else 1 for a in range(weight.ndim)])
+    codes = np.clip(np.rint(weight / along), -127, 127).astype(np.int8)
+    return Weights(codes, scale, None if bias is None else quantize_bias(bias, x_scale, scale))
+
+
+def quantize_bias(bias: Array, x_scale: float, scale: Array) -> Array:
+    """int32 codes (channels,) of a bias at x_scale * scale."""
+    unit = (np.float32(x_scale) * scale).astype(np.float64)
+    codes: Array = np.clip(np.rint(np.asarray(bias, np.float64) / unit), -(2**31) + 1, 2**31 - 1).astype(np.int32)
+    return codes
+
+
+# ---- The graph -------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Quantizer:
+    """One quantization: which nodes, with which parameters; then the surgery.
+
+    params : of every value that has an int8 form
+    absorbed : Relu and Clip nodes that saturation takes over, by the node before them
+    codes, reals : the int8 form of a value, and the float32 value read back from it
+    """
+
+    graph: ir.Graph
+    nodes: set[ir.Node]
+    ranges: Mapping[str, Range]
+    per_channel: bool
+    int8_io: bool
+    params: dict[ir.Value, Affine] = field(default_factory=dict)
+    absorbed: dict[ir.Node, ir.Node] = field(default_factory=dict)
+    weights: dict[ir.Node, Weights] = field(default_factory=dict)
+    bias_shifts: Mapping[str, Array] = field(default_factory=dict)
+    reals: dict[ir.Value, ir.Value] = field(default_factory=dict)
+
+    # -- Parameters
+
+    def choose_parameters(self) -> None:
+        """Find what becomes int8 and its scale and zero point, in the order of the graph."""
+        for node in self.graph:
+            if node not in self.nodes:
+                continue
+            for value in self._activations(node):
+                if value not in self.params:
+                    self.params[value] = self._range(value).affine()
+            if node not in self.absorbed.values():
+                self._choose_output(node)
+            if RULES[node.op_type].weights:
+                self._choose_weights(node)
+
+    def _activations(self, node: ir.Node) -> list[ir.Value]:
+        """Inputs that need an int8 form; none for an absorbed activation."""
+        if node in self.absorbed.values():
+            return []
+        count = RULES[node.op_type].inputs
+        return [i for i in (node.inputs if count is None else node.inputs[:count]) if i is not None]
+
+    def _choose_output(self, node: ir.Node) -> None:
+        rule, output = RULES[node.op_type], node.outputs[0]
+        if rule.fixed is not None:
+            self.params[output] = rule.fixed
+        elif rule.moves:
+            self.params[output] = self.params[node.inputs[0]]  # type: ignore[index]
+        elif rule.absorbs and (activation := self._activation_behind(node)) is not None:
+            self.absorbed[node] = activation
+            low, high = clip_bounds(activation)
+            params = self._range(activation.outputs[0]).clipped(low, high).affine(low, high)
+            self.params[activation.outputs[0]] = params
+        else:
+            self.params[output] = self._range(output).affine()
+
+    def _activation_behind(self, node: ir.Node) -> ir.Node | None:
+        user = sole_user(node.outputs[0])
+        if user is None or user not in self.nodes or user.op_type not in ACTIVATIONS:
+            return None
+        low, high = clip_bounds(user)
+        return user if low <= 0 <= high and low < high else None
+
+    def _range(self, value: ir.Value) -> Range:
+        try:
+            return self.ranges[str(value.name)]
+        except KeyError:
+            raise CalibrationError(f"value {value.name!r} has no range: is it float32?") from None
+
+    def _choose_weights(self, node: ir.Node) -> None:
+        weight = constant(node.inputs[1])
+        bias = constant(node.inputs[2]) if len(node.inputs) > 2 else None
+        assert weight is not None
+        if not np.isfinite(weight).all() or (bias is not None and not np.isfinite(bias).all()):
+            raise QuantizeError(f"{node.op_type} {node.name!r}: its weights hold NaN or infinity")
+        x_scale = self.params[node.inputs[0]].scale  # type: ignore[index]
+        self.weights[node] = quantize_weights(weight, bias, channel_axis(node), x_scale, self.per_channel)
+
+    def weight_errors(self) -> dict[str, tuple[str, Array]]:
+        """By node name: the name of its input, and what rounding changed its weight by."""
+        errors = {}
+        for node, weights in self.weights.items():
+            weight, axis = constant(node.inputs[1]), channel_axis(node)
+            assert weight is not None
+            along = np.broadcast_to(weights.scale, weight.shape[axis])
+            along = along.reshape([-1 if a == axis else 1 for a in range(weight.ndim)])
+            errors[str(node.name)] = (str(node.inputs[0].name), weights.codes * along - weight)  # type: ignore[union-attr]
+        return errors
+
+    # -- Surgery
+
+    def rewrite(self) -> None:
+        """Put QuantizeLinear and DequantizeLinear into the graph."""
+        for node, weights in self.weights.items():
+            self._store_weights(node, weights)
+        for value in list(self.params):
+            self._insert_pair(value)
+
+    def _insert_pair(self, value: ir.Value) -> None:
+        """value -> QuantizeLinear -> DequantizeLinear -> all who read it, graph outputs included."""
+        name, params = str(value.name), self.params[value]
+        users = [(u.node, u.idx) for u in value.uses()]
+        outside = value.is_graph_output()
+        scale = new_constant(self.graph, f"{name}.scale", np.asarray(params.scale, np.float32))
+        zero = new_constant(self.graph, f"{name}.zero_point", np.asarray(params.zero_point, np.int8))
+        integer_input = value.is_graph_input() and self.int8_io
+        codes = value
+        if not integer_input:
+            codes = self._append("QuantizeLinear", [value, scale, zero], f"{name}.int8", value, ir.DataType.INT8)
+        else:
+            value.type = ir.TensorType(ir.DataType.INT8)
+        real = self._append("DequantizeLinear", [codes, scale, zero], f"{name}.dequantized", value, ir.DataType.FLOAT)
+        for user, index in users:
+            user.replace_input_with(index, real)
+        if outside:
+            self._move_output(value, codes if self.int8_io else real, name)
+
+    def _append(self, op: str, inputs: list[ir.Value], name: str, like: ir.Value, dtype: ir.DataType) -> ir.Value:
+        node = ir.node(op, inputs, name=name)
+        output = node.outputs[0]
+        output.name, output.shape, output.type = name, like.shape, ir.TensorType(dtype)
+        self.graph.append(node)
+        return output
+
+    def _move_output(self, old: ir.Value, new: ir.Value, name: str) -> None:
+        """Make `new` the graph output called `name`; what was called so becomes `name`.float."""
+        for index, output in enumerate(self.graph.outputs):
+            if output is old:
+                self.graph.outputs[index] = new
+        if not old.is_graph_input():
+            old.name = f"{name}.float"
+            new.name = name
+
+    def _store_weights(self, node: ir.Node, weights: Weights) -> None:
+        """Replace a layer's float weight and bias by integers and their DequantizeLinear."""
+        x_scale = self.params[node.inputs[0]].scale  # type: ignore[index]
+        bias = self._shifted_bias(node, weights, x_scale)
+        self._replace(node, 1, weights.codes, weights.scale, channel_axis(node))
+        if bias is not None:
+            self._replace(node, 2, bias, np.float32(x_scale) * weights.scale, 0)
+
+    def _shifted_bias(self, node: ir.Node, weights: Weights, x_scale: float) -> Array | None:
+        shift = self.bias_shifts.get(str(node.name))
+        if shift is None or weights.bias is None:
+            return weights.bias
+        bias = constant(node.inputs[2])
+        assert bias is not None
+        return quantize_bias(bias - shift, x_scale, weights.scale)
+
+    def _replace(self, node: ir.Node, index: int, codes: Array, scale: Array, axis: int) -> None:
+        old = node.inputs[index]
+        assert old is not None
+        name = str(old.name)
+        node.replace_input_with(index, None)
+        if not old.uses() and not old.is_graph_output():
+            self.graph.initializers.pop(name, None)
+        stored = new_constant(self.graph, name, codes)
+        name = str(stored.name)
+        scales = new_constant(self.graph, f"{name}.scale", scale.astype(np.float32))
+        zeros = new_constant(self.graph, f"{name}.zero_point", np.zeros(scale.shape, codes.dtype))
+        attributes = {"axis": axis} if scale.ndim else {}
+        dequantize = ir.node("DequantizeLinear", [stored, scales, zeros], attributes, name=f"{name}.dequantized")
+        real = dequantize.outputs[0]
+        real.name, real.shape, real.type = f"{name}.dequantized", old.shape, ir.TensorType(ir.DataType.FLOAT)
+        self.graph.append(dequantize)
+        node.replace_input_with(index, real)
+
+
+def clip_bounds(node: ir.Node) -> tuple[float, float]:
+    """Smallest and largest output of Relu or Clip; (0, 0), which is no range, if a bound is computed."""
+    if node.op_type == "Relu":
+        return 0.0, np.inf
+    bounds = []
+    for index, default in ((1, -np.inf), (2, np.inf)):
+        value = node.inputs[index] if index < len(node.inputs) else None
+        array = constant(value)
+        if value is not None and array is None:
+            return 0.0, 0.0
+        bounds.append(default if array is None else float(array.reshape(-1)[0]))
+    return bounds[0], bounds[1]

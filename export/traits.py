@@ -1,0 +1,108 @@
+"""What the exporter knows of each op of the runtime beyond its attributes: one row per op.
+
+A row says where an op may write over its input, what its backward reads, the working memory it asks for and its
+multiplications. It mirrors the C file of that op; a new op, or a kernel with other needs, changes its row here and
+nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+from .program import Op
+
+Attrs = Mapping[str, Any]
+Count = Callable[[Attrs], int]
+
+
+def _none(attrs: Attrs) -> int:
+    return 0
+
+
+@dataclass(frozen=True)
+class Traits:
+    """Needs of an op.
+
+    Attributes
+    ----------
+    attr : its attribute struct in edgeprop_ops.h
+    in_place : positions of inputs over which the output may be written; the output is never larger than these
+    backward_reads : activations that the gradient of the inputs is computed from: "x", "y", "xy" or ""
+    clamps : has a fused clamp (`lo`, `hi`); where that is one, the backward also reads y
+    weights : positions of the inputs that may be trained
+    gradient_reads_x : those of `weights` whose gradient is computed from x (a bias's is not)
+    scratch, backward_scratch : bytes of working memory, from the attributes; not multiplied by the batch. The portable
+        kernels sum in small tiles on the stack and ask for none
+    macs : multiply-accumulates of one sample, from the attributes
+    """
+
+    attr: str
+    in_place: tuple[int, ...] = ()
+    backward_reads: str = ""
+    clamps: bool = False
+    weights: tuple[int, ...] = ()
+    gradient_reads_x: tuple[int, ...] = ()
+    scratch: Count = _none
+    backward_scratch: Count = _none
+    macs: Count = _none
+
+    def reads_y(self, op: Op) -> bool:
+        """True if the backward of this op looks at its output."""
+        fused = self.clamps and (isfinite(op.attrs["lo"]) or isfinite(op.attrs["hi"]))
+        return "y" in self.backward_reads or fused
+
+
+def _taps(a: Attrs) -> int:
+    """Weights of one output channel of a convolution."""
+    return int(a["kernel_h"] * a["kernel_w"] * (a["in_c"] // a["groups"]))
+
+
+def _conv_macs(a: Attrs) -> int:
+    return int(a["out_h"] * a["out_w"] * a["out_c"]) * _taps(a)
+
+
+def _dense_macs(a: Attrs) -> int:
+    return int(a["rows"] * a["n_in"] * a["n_out"])
+
+
+_CONV = Traits("ep_conv2d_attr", clamps=True, weights=(1, 2), gradient_reads_x=(1,), macs=_conv_macs)
+_DENSE = Traits("ep_dense_attr", clamps=True, weights=(1, 2), gradient_reads_x=(1,), macs=_dense_macs)
+_AFFINE = Traits("ep_affine_attr", in_place=(0,), clamps=True, weights=(1, 2), gradient_reads_x=(1,))
+_FROM_Y = Traits("ep_elementwise_attr", in_place=(0,), backward_reads="y")
+_ONE_TO_ONE = Traits("ep_elementwise_attr", in_place=(0,))
+
+TRAITS: dict[str, Traits] = {
+    "conv2d_f32": _CONV,
+    "depthwise_conv2d_f32": _CONV,
+    "dense_f32": _DENSE,
+    "max_pool2d_f32": Traits("ep_pool2d_attr", backward_reads="xy"),
+    "average_pool2d_f32": Traits("ep_pool2d_attr"),
+    "add_f32": Traits("ep_elementwise_attr", in_place=(0, 1), clamps=True),
+    "clip_f32": _FROM_Y,
+    "leaky_relu_f32": _FROM_Y,
+    "sigmoid_f32": _FROM_Y,
+    "tanh_f32": _FROM_Y,
+    "affine_f32": _AFFINE,
+    "softmax_f32": Traits("ep_softmax_attr", in_place=(0,), backward_reads="y"),
+    "transpose": Traits("ep_transpose_attr"),
+    "quantize": _ONE_TO_ONE,
+    "dequantize": Traits("ep_elementwise_attr"),
+    "conv2d_s8": Traits("ep_conv2d_attr", macs=_conv_macs),
+    "depthwise_conv2d_s8": Traits("ep_conv2d_attr", macs=_conv_macs),
+    "dense_s8": Traits("ep_dense_attr", macs=_dense_macs),
+    "max_pool2d_s8": Traits("ep_pool2d_attr"),
+    "average_pool2d_s8": Traits("ep_pool2d_attr"),
+    "global_average_pool_s8": Traits("ep_global_pool_attr"),
+    "add_s8": Traits("ep_elementwise_attr", in_place=(0, 1)),
+    "lut_s8": _ONE_TO_ONE,
+    "softmax_s8": Traits("ep_softmax_attr", in_place=(0,)),
+    "copy": _ONE_TO_ONE,
+}
+
+#: Ops whose gradient over their input may be written over that of their output, element by element.
+GRADIENT_IN_PLACE = frozenset(
+    {"add_f32", "clip_f32", "leaky_relu_f32", "sigmoid_f32", "tanh_f32", "affine_f32", "softmax_f32", "copy"}
+)

@@ -1,0 +1,163 @@
+"""Ranges of activations: what the methods choose, how samples stream, what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from edgeprop.export.calibrate import (
+    METHODS,
+    CalibrationError,
+    Histogram,
+    Range,
+    Runner,
+    calibrate,
+    mse_range,
+    percentile_range,
+    quantization_error,
+)
+
+
+def make_model(op: str = "Relu", shape: tuple[object, ...] = ("n", 4), **attributes: object) -> onnx.ModelProto:
+    """x -> op -> y."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in "xy")
+    node = helper.make_node(op, ["x"], ["y"], name="op", **attributes)
+    graph = helper.make_graph([node], "g", [x], [y])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def histogram(values: np.ndarray) -> Histogram:
+    return Histogram(values.min(), values.max(), np.histogram(values, 2048)[0])
+
+
+# ---- Affine parameters ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "scale", "zero_point"),
+    [
+        (0.0, 255.0, 1.0, -128),
+        (-128.0, 127.0, 1.0, 0),
+        (-255.0, 0.0, 1.0, 127),
+        (5.0, 255.0, 1.0, -128),  # zero must be among them
+        (-255.0, -9.0, 1.0, 127),
+        (3.0, 3.0, 3 / 255, -128),  # constant
+        (0.0, 0.0, 1 / 255, -128),  # nothing
+        (1e-30, 1e-30, 1 / 255, -128),  # noise
+    ],
+)
+def test_affine(low: float, high: float, scale: float, zero_point: int) -> None:
+    params = Range(low, high).affine()
+    assert params.zero_point == zero_point
+    assert params.scale == pytest.approx(scale, rel=1e-6)
+    assert params.scale == np.float32(params.scale)
+
+
+def test_zero_is_exact_and_the_ends_are_covered_to_half_a_step() -> None:
+    rng = np.random.default_rng(0)
+    for low, high in np.sort(rng.normal(size=(200, 2)), axis=1):
+        scale, zero_point = Range(low, high).affine()
+        assert -128 <= zero_point <= 127
+        assert scale * (-128 - zero_point) <= min(low, 0) + scale * 0.51
+        assert scale * (127 - zero_point) >= max(high, 0) - scale * 0.51
+
+
+@pytest.mark.parametrize("bounds", [(0.0, 6.0), (-1.0, 1.0), (-0.5, 3.0), (0.0, np.inf)])
+@pytest.mark.parametrize("seen", [(-1.0, 7.0), (-0.3, 0.9), (0.0, 2.5), (0.0, 0.0)])
+def test_bounded_parameters_have_no_code_outside_the_bounds(
+    bounds: tuple[float, float], seen: tuple[float, float]
+) -> None:
+    scale, zero_point = Range(*seen).clipped(*bounds).affine(*bounds)
+    assert np.rint(bounds[0] / scale) + zero_point <= -128  # what onnxruntime asks before it drops a Clip
+    assert np.rint(min(bounds[1], 1e9) / scale) + zero_point >= 127
+
+
+# ---- Methods --------------------------------------------------------------------------------------------------------
+
+
+def test_percentile_cuts_outliers_off() -> None:
+    values = np.concatenate([np.random.default_rng(0).normal(size=100_000), [400.0]])
+    chosen = percentile_range(histogram(values), 99.9)
+    assert -5 < chosen.low < -2
+    assert 2 < chosen.high < 5
+    whole = percentile_range(histogram(values), 100.0)
+    assert (whole.low, whole.high) == (values.min(), 400.0)
+
+
+@pytest.mark.parametrize("kind", ["normal", "relu", "outlier", "uniform"])
+def test_mse_is_no_worse_than_minmax_and_percentile(kind: str) -> None:
+    rng = np.random.default_rng(1)
+    values = {
+        "normal": rng.normal(size=20_000),
+        "relu": np.maximum(rng.normal(size=20_000), 0),
+        "outlier": np.append(rng.normal(size=20_000), 60.0),
+        "uniform": rng.uniform(-1, 2, 20_000),
+    }[kind]
+    ones = np.ones(len(values))
+    best = quantization_error(values, ones, mse_range(histogram(values), 0))
+    others = [Range(values.min(), values.max()), percentile_range(histogram(values), 99.99)]
+    assert best <= 1.01 * min(quantization_error(values, ones, other) for other in others)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_batches_do_not_matter(method: str) -> None:
+    x = np.random.default_rng(0).normal(size=(100, 4)).astype(np.float32)
+    assert calibrate(make_model(), x, method=method, batch_size=7) == calibrate(make_model(), x, method=method)
+
+
+def test_ranges_are_those_of_the_values() -> None:
+    x = np.array([[-3, 1, 2, 5]], np.float32)
+    assert calibrate(make_model(), x) == {"x": Range(-3.0, 5.0), "y": Range(0.0, 5.0)}
+
+
+# ---- Samples --------------------------------------------------------------------------------------------------------
+
+
+def test_a_fixed_batch_axis_is_kept() -> None:
+    model = make_model(shape=(3, 4))
+    x = np.arange(20, dtype=np.float32).reshape(5, 4)
+    assert calibrate(model, x)["y"] == Range(0.0, 19.0)
+    runner = Runner(model)
+    assert [len(batch["y"]) for batch in runner.run(runner.check(x))] == [3, 3]
+
+
+def test_several_inputs_go_by_name() -> None:
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ("n", 2)) for name in "abc"]
+    graph = helper.make_graph([helper.make_node("Add", ["a", "b"], ["c"])], "g", values[:2], values[2:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    ones = np.ones((3, 2))
+    assert calibrate(model, {"a": ones, "b": 2 * ones})["c"] == Range(3.0, 3.0)
+    with pytest.raises(CalibrationError, match="as a dict"):
+        calibrate(model, ones)
+    with pytest.raises(CalibrationError, match="the model's inputs are a, b"):
+        calibrate(model, {"a": ones})
+    with pytest.raises(CalibrationError, match="equally many"):
+        calibrate(model, {"a": ones, "b": ones[:2]})
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (np.zeros((3, 5)), r"shape \(3, 5\), the model takes \(n, 4\)"),
+        (np.zeros(4), r"shape \(4,\)"),
+        (np.zeros((0, 4)), "at least one"),
+        (np.full((2, 4), np.nan), "NaN or infinity"),
+        (np.full((2, 4), np.inf), "NaN or infinity"),
+    ],
+)
+def test_samples_that_do_not_fit(samples: np.ndarray, message: str) -> None:
+    with pytest.raises(CalibrationError, match=message):
+        calibrate(make_model(), samples)
+
+
+def test_a_value_that_is_not_finite_is_named() -> None:
+    with pytest.raises(CalibrationError, match="'y' holds NaN"):
+        calibrate(make_model("Log"), np.full((2, 4), -1.0))
+
+
+@pytest.mark.parametrize("options", [{"method": "entropy"}, {"percentile": 0.5}, {"percentile": 101}])
+def test_unknown_options(options: dict[str, object]) -> None:
+    with pytest.raises(CalibrationError, match=next(iter(options))):
+        calibrate(make_model(), np.zeros((1, 4)), **options)

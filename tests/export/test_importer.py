@@ -1,0 +1,134 @@
+"""Reading models, their batch axis, and the normal form."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from edgeprop.export import reference
+from edgeprop.export.importer import load
+from edgeprop.export.lower import UnsupportedError, lower
+from edgeprop.export.normalize import normalize
+from tests.support.graphs import model, node, qdq, shared
+
+
+def relu(shape: Any, out: Any = None, **options: Any) -> onnx.ModelProto:
+    return model([node("Relu", ["x"], ["y"])], {"x": shape}, ["y"], shapes={"y": out or shape}, **options)
+
+
+def test_source_and_hash(tmp_path: Path) -> None:
+    path = tmp_path / "my net.onnx"
+    onnx.save(relu(["N", 3]), path)
+    from_path, from_bytes = load(path), load(path.read_bytes())
+    assert (from_path.source, from_bytes.source) == ("my net.onnx", "")
+    assert from_path.source_hash == from_bytes.source_hash == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert lower(path).name == "my_net"
+    assert lower(str(path)).source == "my net.onnx"
+
+
+def test_the_model_given_is_not_changed() -> None:
+    proto = relu(["N", 3])
+    before = proto.SerializeToString()
+    lower(proto)
+    assert proto.SerializeToString() == before
+
+
+@pytest.mark.parametrize(
+    ("shape", "batch"), [(["N", 3], 0), ([None, 3], 0), ([1, 3], 1), ([5, 3], 5), (["N"], 0), ([7], 7), ([], None)]
+)
+def test_batch_axis(shape: Any, batch: int | None) -> None:
+    assert load(relu(shape)).batch == batch
+
+
+def test_fixed_first_axes_that_differ_are_no_batch() -> None:
+    proto = model(
+        [node("Identity", ["a"], ["y"]), node("Identity", ["b"], ["z"])], {"a": [2, 3], "b": [4, 3]}, ["y", "z"]
+    )
+    assert load(proto).batch is None
+    assert [port.shape for port in lower(proto).inputs] == [(1, 2, 3), (1, 4, 3)]
+
+
+@pytest.mark.parametrize(
+    ("proto", "message"),
+    [
+        (lambda: b"not a model", "not an ONNX model"),
+        (lambda: relu(["N", "width"]), "input 'x': axis 1 may vary"),
+        (lambda: relu([2], opset=6), "opset 6 is too old"),
+        (
+            lambda: model([node("Relu", ["x", "x"], ["y"])], {"x": [2]}, ["y"], shapes={"y": [2]}),
+            "onnx.checker rejects",
+        ),
+        (lambda: relu([2], dtype=onnx.TensorProto.DOUBLE), "input 'x': it is DOUBLE; float32, int8 or uint8"),
+    ],
+)
+def test_models_that_are_refused(proto: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        lower(proto())
+
+
+def test_no_such_file() -> None:
+    with pytest.raises(FileNotFoundError):
+        lower("nowhere.onnx")
+
+
+def test_initializers_listed_as_inputs() -> None:
+    """IR version 3, as CNTK and old PyTorch write it."""
+    proto = model([node("Gemm", ["x", "w"], ["y"])], {"x": [1, 2], "w": [2, 3]}, ["y"], {"w": np.ones((2, 3), "f4")})
+    assert [port.name for port in lower(proto).inputs] == ["x"]
+
+
+def test_constants_fold() -> None:
+    """Constant nodes, arithmetic on them, and integer weights behind DequantizeLinear in a float model."""
+    nodes = [
+        node("Constant", [], ["raw"], value=onnx.numpy_helper.from_array(np.ones((3, 2), np.float32))),
+        node("Transpose", ["raw"], ["w"], perm=[1, 0]),
+        node("DequantizeLinear", ["codes", "scale"], ["bias"]),
+        node("Gemm", ["x", "w", "bias"], ["y"], name="fc"),
+    ]
+    constants = {"codes": np.array([1, 2, 3], np.int8), "scale": np.float32(0.5)}
+    program = lower(model(nodes, {"x": ["N", 2]}, ["y"], constants))
+    assert [op.kind for op in program.ops] == ["dense_f32"]
+    np.testing.assert_array_equal(program.tensors["bias"].data, np.float32([0.5, 1, 1.5]))
+    assert [op.name for op in program.ops] == ["fc"]
+
+
+def test_shared_weights_are_stored_once() -> None:
+    nodes = [node("Gemm", ["x", "w"], ["h"], name="a"), node("Gemm", ["h", "w"], ["y"], name="b")]
+    proto = model(nodes, {"x": ["N", 3]}, ["y"], {"w": np.eye(3, dtype=np.float32)})
+    program = lower(proto)
+    assert program.ops[0].inputs[1] == program.ops[1].inputs[1] == "w"
+    with pytest.raises(ValueError, match="weight 'w' is shared"):
+        lower(proto, trainable="a", loss="mse")
+
+
+def test_quantized_graph_is_what_onnxruntime_fuses() -> None:
+    normal = normalize(load(shared("mlperf_tiny/pretrainedResnet_quant.tf2onnx13.onnx")))
+    operators = [n.op_type for n in normal.model.graph]
+    assert (operators.count("QLinearConv"), operators.count("QLinearAdd"), operators.count("QGemm")) == (9, 3, 1)
+    assert "DequantizeLinear" not in operators
+
+
+def test_reference_options() -> None:
+    """int8 and uint8 graphs each get the option under which onnxruntime is defined to the bit."""
+    for dtype, key in ((np.int8, "session.qdqisint8allowed"), (np.uint8, "session.x64quantprecision")):
+        pair, constants = qdq("x", 0.1, 3, dtype)
+        proto = model(pair, {"x": ["N", 4]}, ["x.dq"], constants)
+        assert reference.options(proto).get_session_config_entry(key) == "1"
+        x = np.float32([[0.04, 0.06, -9, 99]])
+        top = 255 if dtype == np.uint8 else 127
+        low = max(-90, (0 if dtype == np.uint8 else -128) - 3)
+        got = reference.run(proto, {"x": x})["x.dq"]
+        np.testing.assert_allclose(got, np.float32([[0, 0.1, low * 0.1, (top - 3) * 0.1]]), rtol=1e-6)
+
+
+def test_unsupported_message_of_a_whole_model() -> None:
+    with pytest.raises(UnsupportedError) as caught:
+        lower(shared("community/espdl_streaming_tcn.onnx"))
+    message = str(caught.value)
+    assert "Mul '/layer/layer.1/Mul': both operands are computed; Mul by a constant" in message
+    assert message.count("\n") == len(caught.value.nodes)

@@ -1,0 +1,195 @@
+"""C against the NumPy trainer, tensor by tensor: activations, gradients, and every weight after 100 steps."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import edgeprop
+from edgeprop import export
+from edgeprop import trainer as t
+from edgeprop.export.image import to_image
+
+Array = np.ndarray[Any, np.dtype[Any]]
+IMAGE = (3, 7, 6)
+
+NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[t.Layer]]]] = {
+    "dense": ((5,), lambda: [t.Dense(4)]),
+    "mlp_relu": ((6,), lambda: [t.Dense(8), t.ReLU(), t.Dense(4)]),
+    "mlp_sigmoid": ((6,), lambda: [t.Dense(8), t.Sigmoid(), t.Dense(4)]),
+    "mlp_tanh": ((6,), lambda: [t.Dense(8), t.Tanh(), t.Dense(4)]),
+    "mlp_leaky": ((6,), lambda: [t.Dense(8), t.LeakyReLU(0.1), t.Dense(4)]),
+    "relu6": ((6,), lambda: [t.Dense(8), t.ReLU6(), t.Dense(4)]),
+    "conv": (IMAGE, lambda: [t.Conv2D(5, 3), t.ReLU(), t.Flatten(), t.Dense(4)]),
+    "conv_stride": (IMAGE, lambda: [t.Conv2D(5, 3, stride=2, padding=1), t.Flatten(), t.Dense(4)]),
+    "conv_same": (
+        IMAGE,
+        lambda: [t.Conv2D(4, (3, 2), padding="same"), t.ReLU6(), t.Conv2D(2, 1), t.Flatten(), t.Dense(4)],
+    ),
+    "depthwise": (IMAGE, lambda: [t.DepthwiseConv2D(3, padding="same"), t.ReLU(), t.Flatten(), t.Dense(4)]),
+    "multiplier": (
+        IMAGE,
+        lambda: [t.Conv2D(2, 1), t.DepthwiseConv2D(3, multiplier=2, stride=2), t.ReLU(), t.Flatten(), t.Dense(4)],
+    ),
+    "max_pool": (IMAGE, lambda: [t.Conv2D(4, 3, padding=1), t.MaxPool2D(2), t.Flatten(), t.Dense(4)]),
+    "max_pool_overlap": (IMAGE, lambda: [t.Conv2D(4, 3), t.MaxPool2D(3, stride=1), t.Flatten(), t.Dense(4)]),
+    "average_pool": (IMAGE, lambda: [t.Conv2D(4, 3), t.AveragePool2D(2), t.Flatten(), t.Dense(4)]),
+    "global_pool": (IMAGE, lambda: [t.Conv2D(4, 3), t.ReLU(), t.GlobalAveragePool(), t.Flatten(), t.Dense(4)]),
+    "residual": (
+        IMAGE,
+        lambda: [
+            t.Conv2D(4, 3, padding=1),
+            t.Residual(t.Conv2D(4, 3, padding=1), t.ReLU(), t.Conv2D(4, 3, padding=1)),
+            t.ReLU(),
+            t.Flatten(),
+            t.Dense(4),
+        ],
+    ),
+    "residual_shortcut": (
+        IMAGE,
+        lambda: [
+            t.Residual(t.Conv2D(4, 3, padding=1, stride=2), shortcut=t.Conv2D(4, 1, stride=2)),
+            t.ReLU(),
+            t.GlobalAveragePool(),
+            t.Flatten(),
+            t.Dense(4),
+        ],
+    ),
+}
+LOSSES = ("softmax_cross_entropy", "sigmoid_cross_entropy", "mse", "hinge")
+
+
+def targets(loss: str, n: int, rng: np.random.Generator) -> Array:
+    if loss == "sigmoid_cross_entropy":
+        return rng.integers(0, 2, (n, 4)).astype(np.float32)
+    if loss == "mse":
+        return rng.normal(size=(n, 4)).astype(np.float32)
+    return rng.integers(0, 4, n)
+
+
+def make(name: str, loss: str, trainable: Any = "*") -> tuple[t.Sequential, edgeprop.Model]:
+    """A net, and the device with all its weights trainable."""
+    shape, build = NETS[name]
+    net = t.Sequential(*build())
+    net.build(shape, seed=len(name))
+    rng = np.random.default_rng(1)
+    for parameter in net.parameters():
+        if parameter.name.endswith("bias"):
+            parameter.value[:] = rng.normal(size=parameter.value.shape) * 0.1
+    program = export.lower(net.to_onnx(), name=name, trainable=trainable, loss=loss)
+    return net, edgeprop.Model(to_image(program))
+
+
+def device_layout(name: str, value: Array, flat_from: tuple[int, ...] | None) -> Array:
+    """A trainer's array as the device keeps it. `flat_from`: image (C, H, W) that a dense layer's input flattens."""
+    if value.ndim == 4 and name.startswith("depthwise"):
+        return value[:, 0].transpose(1, 2, 0)
+    if value.ndim == 4:
+        return value.transpose(0, 2, 3, 1)
+    if value.ndim == 2 and flat_from is not None:
+        return value.reshape(len(value), *flat_from).transpose(0, 2, 3, 1).reshape(len(value), -1)
+    return value
+
+
+def flattened(net: t.Sequential) -> tuple[int, ...] | None:
+    for layer in net.leaves():
+        if isinstance(layer, t.Flatten):
+            return layer.in_shapes[0]
+    return None
+
+
+def in_device_layout(net: t.Sequential, arrays: dict[str, Array]) -> dict[str, Array]:
+    flat = flattened(net)
+    return {name: device_layout(name, value, flat) for name, value in arrays.items()}
+
+
+def assert_close(got: Array, expected: Array, what: str) -> None:
+    """Within 1e-5 of the largest value (DESIGN: float32 within 1e-5 relative)."""
+    limit = 1e-5 * max(float(np.abs(expected).max()), 1e-2)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=limit, err_msg=what)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_activations(name: str) -> None:
+    """Every activation a layer of the trainer makes, in C."""
+    net, model = make(name, "mse")
+    x = np.random.default_rng(0).normal(size=(5, *NETS[name][0])).astype(np.float32)
+    assert_close(model.run(x)[0], net.predict(x), "output")
+    traced = model.trace(x)
+    value, compared = x, 0
+    for layer in net.sublayers():
+        value = layer.forward(value)
+        found = traced.get(f"{layer.name}.output")
+        if found is not None:
+            expected = value.transpose(0, 2, 3, 1) if value.ndim == 4 else value
+            if value.ndim == 2 and found.ndim == 4:  # a Flatten that is no step of the device
+                continue
+            assert_close(found.reshape(5, -1), np.ascontiguousarray(expected).reshape(5, -1), layer.name)
+            compared += 1
+    assert compared > 0 or len(net.sublayers()) == 1  # a layer alone is the output, compared above
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("name", NETS)
+def test_gradients(name: str, loss: str) -> None:
+    """The gradient of every weight, summed over a batch and of a single sample."""
+    net, model = make(name, loss)
+    rng = np.random.default_rng(2)
+    for n in (1, 6):
+        x, y = rng.normal(size=(n, *NETS[name][0])).astype(np.float32), targets(loss, n, rng)
+        scores, measure = net.forward(x, training=True), t.LOSSES[loss]()
+        measure.forward(scores, measure.check(y, n, scores.shape[1:], np.float32))
+        net.backward(measure.backward())
+        got = model.gradients(x, y)
+        expected = in_device_layout(net, {p.name: p.grad for p in net.parameters()})
+        for weight, gradient in expected.items():
+            assert_close(got[weight], gradient, weight)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+@pytest.mark.parametrize(
+    ("optimizer", "lr", "reference"),
+    [
+        ("sgd", 0.02, t.SGD),
+        ("momentum", 0.01, t.Momentum),
+        ("nesterov", 0.01, functools.partial(t.Momentum, nesterov=True)),
+        ("adam", 0.005, t.Adam),
+    ],
+)
+@pytest.mark.parametrize("name", ["mlp_tanh", "conv_same", "depthwise", "residual"])
+def test_hundred_steps(
+    name: str, optimizer: str, lr: float, reference: Callable[[float], Any], batch_size: int
+) -> None:
+    """Every weight after 100 updates, in place (batch 1) and through gradient sums."""
+    net, model = make(name, "softmax_cross_entropy")
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(100 * batch_size, *NETS[name][0])).astype(np.float32)
+    y = targets("softmax_cross_entropy", len(x), rng)
+    rule = reference(lr)
+    model.partial_fit(x, y, optimizer=optimizer, lr=lr, batch_size=batch_size)
+    for start in range(0, len(x), batch_size):
+        part = slice(start, start + batch_size)
+        t.partial_fit(net, x[part], y[part], optimizer=rule)
+    got = model.parameters()
+    for weight, value in in_device_layout(net, {p.name: p.value for p in net.parameters()}).items():
+        np.testing.assert_allclose(got[weight], value, rtol=2e-4, atol=2e-5, err_msg=weight)
+
+
+@pytest.mark.parametrize("name", ["conv", "mlp_relu", "residual"])
+def test_frozen_layers_stay(name: str) -> None:
+    """Only the head learns, and its gradient is that of the whole net."""
+    net, whole = make(name, "softmax_cross_entropy")
+    head = [layer.name for layer in net.leaves() if isinstance(layer, t.Dense)][-1]
+    _, model = make(name, "softmax_cross_entropy", trainable=head)
+    rng = np.random.default_rng(4)
+    x, y = rng.normal(size=(3, *NETS[name][0])).astype(np.float32), rng.integers(0, 4, 3)
+    got, full = model.gradients(x, y), whole.gradients(x, y)
+    weights = [key for key in got if key in (f"{head}.weight", f"{head}.bias")]
+    assert sorted(weights) == sorted(model.parameters()) == [f"{head}.bias", f"{head}.weight"]
+    for key in weights:
+        np.testing.assert_array_equal(got[key], full[key])
+    assert model.arena_size(train=True) < whole.arena_size(train=True)

@@ -1,0 +1,138 @@
+"""What must never go wrong on a device: tampered images, a power cut in a save, a bit that flips, a step that diverges."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import edgeprop
+from edgeprop import export
+from edgeprop import trainer as t
+from edgeprop.export.image import to_image
+
+PROGRAMS = Path(__file__).parents[1] / "c"
+SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g"]
+TURNS = 10_000
+
+
+def compiler(name: str, flags: Sequence[str], tmp_path: Path) -> str:
+    """The compiler, or a visible skip if it or its sanitizer's library is not here."""
+    path = shutil.which(name)
+    if path is None:
+        pytest.skip(f"{name} is not installed")
+    probe = tmp_path / "probe.c"
+    probe.write_text("int main(void) { return 0; }\n")
+    done = subprocess.run([path, *flags, str(probe), "-o", str(tmp_path / "probe")], capture_output=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"{name} has no library for {' '.join(flags)}")
+    return path
+
+
+def build(program: str, cc: str, flags: Sequence[str], tmp_path: Path) -> Path:
+    out = tmp_path / program
+    sources = [str(PROGRAMS / f"{program}.c"), *map(str, edgeprop.c_sources())]
+    options = ["-std=c99", "-D_POSIX_C_SOURCE=200112L", "-O1", "-ffp-contract=off", f"-I{edgeprop.include_dir()}"]
+    subprocess.run([cc, *options, *flags, *sources, "-lm", "-o", str(out)], check=True)
+    return out
+
+
+def run(*command: Any) -> str:
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def mlp() -> bytes:
+    net = t.Sequential(t.Dense(6), t.ReLU(), t.Dense(4, name="head"))
+    net.build((8,), seed=0)
+    return to_image(export.lower(net.to_onnx(), name="mlp", trainable="*", loss="softmax_cross_entropy"))
+
+
+def conv() -> bytes:
+    net = t.Sequential(
+        t.Conv2D(3, 3, padding="same"),
+        t.Residual(t.DepthwiseConv2D(3, padding="same"), t.ReLU()),
+        t.MaxPool2D(2),
+        t.AveragePool2D(2),
+        t.Flatten(),
+        t.Dense(4),
+    )
+    net.build((2, 6, 6), seed=0)
+    return to_image(export.lower(net.to_onnx(), name="conv", trainable="*", loss="mse"))
+
+
+def int8() -> bytes:
+    net = t.Sequential(
+        t.Conv2D(4, 3, padding="same"),
+        t.Residual(t.Conv2D(4, 3, padding="same"), t.ReLU()),
+        t.Sigmoid(),
+        t.MaxPool2D(2),
+        t.AveragePool2D(2),
+        t.GlobalAveragePool(),
+        t.Flatten(),
+        t.Dense(4, name="head"),
+    )
+    net.build((2, 8, 8), seed=0)
+    samples = np.random.default_rng(0).normal(size=(32, 2, 8, 8)).astype(np.float32)
+    model = export.quantize(net.to_onnx(), samples, trainable="head", loss="softmax_cross_entropy")
+    return to_image(export.lower(model, name="int8"))
+
+
+@pytest.mark.parametrize("cc", ["gcc", "clang"])
+@pytest.mark.parametrize("make", [mlp, conv, int8])
+def test_tampered_images(make: Any, cc: str, tmp_path: Path) -> None:
+    """Ten thousand of them: refused or harmless, as the address and undefined-behaviour sanitizers see it."""
+    program = build("hostile", compiler(cc, SANITIZE, tmp_path), SANITIZE, tmp_path)
+    (tmp_path / "model.ep").write_bytes(make())
+    accepted = int(run(program, tmp_path / "model.ep", TURNS, 1))
+    assert 0 < accepted < TURNS  # weights may change freely, structure may not
+
+
+def test_every_cut_of_an_image_is_refused() -> None:
+    data = mlp()
+    for size in range(len(data)):
+        with pytest.raises(edgeprop.Error):
+            edgeprop.Model(data[:size])
+
+
+def test_power_cut_at_every_byte(tmp_path: Path) -> None:
+    """Whatever the flash's unit of writing, what is restored is the old head or the new one."""
+    program = build("power_cut", compiler("cc", SANITIZE, tmp_path), SANITIZE, tmp_path)
+    (tmp_path / "model.ep").write_bytes(mlp())
+    assert int(run(program, tmp_path / "model.ep")) > 3 * 5 * 4000  # an erase of 4,096 bytes at least each time
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam"])
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_step_that_diverges_is_refused_whole(optimizer: str, batch_size: int) -> None:
+    """Inputs whose gradient overflows: an error, and not a bit of any weight has changed."""
+    model = edgeprop.Model(mlp())
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(8, 8)).astype(np.float32), rng.integers(0, 4, 8)
+    model.partial_fit(x, y, optimizer=optimizer, batch_size=batch_size)
+    before = {name: value.copy() for name, value in model.parameters().items()}
+    with pytest.raises(edgeprop.Error) as caught:
+        model.partial_fit(np.full((4, 8), 3e38, np.float32), y[:4], optimizer=optimizer, batch_size=batch_size)
+    assert caught.value.code == "EP_ERR_DIVERGED"
+    for name, value in model.parameters().items():
+        np.testing.assert_array_equal(value, before[name])
+    model.partial_fit(x, y, optimizer=optimizer, batch_size=batch_size)  # and learning goes on
+
+
+def test_every_flipped_bit_of_a_head_is_noticed(tmp_path: Path) -> None:
+    model = edgeprop.Model(mlp())
+    path = tmp_path / "me.head"
+    model.save(path)
+    record = bytearray(path.read_bytes())
+    for bit in range(8 * len(record)):
+        record[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(record)
+        record[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(edgeprop.Error):
+            model.restore(path)

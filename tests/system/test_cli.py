@@ -1,0 +1,309 @@
+"""The `edgeprop` command as a user runs it: what it prints, its exit codes, and no tracebacks."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import edgeprop
+from edgeprop.export import cli
+from tests.support.image import image, mlp
+
+RANDOM = np.random.default_rng(2)
+X = RANDOM.normal(size=(60, 6)).astype("f4")
+Y = (X[:, 0] > 0).astype("i4")
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in, with a model and samples."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.ep").write_bytes(image(mlp((6, 8, 2), labels=["left", "right"])))
+    np.savez(tmp_path / "samples.npz", x=X, y=Y)
+    return tmp_path
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command line in this process; returns exit code, standard output, standard error."""
+
+    def call(*argv: str) -> tuple[int, str, str]:
+        try:
+            code = cli.main(argv)
+        except SystemExit as error:
+            code = int(error.code or 0)
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return code, captured.out, captured.err
+
+    return call
+
+
+def stub_exporter(monkeypatch: pytest.MonkeyPatch, **functions: Any) -> None:
+    """Puts functions in the place of those that need onnx and onnxruntime."""
+    module = sys.modules["edgeprop.export"]
+    for name, function in functions.items():
+        monkeypatch.setattr(module, name, function, raising=False)
+
+
+# ---- The command ------------------------------------------------------------------------------------------------
+
+
+def test_installed_command_and_module_are_the_same() -> None:
+    script = Path(sys.executable).with_name("edgeprop")
+    commands = ([sys.executable, "-m", "edgeprop", "--version"], [str(script), "--version"])
+    outputs = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for command in commands]
+    assert outputs == [f"edgeprop {edgeprop.__version__}\n"] * 2
+
+
+def test_help_shows_examples_and_exit_codes(run: Run) -> None:
+    code, out, _ = run("--help")
+    assert code == 0
+    for command in ("export", "inspect", "check", "adapt", "version"):
+        assert command in out
+        code, text, _ = run(command, "--help")
+        assert code == 0
+        assert f"edgeprop {command}" in text.split("examples:")[1]
+        assert "exit code" in text
+
+
+@pytest.mark.parametrize("argv", [(), ("fly",), ("adapt",), ("adapt", "net.ep", "--data", "x.npz", "--lr", "fast")])
+def test_usage_errors(run: Run, argv: tuple[str, ...]) -> None:
+    code, _, err = run(*argv)
+    assert code == 2
+    assert "usage" in err
+
+
+def test_version(run: Run) -> None:
+    code, out, _ = run("version")
+    assert code == 0
+    assert edgeprop.__version__ in out
+    assert f"numpy {np.__version__}" in out
+
+
+# ---- inspect ----------------------------------------------------------------------------------------------------
+
+
+def test_inspect_image(run: Run, folder: Path) -> None:
+    code, out, _ = run("inspect", "net.ep")
+    assert code == 0
+    assert out == edgeprop.Model("net.ep").summary() + "\n"
+
+
+def test_inspect_head(run: Run, folder: Path) -> None:
+    model = edgeprop.Model("net.ep")
+    model.partial_fit(X, Y).save("me.head")
+    code, out, _ = run("inspect", "me.head")
+    assert code == 0
+    assert model.fingerprint in out
+    assert "18 weights" in out
+    assert "whole" in out
+    record = (folder / "me.head").read_bytes()
+    (folder / "me.head").write_bytes(record[:-1])
+    assert "damaged" in run("inspect", "me.head")[1]
+    (folder / "me.head").write_bytes(record[:20])
+    assert run("inspect", "me.head")[0] == 2
+
+
+def test_inspect_refuses_other_files(run: Run, folder: Path) -> None:
+    (folder / "cut.ep").write_bytes((folder / "net.ep").read_bytes()[:50])
+    for name, text in {"samples.npz": "not a model image", "cut.ep": "EP_ERR_IMAGE", "none.ep": "No such file"}.items():
+        code, out, err = run("inspect", name)
+        assert (code, out) == (2, "")
+        assert text in err
+
+
+# ---- adapt ------------------------------------------------------------------------------------------------------
+
+
+def test_adapt_learns_and_saves(run: Run, folder: Path) -> None:
+    code, out, _ = run("adapt", "net.ep", "--data", "samples.npz", "--epochs", "30", "--lr", "0.1", "--save", "me.head")
+    assert code == 0
+    assert "accuracy on these samples" in out
+    assert "me.head" in out
+    learned = edgeprop.Model("net.ep").restore("me.head")
+    expected = edgeprop.Model("net.ep").partial_fit(X, Y, lr=0.1, epochs=30)
+    np.testing.assert_array_equal(learned.run(X)[0], expected.run(X)[0])
+    assert f"-> {expected.score(X, Y):.4f}" in out
+
+
+def test_adapt_goes_on_from_a_saved_head(run: Run, folder: Path) -> None:
+    adapt = ["adapt", "net.ep", "--data", "samples.npz", "--save", "me.head"]
+    adapt += ["--batch-size", "4", "--optimizer", "adam"]
+    assert run(*adapt)[0] == 0
+    code, out, _ = run(*adapt, "--restore", "me.head", "--shuffle", "--validation", "samples.npz")
+    assert code == 0
+    assert "validation samples" in out
+    expected = edgeprop.Model("net.ep").partial_fit(X, Y, batch_size=4, optimizer="adam").clone()
+    expected.partial_fit(X, Y, batch_size=4, optimizer="adam", shuffle=True)
+    np.testing.assert_array_equal(edgeprop.Model("net.ep").restore("me.head").run(X)[0], expected.run(X)[0])
+
+
+def test_adapt_user_errors_keep_the_older_head(run: Run, folder: Path) -> None:
+    edgeprop.Model("net.ep").partial_fit(X, Y).save("me.head")
+    before = (folder / "me.head").read_bytes()
+    np.savez("labels.npz", x=X, y=Y + 5)
+    np.savez("nothing.npz", a=X)
+    np.savez("objects.npz", x=X, y=np.array([None] * 60))
+    (folder / "text.npz").write_text("no arrays")
+    edgeprop.Model(image(mlp((6, 8, 2), seed=9))).partial_fit(X, Y).save("other.head")
+    cases = {
+        ("--data", "labels.npz"): "EP_ERR_LABEL",
+        ("--data", "nothing.npz"): "arrays x (samples) and y (targets)",
+        ("--data", "objects.npz"): "Python objects",
+        ("--data", "text.npz"): "not an .npz",
+        ("--data", "none.npz"): "No such file",
+        ("--data", "samples.npz", "--lr", "-1"): "EP_ERR_ARG",
+        ("--data", "samples.npz", "--lr", "1e38"): "EP_ERR_DIVERGED",
+        ("--data", "samples.npz", "--restore", "other.head"): "EP_ERR_FOREIGN",
+    }
+    for arguments, text in cases.items():
+        code, _, err = run("adapt", "net.ep", *arguments, "--save", "me.head")
+        assert code == 2, arguments
+        assert err.startswith("edgeprop: error: ")
+        assert text in err
+        assert (folder / "me.head").read_bytes() == before
+
+
+# ---- check ------------------------------------------------------------------------------------------------------
+
+KEYS = ["status", "max_abs_error", "max_rel_error", "mismatches", "elements", "message"]
+
+
+@dataclass
+class Result:
+    status: str
+    max_abs_error: float = 0.0
+    max_rel_error: float = 0.0
+    mismatches: int = 0
+    elements: int = 4
+    message: str = "said"
+    layers: list[Any] = field(default_factory=list)
+
+
+@pytest.mark.parametrize(("status", "code"), [("ok", 0), ("differs", 1), ("unsupported", 1), ("error", 1)])
+def test_check_exit_codes(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, status: str, code: int) -> None:
+    result = Result(status, np.float64("inf"), 0.5, np.int64(3), layers=["layer one"])
+    stub_exporter(monkeypatch, check=lambda *_, **__: result)
+    assert run("check", "net.onnx")[:2] == (code, f"{status}: said\n  layer one\n")
+    found, out, _ = run("check", "net.onnx", "--json")
+    assert found == code
+    assert out.count("\n") == 1
+    assert json.loads(out) == dict(zip(KEYS, [status, None, 0.5, 3, 4, "said"], strict=True))
+
+
+def test_check_hands_over_inputs_and_seed(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    def check(model: str, inputs: dict[str, np.ndarray] | None, seed: int) -> Result:
+        seen.append((model, inputs and {name: value.shape for name, value in inputs.items()}, seed))
+        return Result("ok")
+
+    stub_exporter(monkeypatch, check=check)
+    run("check", "net.onnx", "--seed", "7")
+    run("check", "net.onnx", "--inputs", "samples.npz")
+    assert seen == [("net.onnx", None, 7), ("net.onnx", {"x": (60, 6), "y": (60,)}, 0)]
+
+
+def test_check_json_holds_for_wrong_files_too(run: Run, folder: Path) -> None:
+    code, out, _ = run("check", "net.onnx", "--inputs", "none.npz", "--json")
+    assert code == 2
+    result = json.loads(out)
+    assert list(result) == KEYS
+    assert result["status"] == "error"
+    assert "none.npz" in result["message"]
+
+
+# ---- export -----------------------------------------------------------------------------------------------------
+
+
+def test_export_hands_over_what_was_said(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    stub_exporter(monkeypatch, save=lambda *args, **options: seen.append((args, options)))
+    np.save("x.npy", X)
+    code, _, err = run(
+        *("export", "net.onnx", "--calibration", "x.npy", "-o", "out/deep", "--loss", "hinge"),
+        *("--trainable", "head", "--trainable", "neck", "--labels", "range:3", "--name", "digits"),
+    )
+    assert code == 0, err
+    ((target, model), options) = seen.pop()
+    assert (target, model) == (Path("out/deep/digits"), "net.onnx")
+    np.testing.assert_array_equal(options.pop("calibration"), X)
+    assert options == {"trainable": ["head", "neck"], "labels": ["0", "1", "2"], "loss": "hinge"}
+    assert (folder / "out" / "deep").is_dir()
+
+    assert run("export", "net.onnx", "--float", "--labels", "a, b")[0] == 0
+    ((target, _), options) = seen.pop()
+    assert target == Path("net")
+    assert options == {"calibration": None, "labels": ["a", "b"], "quantized": False}
+
+
+def test_export_without_calibration_says_that_nothing_was_quantized(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub_exporter(monkeypatch, save=lambda *_, **__: "said")
+    code, out, err = run("export", "net.onnx")
+    assert (code, out) == (0, "said\n")
+    assert "no --calibration" in err
+
+
+def test_from_onnx_to_an_adapted_model(run: Run, folder: Path) -> None:
+    """The whole road, with the real exporter."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("edgeprop.export.api")
+    weights = {"w": RANDOM.normal(size=(2, 6)).astype("f4"), "b": np.zeros(2, "f4")}
+    node = onnx.helper.make_node("Gemm", ["x", "w", "b"], ["y"], name="head", transB=1)
+    ports = [onnx.helper.make_tensor_value_info(name, 1, ["n", size]) for name, size in (("x", 6), ("y", 2))]
+    constants = [onnx.numpy_helper.from_array(value, name) for name, value in weights.items()]
+    graph = onnx.helper.make_graph([node], "road", ports[:1], ports[1:], constants)
+    opset = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), "road.onnx")
+
+    code, out, _ = run("check", "road.onnx", "--json")
+    assert code == 0
+    assert json.loads(out)["status"] == "ok"
+    code, out, _ = run("inspect", "road.onnx")
+    assert code == 0
+    assert "dense_f32" in out
+    code, _, err = run(
+        *("export", "road.onnx", "--float", "--trainable", "head", "--labels", "left,right", "-o", "out"),
+    )
+    assert code == 0, err
+    assert {path.suffix for path in (folder / "out").iterdir()} >= {".h", ".ep"}
+    code, out, _ = run("adapt", "out/road.ep", "--data", "samples.npz", "--lr", "0.1", "--epochs", "20")
+    assert code == 0
+    assert "accuracy" in out
+    code, _, err = run("export", "road.onnx", "--float", "--trainable", "tail", "-o", "out")
+    assert code == 2
+    assert "tail" in err
+
+
+def test_without_the_exporter_the_cure_is_told(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = cli.importlib.import_module
+
+    def missing(name: str) -> types.ModuleType:
+        if name == "edgeprop.export":
+            raise ImportError("No module named 'onnx'")
+        return real(name)
+
+    monkeypatch.setattr(cli.importlib, "import_module", missing)
+    code, _, err = run("check", "net.onnx")
+    assert code == 2
+    assert "pip install 'edgeprop[export]'" in err
+
+
+def test_closed_pipe_is_no_error(folder: Path) -> None:
+    command = f"{sys.executable} -m edgeprop inspect net.ep | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,78 @@
+"""The demo, as a user runs it, reaches what it promises."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+KEYS = [
+    "float_accuracy",
+    "int8_accuracy",
+    "shifted_accuracy",
+    "adapted_accuracy",
+    "int8_mismatches",
+    "flash_bytes",
+    "infer_arena_bytes",
+    "train_arena_bytes",
+    "runtime_code_bytes",
+    "train_seconds",
+    "adapt_seconds",
+]
+FILES = ["digits.onnx", "digits.h", "digits.ep", "report.md", "report.html", "digits.png", "device.head"]
+
+
+@pytest.fixture(scope="module")
+def demo(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], str]:
+    """The demo's folder, summary and output."""
+    for module in ("sklearn", "matplotlib", "onnxruntime"):
+        pytest.importorskip(module)
+    if shutil.which("cc") is None:
+        pytest.skip("no C compiler")
+    out = tmp_path_factory.mktemp("demo") / "out"
+    command = [sys.executable, str(root / "examples" / "digits" / "demo.py"), "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out, json.loads((out / "summary.json").read_text(encoding="utf-8")), done.stdout
+
+
+def test_summary_has_its_keys(demo: tuple[Path, dict[str, Any], str]) -> None:
+    _, summary, _ = demo
+    assert list(summary) == KEYS
+    assert all(isinstance(value, int | float) for value in summary.values())
+
+
+def test_int8_keeps_the_accuracy(demo: tuple[Path, dict[str, Any], str]) -> None:
+    _, summary, _ = demo
+    assert summary["float_accuracy"] >= 0.97
+    assert summary["int8_accuracy"] >= summary["float_accuracy"] - 0.005
+
+
+def test_every_int8_value_is_that_of_onnxruntime(demo: tuple[Path, dict[str, Any], str]) -> None:
+    assert demo[1]["int8_mismatches"] == 0
+
+
+def test_adapting_wins_back_half_of_an_honest_loss(demo: tuple[Path, dict[str, Any], str]) -> None:
+    _, summary, output = demo
+    lost = summary["int8_accuracy"] - summary["shifted_accuracy"]
+    assert lost >= 0.15
+    assert summary["adapted_accuracy"] - summary["shifted_accuracy"] >= lost / 2
+    originals = next(line for line in output.splitlines() if "original digits" in line)
+    assert float(originals.split()[-1].rstrip("%")) / 100 >= summary["int8_accuracy"] - 0.03
+
+
+def test_it_fits_a_microcontroller(demo: tuple[Path, dict[str, Any], str]) -> None:
+    _, summary, _ = demo
+    assert 0 < summary["infer_arena_bytes"] < summary["train_arena_bytes"] < 16 * 1024
+    assert 0 < summary["flash_bytes"] < 32 * 1024
+    assert 0 < summary["runtime_code_bytes"] < 24 * 1024
+
+
+def test_it_leaves_its_files(demo: tuple[Path, dict[str, Any], str]) -> None:
+    out, _, _ = demo
+    assert {name for name in FILES if not (out / name).is_file() or not (out / name).stat().st_size} == set()

@@ -1,0 +1,80 @@
+"""What every module here shares: array types, table look-up, and the NCHW arrays' order in memory."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+Row = TypeVar("Row")
+
+
+def lookup(table: Mapping[str, Row], name: str, what: str) -> Row:
+    """Return ``table[name]``, or say which names there are.
+
+    Raises
+    ------
+    ValueError
+        If `name` is not in the table; the message lists the names and the nearest one.
+    """
+    if name in table:
+        return table[name]
+    near = difflib.get_close_matches(str(name), table, n=1, cutoff=0.45)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"unknown {what} {name!r}.{hint} Known: {', '.join(sorted(table))}.")
+
+
+def batch_last(x: Array) -> Array:
+    """View (N, C, ...) as (C, ..., N).
+
+    Inside the network images lie in memory as (C, H, W, N) and are seen as (N, C, H, W): with the batch innermost, each
+    step of a convolution or pool runs over long contiguous rows whatever the image size, a convolution is one matrix
+    product without a transposed copy, and flattening costs nothing.
+    """
+    return np.transpose(x, (*range(1, x.ndim), 0))
+
+
+def batch_first(x: Array) -> Array:
+    """View (C, ..., N) as (N, C, ...); the inverse of `batch_last`."""
+    return np.transpose(x, (x.ndim - 1, *range(x.ndim - 1)))
+
+
+def pair(value: int | tuple[int, int], what: str, minimum: int = 1) -> tuple[int, int]:
+    """Return `value` as (height, width), both at least `minimum`.
+
+    Raises
+    ------
+    ValueError
+        If it is not an integer or a pair of integers, or too small.
+    """
+    both = (value, value) if isinstance(value, (int, np.integer)) else value
+    if not (isinstance(both, (tuple, list)) and len(both) == 2 and all(is_int(v, minimum) for v in both)):
+        raise ValueError(f"{what}={value!r}: give an integer or a pair (height, width) of integers >= {minimum}")
+    return int(both[0]), int(both[1])
+
+
+def is_int(value: object, minimum: int) -> bool:
+    """Whether `value` is an integer (not a bool) of at least `minimum`."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and int(value) >= minimum
+
+
+def require_int(value: object, what: str, minimum: int = 1) -> int:
+    """Return `value` as an int of at least `minimum`, or raise ValueError naming `what`."""
+    if not is_int(value, minimum):
+        raise ValueError(f"{what}={value!r}: give an integer >= {minimum}")
+    return int(value)  # type: ignore[call-overload, no-any-return]
+
+
+def require_number(value: object, what: str, low: float = 0.0, high: float = np.inf, open_low: bool = False) -> float:
+    """Return `value` as a finite float in [low, high) (or (low, high)), or raise ValueError naming `what`."""
+    ok = isinstance(value, (int, float, np.number)) and not isinstance(value, (bool, complex, np.complexfloating))
+    if ok:
+        number = float(value)  # type: ignore[arg-type]
+        if (low < number if open_low else low <= number) and number < high:
+            return number
+    raise ValueError(f"{what}={value!r}: give a number in {'(' if open_low else '['}{low:g}, {high:g})")

@@ -1,0 +1,339 @@
+"""Training: `fit`, `partial_fit`, `evaluate`."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ._common import Array, require_int, require_number
+from .callbacks import Callback, EarlyStopping
+from .graph import Graph, check_finite
+from .history import History
+from .losses import Loss, get_loss
+from .optimizers import Optimizer, clip_gradients, get_optimizer
+
+
+class DivergedError(FloatingPointError):
+    """The loss or a weight became NaN or infinite; the weights are those of the last good epoch."""
+
+
+class Evaluation(NamedTuple):
+    """Loss and metric on some data."""
+
+    loss: float
+    metric: float
+
+
+def fit(
+    net: Graph,
+    x: Any,
+    y: Any,
+    *,
+    loss: str | Loss = "softmax_cross_entropy",
+    optimizer: str | Optimizer = "adam",
+    epochs: int = 10,
+    batch_size: int = 32,
+    validation: tuple[Any, Any] | None = None,
+    shuffle: bool = True,
+    seed: int = 0,
+    early_stopping: EarlyStopping | None = None,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    callbacks: Sequence[Callback] = (),
+    progress: bool | None = None,
+) -> History:
+    """Train a network in place.
+
+    Parameters
+    ----------
+    net : Graph
+        Built for x with `seed` if that has not happened yet.
+    x : array (N, ...)
+        Inputs, NCHW for images.
+    y : array
+        Targets as the loss wants them: integer labels (N,), or an array shaped like the output.
+    loss : str or Loss
+        A name in `LOSSES` or an object.
+    optimizer : str or Optimizer
+        A name in `OPTIMIZERS` or an object; an object keeps its state for the next call.
+    epochs, batch_size : int
+        Passes over the data; samples per step. A last batch of a single sample joins the one before it.
+    validation : (x, y), optional
+        Measured after each epoch.
+    shuffle : bool
+        Whether each epoch has an order of its own.
+    seed : int
+        Of initial weights (if unbuilt), order and dropout: same seed, same bits.
+    early_stopping : EarlyStopping, optional
+        When to stop; keeps the best weights.
+    clip_norm, clip_value : float, optional
+        Gradient clipping, see `clip_gradients`.
+    callbacks : sequence of callable
+        Each is called as ``callback(net, history)`` after each epoch; a true answer ends training.
+    progress : bool, optional
+        Whether to show a bar (needs tqdm). By default on a terminal only.
+
+    Returns
+    -------
+    History
+
+    Raises
+    ------
+    ValueError
+        If data or settings are unusable; the weights are as they were.
+    DivergedError
+        If the loss or a weight became NaN or infinite; the weights are those after the last good epoch.
+    """
+    trainer = Trainer(net, loss, optimizer, clip_norm, clip_value)
+    require_int(epochs, "epochs", 0), require_int(batch_size, "batch_size"), require_int(seed, "seed", 0)
+    x, y, held_out = trainer.check_data(x, y, validation, seed)
+    stoppers: list[Any] = [*callbacks, *([early_stopping] if early_stopping else [])]
+    for stopper in stoppers:
+        if isinstance(stopper, EarlyStopping):
+            stopper.start(trainer.loss.higher_is_better)
+    history = History(trainer.loss.metric_name)
+    order_rng = np.random.default_rng(np.random.SeedSequence(seed).spawn(1)[0])
+    net.reseed(np.random.SeedSequence([seed, 1]))
+    with Progress(progress, epochs) as bar:
+        for epoch in range(epochs):
+            order = order_rng.permutation(len(x)) if shuffle else np.arange(len(x))
+            trainer.run_epoch(x, y, order, batch_size, epoch, held_out, history)
+            bar.advance(history)
+            stops = [bool(stopper(net, history)) for stopper in stoppers]  # each must be called
+            if any(stops):
+                history.stopped_early = epoch + 1 < epochs
+                break
+    for stopper in stoppers:
+        getattr(stopper, "finish", lambda net: None)(net)
+    return history
+
+
+def partial_fit(
+    net: Graph,
+    x: Any,
+    y: Any,
+    *,
+    loss: str | Loss = "softmax_cross_entropy",
+    optimizer: Optimizer,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+) -> float:
+    """Take one step on one batch, x (N, ...) and y as in `fit`, and return the loss before it.
+
+    The optimizer must be an object, since it carries its state from call to call; its rate stays where `fit` left it.
+
+    Raises
+    ------
+    ValueError
+        If data or settings are unusable; the weights are as they were.
+    DivergedError
+        If the loss or a weight became NaN or infinite; the weights are as they were.
+    """
+    if not isinstance(optimizer, Optimizer):
+        raise ValueError(f"optimizer={optimizer!r}: give partial_fit an object, such as SGD(0.01), to carry its state")
+    trainer = Trainer(net, loss, optimizer, clip_norm, clip_value)
+    x, y, _ = trainer.check_data(x, y, None, 0)
+    with trainer.all_or_nothing("in this step"):
+        value, _ = trainer.step(x, y)
+        trainer.check_progress(value)
+    return value
+
+
+def evaluate(
+    net: Graph, x: Any, y: Any, *, loss: str | Loss = "softmax_cross_entropy", batch_size: int = 256
+) -> Evaluation:
+    """Return (loss, metric) of the network on x (N, ...) and y, in inference mode.
+
+    Raises
+    ------
+    ValueError
+        If the data are unusable.
+    """
+    loss = get_loss(loss)
+    scores = net.predict(x, batch_size=batch_size)
+    target = loss.check(y, require_samples(scores), net.out_shape, net.dtype)
+    return Evaluation(loss.forward(scores, target), loss.metric(scores, target))
+
+
+class Trainer:
+    """One training: a network, a loss, an optimizer and clipping."""
+
+    def __init__(
+        self,
+        net: Graph,
+        loss: str | Loss,
+        optimizer: str | Optimizer,
+        clip_norm: float | None,
+        clip_value: float | None,
+    ) -> None:
+        if not isinstance(net, Graph):
+            raise ValueError(f"{net!r} is not a network: put it in Sequential(...)")
+        self.net, self.loss, self.optimizer = net, get_loss(loss), get_optimizer(optimizer)
+        for name, value in (("clip_norm", clip_norm), ("clip_value", clip_value)):
+            if value is not None:
+                require_number(value, name, open_low=True)
+        self.clip = {"clip_norm": clip_norm, "clip_value": clip_value}
+
+    def check_data(self, x: Any, y: Any, validation: Any, seed: int) -> tuple[Array, Array, tuple[Array, Array] | None]:
+        """Return x, y and validation data as arrays that fit the network, building it if need be."""
+        was_built = self.net.built
+        try:
+            x, y = self._check_pair(x, y, "x", seed)
+            if validation is not None and len(validation) != 2:
+                raise ValueError(f"validation holds {len(validation)} things: give a pair (x, y)")
+            held_out = validation and self._check_pair(validation[0], validation[1], "validation x", seed)
+        except ValueError:
+            self.net.built = was_built  # so that the next call builds with its own seed
+            raise
+        if not self.net.learns:
+            raise ValueError("nothing to train: every layer with weights has trainable = False")
+        self.optimizer.bind(self.net)
+        return x, y, held_out
+
+    def _check_pair(self, x: Any, y: Any, name: str, seed: int) -> tuple[Array, Array]:
+        x = check_finite(x, self.net.dtype, name)
+        n = require_samples(x)
+        if not self.net.built:
+            self.net.build(x.shape[1:], seed=seed)
+        if (x.shape[1:],) != self.net.in_shapes:
+            wanted = " and ".join(map(str, self.net.in_shapes))
+            raise ValueError(f"{name} has samples of shape {x.shape[1:]}, the network takes {wanted}: reshape it")
+        return x, self.loss.check(y, n, self.net.out_shape, self.net.dtype)
+
+    def step(self, x: Array, y: Array) -> tuple[float, float]:
+        """Forward, backward, update on one batch; return its loss and metric before the update."""
+        net = self.net
+        net.need_dx = False
+        try:
+            scores = net.forward(x, training=True)
+            value = self.loss.forward(scores, y)
+            net.backward(self.loss.backward())
+        finally:
+            net.need_dx = True
+        parameters = net.parameters(trainable_only=True)
+        if any(limit is not None for limit in self.clip.values()):
+            clip_gradients(parameters, **self.clip)
+        if math.isfinite(value):
+            self.optimizer.step(parameters)
+        return value, self.loss.metric(scores, y)
+
+    def run_epoch(
+        self,
+        x: Array,
+        y: Array,
+        order: Array,
+        batch_size: int,
+        epoch: int,
+        held_out: tuple[Array, Array] | None,
+        history: History,
+    ) -> None:
+        """Train on all batches once and add the epoch to the history."""
+        start, rate = time.perf_counter(), 0.0
+        totals = np.zeros(2)
+        with self.all_or_nothing(f"in epoch {epoch + 1}"):
+            for batch in batches(order, batch_size):
+                done, length = np.array([batch.start, batch.stop - batch.start]) / len(order)
+                self.optimizer.rate = self.optimizer.schedule(epoch + float(done), float(length))
+                rate = rate or self.optimizer.rate
+                chosen = order[batch]
+                value, metric = self.step(x[chosen], y[chosen])
+                if not math.isfinite(value):
+                    self.check_progress(value)
+                totals += len(chosen) * value, len(chosen) * metric
+            self.check_progress(totals[0])
+        loss, metric = totals / len(order)
+        val = Evaluation(math.nan, math.nan)
+        if held_out is not None:
+            val = evaluate(self.net, *held_out, loss=self.loss)
+        history.append(
+            train_loss=loss,
+            train_metric=metric,
+            val_loss=val.loss,
+            val_metric=val.metric,
+            learning_rate=rate,
+            seconds=time.perf_counter() - start,
+        )
+
+    def check_progress(self, value: float) -> None:
+        """Raise DivergedError if the loss or a weight is not finite."""
+        if not math.isfinite(value):
+            raise DivergedError(f"the loss became {value}")
+        for name, array in self.net.state_dict().items():
+            if not np.isfinite(array).all():
+                raise DivergedError(f"{name} became NaN or infinite")
+
+    def all_or_nothing(self, when: str) -> AllOrNothing:
+        """Guard a block: if training diverges in it, the network gets its weights back."""
+        return AllOrNothing(self.net, self.optimizer, when)
+
+
+class AllOrNothing:
+    """Restores weights if the block raises, and says what to do if training diverged."""
+
+    def __init__(self, net: Graph, optimizer: Optimizer, when: str) -> None:
+        self.net, self.optimizer, self.when = net, optimizer, when
+        self.state = net.state_dict()
+        self.silence = np.errstate(over="ignore", invalid="ignore", divide="ignore")
+
+    def __enter__(self) -> None:
+        self.silence.__enter__()
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self.silence.__exit__(kind, error, trace)
+        if isinstance(error, Exception):
+            self.net.load_state_dict(self.state)
+            self.optimizer.reset()
+        if isinstance(error, DivergedError):
+            raise DivergedError(
+                f"{error} {self.when}; the weights are those before it. "
+                "Use a lower learning rate, clip_norm=1.0, or inputs scaled to about [-1, 1]"
+            ) from None
+
+
+def batches(order: Array, batch_size: int) -> Iterator[slice]:
+    """Yield slices of `order`; a last batch of one joins the one before it, for batch norm needs company."""
+    n, start = len(order), 0
+    while start < n:
+        stop = start + batch_size
+        if stop + 1 >= n and batch_size > 1:
+            stop = n
+        yield slice(start, min(stop, n))
+        start = stop
+
+
+def require_samples(x: Array) -> int:
+    """Return the number of samples, at least one, else raise ValueError."""
+    if len(x) == 0:
+        raise ValueError("there are no samples: x has shape " + str(x.shape))
+    return len(x)
+
+
+class Progress:
+    """A bar over epochs where tqdm is installed and somebody watches; otherwise nothing."""
+
+    def __init__(self, wanted: bool | None, epochs: int) -> None:
+        self.bar: Any = None
+        if wanted if wanted is not None else sys.stderr.isatty():
+            try:
+                from tqdm import tqdm
+            except ImportError:
+                return
+            self.bar = tqdm(total=epochs, unit="epoch", file=sys.stderr)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def advance(self, history: History) -> None:
+        """Show one more epoch."""
+        if self.bar is not None:
+            self.bar.set_postfix_str(str(history), refresh=False)
+            self.bar.update(1)

@@ -1,0 +1,105 @@
+"""Batch normalization."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .._common import Array, Shape, batch_first, batch_last, require_number
+from .base import Layer
+
+if TYPE_CHECKING:
+    from ..onnx_export import GraphBuilder
+
+
+class BatchNorm(Layer):
+    """Give each channel of (N, C) or (N, C, H, W) mean `bias` and deviation `weight` (Ioffe & Szegedy 2015).
+
+    Training normalises with the batch's mean and biased variance, and moves the running ones (with the unbiased
+    variance) towards them: ``running += momentum * (batch - running)``. Inference, and a layer with
+    ``trainable = False``, use the running ones and leave them alone.
+
+    Parameters
+    ----------
+    momentum : float
+        Weight of the newest batch in the running statistics.
+    eps : float
+        Added to the variance.
+    """
+
+    kind = "batch_norm"
+
+    def __init__(self, *, momentum: float = 0.1, eps: float = 1e-5, name: str | None = None) -> None:
+        super().__init__(name)
+        self.momentum = require_number(momentum, "BatchNorm momentum", 0.0, 1.0 + 1e-12)
+        self.eps = require_number(eps, "BatchNorm eps", 0.0, open_low=True)
+
+    def setup(self, in_shape: Shape) -> Shape:
+        """Take (C,) or (C, H, W)."""
+        if len(in_shape) not in (1, 3):
+            raise ValueError(f"takes (channels,) or (channels, height, width), got {in_shape}")
+        shape = (in_shape[0],)
+        self.add_param("weight", shape, "ones")
+        self.add_param("bias", shape, "zeros")
+        self.buffers = {"running_mean": np.zeros(shape, self.dtype), "running_var": np.ones(shape, self.dtype)}
+        return in_shape
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        """Compute y from x."""
+        rows = batch_last(x).reshape(x.shape[1], -1)  # (C, M), M values per channel
+        learn = training and self.trainable
+        mean, var = self._batch_statistics(rows) if learn else self._running_statistics()
+        inv_std = (1 / np.sqrt(var + self.eps)).astype(x.dtype)
+        if learn:
+            normal = (rows - mean[:, None]) * inv_std[:, None]
+            self._saved = (normal, inv_std)
+            y = normal * self.params["weight"][:, None] + self.params["bias"][:, None]
+        else:
+            scale = self.params["weight"] * inv_std
+            y = rows * scale[:, None] + (self.params["bias"] - mean * scale)[:, None]
+            if training:
+                self._saved = (None, inv_std)
+        return batch_first(y.reshape(*x.shape[1:], len(x)))
+
+    def backward(self, dy: Array) -> Array | None:
+        """Compute dx from dy."""
+        normal, inv_std = self._recall()
+        n, scale = len(dy), (self.params["weight"] * inv_std)[:, None]
+        shape = (*dy.shape[1:], n)
+        dy = batch_last(dy).reshape(len(inv_std), -1)
+        if normal is None:  # fixed statistics: a straight line per channel
+            return batch_first((dy * scale).reshape(shape)) if self.need_dx else None
+        dweight, dbias = np.sum(dy * normal, axis=1), np.sum(dy, axis=1)
+        self.grads["weight"][...], self.grads["bias"][...] = dweight, dbias
+        if not self.need_dx:
+            return None
+        m = dy.shape[1]
+        dx = scale * (dy - (dbias / m)[:, None] - normal * (dweight / m)[:, None])
+        return batch_first(dx.reshape(shape))
+
+    def _batch_statistics(self, rows: Array) -> tuple[Array, Array]:
+        """Return mean and biased variance of (C, M), and move the running ones."""
+        m = rows.shape[1]
+        if m < 2:
+            raise ValueError(
+                f"layer {self.name!r}: batch normalization needs more than one value per channel to train; "
+                "use batches of two or more, or freeze the layer"
+            )
+        mean = rows.mean(axis=1)
+        var = np.square(rows - mean[:, None]).mean(axis=1)
+        self.buffers["running_mean"] += self.momentum * (mean - self.buffers["running_mean"])
+        self.buffers["running_var"] += self.momentum * (var * (m / (m - 1)) - self.buffers["running_var"])
+        return mean, var
+
+    def _running_statistics(self) -> tuple[Array, Array]:
+        return self.buffers["running_mean"], self.buffers["running_var"]
+
+    def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
+        """Write BatchNormalization; ONNX's momentum is the weight of the past."""
+        values = [*inputs, *graph.params(self), *graph.buffers(self)]
+        return graph.node("BatchNormalization", self, values, epsilon=self.eps, momentum=1 - self.momentum)
+
+    def describe(self) -> str:
+        """Return the settings."""
+        return f"momentum={self.momentum:g}, eps={self.eps:g}"

@@ -1,0 +1,74 @@
+"""The fully connected layer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .._common import Array, Shape, require_int
+from ..initializers import Initializer, get_initializer
+from .base import Layer
+
+if TYPE_CHECKING:
+    from ..onnx_export import GraphBuilder
+
+
+class Dense(Layer):
+    """``y = x @ weight.T + bias``, x (N, n_in), y (N, n_out), weight (n_out, n_in), bias (n_out,).
+
+    Parameters
+    ----------
+    units : int
+        n_out.
+    bias : bool
+        Whether to add a bias.
+    init : str or callable
+        How the weight starts, see `INITIALIZERS`; the bias starts at 0.
+    """
+
+    kind = "dense"
+
+    def __init__(
+        self, units: int, *, bias: bool = True, init: str | Initializer = "he_normal", name: str | None = None
+    ) -> None:
+        super().__init__(name)
+        self.units = require_int(units, "Dense units")
+        self.use_bias, self.init = bool(bias), init
+        get_initializer(init)
+
+    def setup(self, in_shape: Shape) -> Shape:
+        """Take (n_in,)."""
+        if len(in_shape) != 1:
+            raise ValueError(f"takes inputs of shape (n_in,), got {in_shape}: put Flatten() before it")
+        n_in = in_shape[0]
+        self.add_param("weight", (self.units, n_in), self.init, fan_in=n_in, fan_out=self.units)
+        if self.use_bias:
+            self.add_param("bias", (self.units,), "zeros")
+        return (self.units,)
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        """Map (N, n_in) to (N, n_out)."""
+        y: Array = x @ self.params["weight"].T
+        if self.use_bias:
+            y += self.params["bias"]
+        if training:
+            self._saved = x if self.trainable else ()
+        return y
+
+    def backward(self, dy: Array) -> Array | None:
+        """Map dy (N, n_out) to dx (N, n_in)."""
+        x = self._recall()
+        if self.trainable:
+            np.matmul(dy.T, x, out=self.grads["weight"])
+            if self.use_bias:
+                np.sum(dy, axis=0, out=self.grads["bias"])
+        return dy @ self.params["weight"] if self.need_dx else None
+
+    def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
+        """Write Gemm with transB=1."""
+        return graph.node("Gemm", self, [*inputs, *graph.params(self)], transB=1)
+
+    def describe(self) -> str:
+        """Return the settings."""
+        return f"{self.units}" + ("" if self.use_bias else ", bias=False")

@@ -1,0 +1,182 @@
+"""Pools."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .._common import Array, Shape, batch_first, batch_last, pair
+from .base import Layer
+from .windows import Padding, Windows, check_padding
+
+if TYPE_CHECKING:
+    from ..onnx_export import GraphBuilder
+
+
+class _Pool2D(Layer):
+    """What max and average pools share: windows, by default side by side."""
+
+    def __init__(
+        self,
+        kernel: int | tuple[int, int],
+        *,
+        stride: int | tuple[int, int] | None = None,
+        padding: Padding = "valid",
+        name: str | None = None,
+    ) -> None:
+        super().__init__(name)
+        self.kernel = pair(kernel, f"{type(self).__name__} kernel")
+        self.stride = self.kernel if stride is None else pair(stride, f"{type(self).__name__} stride")
+        self.padding = check_padding(padding)
+
+    def setup(self, in_shape: Shape) -> Shape:
+        """Take (C, H, W)."""
+        self.windows = Windows.over(in_shape, self.kernel, self.stride, self.padding)
+        top, left, bottom, right = self.windows.pads
+        if max(top, bottom) >= self.kernel[0] or max(left, right) >= self.kernel[1]:
+            raise ValueError(f"pads {self.windows.pads} would leave windows without a pixel: pad less than the kernel")
+        return (in_shape[0], *self.windows.out)
+
+    def describe(self) -> str:
+        """Return the settings."""
+        return f"{self.kernel}, stride={self.stride}, padding={self.padding!r}"
+
+
+class MaxPool2D(_Pool2D):
+    """Largest value of each window; images (N, C, H, W) to (N, C, out_h, out_w).
+
+    Of equal maxima the first one, in row-major order of the window, gets the gradient.
+
+    Parameters
+    ----------
+    kernel, stride : int or (height, width)
+        Size of a window and distance between windows (default: the kernel).
+    padding : see `Conv2D`
+        Padded pixels never win.
+    """
+
+    kind = "max_pool2d"
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        """Map (N, C, H, W) to (N, C, out_h, out_w)."""
+        padded = self.windows.pad(batch_last(x), -np.inf)  # (C, H, W, N)
+        remember = training and self.need_dx
+        y: Any = None
+        first: Array = np.zeros((len(padded), *self.windows.out, len(x)) if remember else 0, np.int16)
+        for place, (_, _, rows, columns) in enumerate(self.windows.taps):
+            tap = padded[:, rows, columns]
+            if y is None:
+                y = tap.copy()
+                continue
+            if remember:
+                np.copyto(first, place, where=tap > y)
+            np.maximum(y, tap, out=y)
+        if training:
+            self._saved = (first if remember else None, padded.shape)
+        return batch_first(y)
+
+    def backward(self, dy: Array) -> Array | None:
+        """Map dy (N, C, out_h, out_w) to dx (N, C, H, W)."""
+        first, padded_shape = self._recall()
+        if not self.need_dx:
+            return None
+        dy = batch_last(dy)
+        dpadded = np.zeros(padded_shape, dy.dtype)
+        for place, (_, _, rows, columns) in enumerate(self.windows.taps):
+            tap = dpadded[:, rows, columns]
+            if self.windows.apart:  # each pixel lies in one window at most: nothing to add to
+                np.multiply(dy, first == place, out=tap)
+            else:
+                tap += dy * (first == place)
+        return batch_first(self.windows.crop(dpadded))
+
+    def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
+        """Write MaxPool."""
+        return graph.node("MaxPool", self, list(inputs), **graph.window_attributes(self.windows))
+
+
+class AveragePool2D(_Pool2D):
+    """Mean of each window; images (N, C, H, W) to (N, C, out_h, out_w).
+
+    Parameters
+    ----------
+    kernel, stride : int or (height, width)
+        Size of a window and distance between windows (default: the kernel).
+    padding : see `Conv2D`
+        Padded pixels are left out of the mean.
+    count_include_pad : bool
+        Count padded pixels as zeros in the mean instead.
+    """
+
+    kind = "average_pool2d"
+
+    def __init__(self, kernel: int | tuple[int, int], *, count_include_pad: bool = False, **kwargs: Any) -> None:
+        super().__init__(kernel, **kwargs)
+        self.count_include_pad = bool(count_include_pad)
+
+    def setup(self, in_shape: Shape) -> Shape:
+        """Take (C, H, W)."""
+        out_shape = super().setup(in_shape)
+        counted = np.ones((1, *in_shape[1:], 1))
+        padded = self.windows.pad(counted, float(self.count_include_pad))
+        taps = [padded[:, rows, columns] for _, _, rows, columns in self.windows.taps]
+        self.counts = np.sum(taps, axis=0).astype(self.dtype)  # (1, out_h, out_w, 1)
+        return out_shape
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        """Map (N, C, H, W) to (N, C, out_h, out_w)."""
+        padded = self.windows.pad(batch_last(x))  # (C, H, W, N)
+        y = np.zeros((len(padded), *self.windows.out, len(x)), x.dtype)
+        for _, _, rows, columns in self.windows.taps:
+            y += padded[:, rows, columns]
+        y /= self.counts
+        if training:
+            self._saved = padded.shape
+        return batch_first(y)
+
+    def backward(self, dy: Array) -> Array | None:
+        """Map dy (N, C, out_h, out_w) to dx (N, C, H, W)."""
+        padded_shape = self._recall()
+        if not self.need_dx:
+            return None
+        share = (batch_last(dy) / self.counts).astype(dy.dtype, copy=False)
+        dpadded = np.zeros(padded_shape, dy.dtype)
+        for _, _, rows, columns in self.windows.taps:
+            dpadded[:, rows, columns] += share
+        return batch_first(self.windows.crop(dpadded))
+
+    def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
+        """Write AveragePool."""
+        attributes: dict[str, Any] = dict(graph.window_attributes(self.windows))
+        attributes["count_include_pad"] = int(self.count_include_pad)
+        return graph.node("AveragePool", self, list(inputs), **attributes)
+
+
+class GlobalAveragePool(Layer):
+    """Mean of each channel: (N, C, H, W) to (N, C, 1, 1), as in ONNX; Flatten() makes it (N, C)."""
+
+    kind = "global_average_pool"
+
+    def setup(self, in_shape: Shape) -> Shape:
+        """Take (C, H, W)."""
+        if len(in_shape) != 3:
+            raise ValueError(f"takes images of shape (channels, height, width), got {in_shape}")
+        return (in_shape[0], 1, 1)
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        """Map (N, C, H, W) to (N, C, 1, 1)."""
+        return batch_first(batch_last(x).mean(axis=(1, 2), keepdims=True))
+
+    def backward(self, dy: Array) -> Array | None:
+        """Map dy (N, C, 1, 1) to dx (N, C, H, W)."""
+        if not self.need_dx:
+            return None
+        c, h, w = self.in_shapes[0]
+        dx = np.empty((c, h, w, len(dy)), dy.dtype)
+        dx[...] = batch_last(dy) / (h * w)
+        return batch_first(dx)
+
+    def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
+        """Write GlobalAveragePool."""
+        return graph.node("GlobalAveragePool", self, list(inputs))

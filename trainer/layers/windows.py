@@ -1,0 +1,140 @@
+"""Sliding windows over images: the arithmetic that convolutions and pools share. Arrays are (C, H, W, N)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from .._common import Array, Shape, is_int, pair
+
+Padding = str | int | tuple[int, int] | tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Where windows lie on an image.
+
+    Attributes
+    ----------
+    kernel, stride, out : (height, width)
+        Size of a window, distance between windows, number of windows.
+    pads : (top, left, bottom, right)
+        In ONNX's order.
+    """
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    pads: tuple[int, int, int, int]
+    out: tuple[int, int]
+
+    @classmethod
+    def over(cls, in_shape: Shape, kernel: tuple[int, int], stride: tuple[int, int], padding: Padding) -> Windows:
+        """Lay windows over inputs of shape (C, H, W).
+
+        Raises
+        ------
+        ValueError
+            If the input is not an image or the window does not fit on it.
+        """
+        if len(in_shape) != 3:
+            raise ValueError(f"takes images of shape (channels, height, width), got {in_shape}")
+        size = in_shape[1:]
+        pads = resolve_padding(padding, size, kernel, stride)
+        padded = (size[0] + pads[0] + pads[2], size[1] + pads[1] + pads[3])
+        if padded[0] < kernel[0] or padded[1] < kernel[1]:
+            raise ValueError(
+                f"a {kernel[0]}x{kernel[1]} window does not fit on a {size[0]}x{size[1]} image "
+                f"with pads {pads}: use a smaller kernel, fewer pools before it, or padding"
+            )
+        out = tuple((p - k) // s + 1 for p, k, s in zip(padded, kernel, stride, strict=True))
+        return cls(kernel, stride, pads, (out[0], out[1]))
+
+    @property
+    def trivial(self) -> bool:
+        """Whether each window is one pixel of the image, in order."""
+        return self.kernel == (1, 1) and self.stride == (1, 1) and not any(self.pads)
+
+    @property
+    def apart(self) -> bool:
+        """Whether no two windows overlap."""
+        return self.stride[0] >= self.kernel[0] and self.stride[1] >= self.kernel[1]
+
+    def pad(self, x: Array, value: float = 0.0) -> Array:
+        """Surround x (C, H, W, N) with `value`; returns x, contiguous, if there are no pads."""
+        if not any(self.pads):
+            return np.ascontiguousarray(x)
+        top, left, bottom, right = self.pads
+        c, h, w, n = x.shape
+        padded = np.full((c, top + h + bottom, left + w + right, n), value, x.dtype)
+        padded[:, top : top + h, left : left + w] = x
+        return padded
+
+    def crop(self, padded: Array) -> Array:
+        """Undo `pad` (a view)."""
+        top, left, bottom, right = self.pads
+        return padded[:, top : padded.shape[1] - bottom, left : padded.shape[2] - right]
+
+    @cached_property
+    def taps(self) -> list[tuple[int, int, slice, slice]]:
+        """(i, j, rows, columns) for each place in the window, row by row.
+
+        ``padded[:, rows, columns]`` (C, out_h, out_w, N) is that place in every window.
+        """
+        (kh, kw), (sh, sw), (oh, ow) = self.kernel, self.stride, self.out
+        rows = [slice(i, i + sh * (oh - 1) + 1, sh) for i in range(kh)]
+        columns = [slice(j, j + sw * (ow - 1) + 1, sw) for j in range(kw)]
+        return [(i, j, rows[i], columns[j]) for i in range(kh) for j in range(kw)]
+
+    def gather(self, padded: Array) -> Array:
+        """im2col: (C, H, W, N) to (C*kh*kw, out_h*out_w*N). A view for 1x1 windows, else a copy."""
+        (kh, kw), (sh, sw), (oh, ow) = self.kernel, self.stride, self.out
+        c, _, _, n = padded.shape
+        dc, dh, dw, dn = padded.strides
+        view = as_strided(padded, (c, kh, kw, oh, ow, n), (dc, dh, dw, dh * sh, dw * sw, dn), writeable=False)
+        return view.reshape(c * kh * kw, oh * ow * n)
+
+    def scatter(self, cols: Array, padded_shape: Shape) -> Array:
+        """col2im, the transpose of `gather`: add (C*kh*kw, out_h*out_w*N) up into (C, H, W, N)."""
+        if self.trivial:
+            return cols.reshape(padded_shape)
+        c, _, _, n = padded_shape
+        parts = cols.reshape(c, *self.kernel, *self.out, n)
+        padded = np.zeros(padded_shape, cols.dtype)
+        for i, j, rows, columns in self.taps:
+            padded[:, rows, columns] += parts[:, i, j]
+        return padded
+
+
+def check_padding(padding: Padding) -> Padding:
+    """Return `padding` if it is one of the accepted forms.
+
+    Raises
+    ------
+    ValueError
+        If it is not "valid", "same", an integer, (height, width) or (top, left, bottom, right).
+    """
+    many = isinstance(padding, (tuple, list)) and len(padding) in (2, 4) and all(is_int(p, 0) for p in padding)
+    if many or (isinstance(padding, str) and padding in ("valid", "same")) or is_int(padding, 0):
+        return padding
+    raise ValueError(
+        f"padding={padding!r}: give 'valid', 'same', an integer >= 0, (height, width) or (top, left, bottom, right)"
+    )
+
+
+def resolve_padding(
+    padding: Padding, size: Shape, kernel: tuple[int, int], stride: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    """Return (top, left, bottom, right); "same" gives ceil(size / stride) windows, the odd pixel below and right."""
+    if padding == "valid":
+        return (0, 0, 0, 0)
+    if padding == "same":
+        need = [max(0, (-(-n // s) - 1) * s + k - n) for n, k, s in zip(size, kernel, stride, strict=True)]
+        return (need[0] // 2, need[1] // 2, need[0] - need[0] // 2, need[1] - need[1] // 2)
+    if isinstance(padding, (tuple, list)) and len(padding) == 4:
+        top, left, bottom, right = (int(p) for p in padding)
+        return (top, left, bottom, right)
+    h, w = pair(padding, "padding", 0)  # type: ignore[arg-type]
+    return (h, w, h, w)
