@@ -282,8 +282,8 @@ static void graphs_that_make_no_sense_are_refused(void)
     CHECK_RC(loads(&im, im.io + 2 * 6, 2, 2), EP_ERR_IMAGE);  /* a trainable bias of two nodes */
     CHECK_RC(loads(&im, im.io + 2 * 10, 3, 2), EP_ERR_IMAGE); /* a second value of h */
     CHECK_RC(loads(&im, im.io + 2 * 10, 0, 2), EP_ERR_IMAGE);
-    CHECK_RC(loads(&im, im.io + 2 * 9, 3, 2), EP_OK);         /* h + h */
-    CHECK_RC(loads(&im, 78, 3, 2), EP_ERR_IMAGE);             /* learning ends before the logits */
+    CHECK_RC(loads(&im, im.io + 2 * 9, 3, 2), EP_OK); /* h + h */
+    CHECK_RC(loads(&im, 78, 3, 2), EP_ERR_IMAGE);     /* learning ends before the logits */
     CHECK_RC(loads(&im, gradient + 4 * 6, m.grad_offset[3] + 16, 4), EP_ERR_IMAGE); /* over half of dh */
     CHECK_RC(loads(&im, gradient + 4 * 6, m.grad_offset[3], 4), EP_OK);
     free(im.bytes);

@@ -10,8 +10,7 @@
 #define ZOO_LOSS &ep_softmax_cross_entropy
 #endif
 
-#define NODE(m, name, attr, a, b, c, y) \
-    net_node(m, &ep_##name, EP_GRAD(name), &(attr), sizeof(attr), a, b, c, y)
+#define NODE(m, name, attr, a, b, c, y) net_node(m, &ep_##name, EP_GRAD(name), &(attr), sizeof(attr), a, b, c, y)
 #define NODE_S8(m, name, attr, a, b, c, y) net_node(m, &ep_##name, NULL, &(attr), sizeof(attr), a, b, c, y)
 
 /* x (6, 6, 2): every float32 op, weights trainable from the first convolution on, -> 3 logits, Softmax. */
