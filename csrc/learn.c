@@ -365,15 +365,15 @@ int ep_apply(ep_t *ep, const ep_step *step)
 {
     update u;
     const float *sums;
-    float gmax, a = 0;
+    float gmax, a;
     int rc;
     if (ep == NULL || ep->model == NULL || step == NULL || ep->samples == 0) return EP_ERR_ARG;
     rc = prepare(ep, step, 1, &u);
     if (rc != EP_OK) return rc;
     sums = at(ep, ep->sums_at);
     gmax = ep_max_abs(sums, weights_of(ep));
-    if (gmax <= FLT_MAX) a = mean_factor(&u.step, ep->samples, sums, weights_of(ep), gmax);
-    rc = gmax <= FLT_MAX ? admit(ep, &u, gmax * a) : EP_ERR_DIVERGED;
+    a = mean_factor(&u.step, ep->samples, sums, weights_of(ep), gmax);
+    rc = admit(ep, &u, gmax * a); /* refused too if a sum is not finite */
     ep->samples = 0;
     if (rc == EP_OK) {
         ep_sink sink = begin(ep, &u);

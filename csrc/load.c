@@ -335,7 +335,7 @@ static int load_train(const loader *l, ep_model *model)
     train->first_node = (uint16_t)h->first_node;
     train->end_node = (uint16_t)h->end_node;
     train->logits = (uint16_t)h->logits;
-    if (h->first_node >= h->end_node || h->end_node > h->nodes || h->logits >= h->tensors) return EP_ERR_IMAGE;
+    if (h->first_node >= h->end_node || h->end_node > h->nodes) return EP_ERR_IMAGE;
     if (h->param_bytes == 0 || check_places(l) != EP_OK) return EP_ERR_IMAGE;
     for (uint16_t i = 0; i < model->n_inputs; i++) {
         if (train->offset[model->inputs[i]] == EP_NONE) return EP_ERR_IMAGE;

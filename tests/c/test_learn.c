@@ -433,6 +433,45 @@ static void diverging_steps_change_nothing(void)
     }
 }
 
+/* The loss can be finite where a gradient on the way back is not, and the other way round. */
+static void gradients_and_loss_are_checked_apart(void)
+{
+    const float x[6] = {0}, apart[4] = {1000, -1000, 0, 0}, far[4] = {1e25f, 0, 0, 0};
+    float values[128], loss = 42;
+    uint32_t count;
+    snapshot s;
+    ep_t ep;
+    net_mlp(&m, &ep_mse, 0);
+    void *arena = net_start(&ep, &m, 1, EP_FOR_SUMS, NULL);
+    ep_params(&ep, &count);
+    for (uint32_t i = 0; i < count; i++) values[i] = i < 40 ? 0 : i < 48 ? 1e-36f : i < 72 ? 3e38f : 0;
+    CHECK_RC(ep_set_params(&ep, values, count), EP_OK);
+    memset(ep.arena + ep.sums_at, 0, count * 4);
+    take(&s, &ep); /* dh is 2e3/3 * 3e38 - 2e3/3 * 3e38 */
+    CHECK_RC(ep_accumulate(&ep, x, apart, 1, &loss), EP_ERR_DIVERGED);
+    CHECK_RC(ep_learn(&ep, x, apart, &(ep_step){.lr = 1e-30f}, &loss), EP_ERR_DIVERGED);
+    CHECK(unchanged(&s, &ep));
+    free(arena);
+    net_head(&m, &ep_mse);
+    arena = net_start(&ep, &m, 1, EP_FOR_SUMS, NULL);
+    memset(ep.arena + ep.sums_at, 0, 112);
+    take(&s, &ep); /* loss is 1e50 / 4 */
+    CHECK_RC(ep_accumulate(&ep, x, far, 1, &loss), EP_ERR_DIVERGED);
+    CHECK_RC(ep_learn(&ep, x, far, &(ep_step){.lr = 1e-30f}, &loss), EP_ERR_DIVERGED);
+    CHECK(unchanged(&s, &ep) && loss == 42);
+    free(arena);
+}
+
+/* lr * a overflows where lr * (a * g) does not. */
+static void large_rates_of_small_gradients_are_exact(void)
+{
+    const float g[2] = {0, 1e-30f};
+    float w[2] = {1, 2};
+    ep_sgd.apply(&(ep_step){.lr = 1e20f}, 1, w, NULL, NULL, 1e25f, g, 2);
+    CHECK_NEAR(w[0], 1, 0);
+    CHECK_NEAR(w[1], -1e15, 1e-6);
+}
+
 /* A bad sample in any chunk: what the sums held before is there, to the bit. */
 static void a_refused_batch_leaves_the_sums(void)
 {
@@ -593,6 +632,8 @@ int main(void)
     clipping_limits_the_whole_gradient();
     bad_steps_and_targets_are_refused();
     diverging_steps_change_nothing();
+    gradients_and_loss_are_checked_apart();
+    large_rates_of_small_gradients_are_exact();
     a_refused_batch_leaves_the_sums();
     sums_that_overflow_are_dropped();
     no_step_makes_a_weight_infinite();

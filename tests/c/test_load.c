@@ -1,4 +1,5 @@
-/* Images: what is loaded runs and learns as the model it was made from; each kind of damage is refused by name. */
+/* Images: what is loaded runs and learns as the model it was made from; each kind of damage is refused by name.
+ *     test_load [FILE]     also writes an image of the MLP there, an input and its output */
 #include "zoo.h"
 
 static net m;
@@ -269,12 +270,86 @@ static void every_field_is_checked(void)
     free(im.bytes);
 }
 
-int main(void)
+/* Where shapes agree, so that only the rules of the graph can object. DAG: tensors 0 x, 1 w0, 2 b0, 3 h, 4 w1, 5 b1,
+ * 6 dense(h), 7 sum, 8 w2, 9 b2, 10 logits; io x w0 b0 h | h w1 b1 6 | 3 6 7 | 7 w2 b2 10. */
+static void graphs_that_make_no_sense_are_refused(void)
 {
+    build(2);
+    image im = make_image(&m);
+    const uint32_t gradient = im.train + 4 * 11;
+    CHECK(m.tensors[10].count == 3 && m.io[7] == 6 && m.io[10] == 7 && m.n_io == 15);
+    CHECK_RC(loads(&im, im.io + 2 * 4, 7, 2), EP_ERR_IMAGE);  /* dense reads a sum to come */
+    CHECK_RC(loads(&im, im.io + 2 * 6, 2, 2), EP_ERR_IMAGE);  /* a trainable bias of two nodes */
+    CHECK_RC(loads(&im, im.io + 2 * 10, 3, 2), EP_ERR_IMAGE); /* a second value of h */
+    CHECK_RC(loads(&im, im.io + 2 * 10, 0, 2), EP_ERR_IMAGE);
+    CHECK_RC(loads(&im, im.io + 2 * 9, 3, 2), EP_OK); /* h + h */
+    CHECK_RC(loads(&im, 78, 3, 2), EP_ERR_IMAGE);     /* learning ends before the logits */
+    CHECK_RC(loads(&im, gradient + 4 * 6, m.grad_offset[3] + 16, 4), EP_ERR_IMAGE); /* over half of dh */
+    CHECK_RC(loads(&im, gradient + 4 * 6, m.grad_offset[3], 4), EP_OK);
+    free(im.bytes);
+    build(1);
+    im = make_image(&m);
+    put(&im, im.io + 2 * (m.n_io + 1), 6, 2); /* the model's output */
+    CHECK_RC(loads(&im, 92, 0, 4), EP_OK);
+    CHECK_RC(loads(&im, im.io + 2 * (m.n_io - 1), 6, 2), EP_ERR_IMAGE); /* Softmax over its own input's name */
+    free(im.bytes);
+}
+
+/* 65,535 tensors share their data, and the sum of their sizes wraps to the size of the weights' part. */
+static void sizes_do_not_wrap(void)
+{
+    enum { N = 0xFFFF, COUNT = 16384 + 4, DATA = 4 * COUNT };
+    const uint32_t nodes = (96 + 24 * N + 15) & ~15u, io = nodes, data = io + 16;
+    image im;
+    ep_model model;
+    void *memory;
+    im.size = data + DATA;
+    im.bytes = aligned(im.size);
+    memset(im.bytes, 0, im.size);
+    memcpy(im.bytes, "EPM1\1\0", 6);
+    put(&im, 6, EP_ABI, 2), put(&im, 8, im.size, 4), put(&im, 24, N, 4), put(&im, 32, 2, 4);
+    put(&im, 40, 1, 4), put(&im, 44, 1, 4), put(&im, 48, 16, 4), put(&im, 60, DATA, 4);
+    uint32_t params = 0;
+    for (uint32_t i = 0; i < N; i++) {
+        const uint32_t at = 96 + 24 * i;
+        put(&im, at, i == 0 ? EP_NONE : 0, 4);
+        put(&im, at + 4, i == 0 ? 4 : COUNT, 4);
+        put(&im, at + 8, i == 0 ? 0 : params, 4);
+        put(&im, at + 18, EP_F32, 1), put(&im, at + 19, i == 0 ? 0 : EP_PARAM, 1);
+        if (i > 0) params += DATA;
+    }
+    CHECK(params < DATA * 100u);
+    put(&im, 56, params, 4);
+    sign(&im);
+    CHECK_RC(load(&model, &im, &memory), EP_ERR_IMAGE);
+    free(memory), free(im.bytes);
+}
+
+static void write_file(const char *path)
+{
+    float x[5], y[3];
+    ep_t ep;
+    build(1);
+    image im = make_image(&m);
+    void *arena = net_start(&ep, &m, 1, 0, NULL);
+    FILE *to = fopen(path, "wb");
+    CHECK(to != NULL);
+    if (to == NULL) return;
+    fill_random(x, 5);
+    CHECK_RC(ep_infer(&ep, x, y), EP_OK);
+    fwrite(im.bytes, 1, im.size, to), fwrite(x, 1, sizeof x, to), fwrite(y, 1, sizeof y, to);
+    fclose(to), free(arena), free(im.bytes);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1) write_file(argv[1]);
     a_loaded_model_gives_the_same_bits();
     arguments_are_checked();
     truncated_images_are_refused();
     flipped_bits_are_seen();
     every_field_is_checked();
+    graphs_that_make_no_sense_are_refused();
+    sizes_do_not_wrap();
     return failures != 0;
 }

@@ -326,6 +326,66 @@ static void storage_may_fail_at_any_call(void)
     }
 }
 
+/* A record so small that with units of 64 bytes the header's is its only one. */
+static void small_records_fit_one_unit(void)
+{
+    ep_t ep;
+    uint16_t x, y;
+    net_begin(&m, "small");
+    x = net_activation(&m, EP_F32, 2);
+    y = net_dense(&m, x, 2, EP_PARAM, -INFINITY);
+    net_end(&m, x, y);
+    void *arena = net_start(&ep, &m, 1, EP_FOR_RESTORE, NULL);
+    for (uint32_t unit = 1; unit <= 64; unit *= 2) {
+        ep_storage storage = blank(unit);
+        set_all(&ep, 5);
+        CHECK_RC(ep_save(&ep, &storage), EP_OK);
+        set_all(&ep, 99);
+        CHECK_RC(ep_restore(&ep, &storage), EP_OK);
+        CHECK(which(&ep) == 5 && f.last_written == 0);
+    }
+    free(arena);
+}
+
+/* Gives the record whole once; the second time half of it, and fails (1), or other bytes, and does not say so (2). */
+static int fickle, times_read;
+
+static int fickle_read(void *user, uint32_t offset, void *buffer, uint32_t size)
+{
+    const int rc = flash_read(user, offset, buffer, size);
+    if (size < 112 || fickle == 0) return rc;
+    times_read++;
+    memset((uint8_t *)buffer + size / 2, 0, size / 2);
+    return fickle == 1 ? -7 : 0;
+}
+
+static void a_record_that_changes_while_read_is_refused(void)
+{
+    for (int small = 0; small < 2; small++) {
+        for (fickle = 1; fickle <= 2; fickle++) {
+            ep_t ep;
+            net_head(&m, &ep_mse);
+            if (!small) m.model.scratch_bytes = 112;
+            void *arena = net_start(&ep, &m, 1, EP_FOR_RESTORE, NULL);
+            ep_storage storage = blank(1);
+            storage.read = fickle_read;
+            set_all(&ep, 1);
+            CHECK_RC(ep_save(&ep, &storage), EP_OK);
+            set_all(&ep, 99);
+            CHECK_RC(ep_restore(&ep, &storage), EP_ERR_IO);
+            CHECK(times_read > 0);
+            if (small) { /* no room beside the weights: as exported */
+                CHECK(memcmp(ep_params(&ep, NULL), m.tensors[1].data, 24 * 4) == 0);
+                CHECK(memcmp(ep_params(&ep, NULL) + 24, m.tensors[2].data, 4 * 4) == 0);
+            } else {
+                CHECK(which(&ep) == 99);
+            }
+            free(arena);
+        }
+    }
+    fickle = 0;
+}
+
 static int lying_write(void *user, uint32_t offset, const void *buffer, uint32_t size)
 {
     const int rc = flash_write(user, offset, buffer, size);
@@ -407,6 +467,8 @@ int main(void)
     valid_records_of_nonsense_are_refused();
     records_of_other_models_are_told_apart();
     storage_may_fail_at_any_call();
+    small_records_fit_one_unit();
+    a_record_that_changes_while_read_is_refused();
     what_was_written_is_read_back();
     bad_storage_is_refused();
     restoring_starts_the_optimizer_afresh();

@@ -4,6 +4,12 @@
 
 #include "net.h"
 
+#ifdef EP_NO_TRAIN
+#define ZOO_LOSS NULL
+#else
+#define ZOO_LOSS &ep_softmax_cross_entropy
+#endif
+
 #define NODE(m, name, attr, a, b, c, y) net_node(m, &ep_##name, EP_GRAD(name), &(attr), sizeof(attr), a, b, c, y)
 #define NODE_S8(m, name, attr, a, b, c, y) net_node(m, &ep_##name, NULL, &(attr), sizeof(attr), a, b, c, y)
 
@@ -45,7 +51,7 @@ static inline void net_float_zoo(net *m)
     y = net_dense(m, z, 3, EP_PARAM, -INFINITY);
     z = net_activation(m, EP_F32, 3);
     NODE(m, softmax_f32, softmax, y, EP_NOTHING, EP_NOTHING, z);
-    net_plan_training(m, y, 0, &ep_softmax_cross_entropy);
+    net_plan_training(m, y, 0, ZOO_LOSS);
     net_end(m, x, z);
 }
 
@@ -115,7 +121,7 @@ static inline void net_int8_zoo(net *m)
     y = net_activation(m, EP_F32, 4);
     NODE_S8(m, dequantize, dq, z, EP_NOTHING, EP_NOTHING, y);
     z = net_dense(m, y, 3, EP_PARAM, -INFINITY);
-    net_plan_training(m, z, (uint16_t)(m->model.n_nodes - 1), &ep_softmax_cross_entropy);
+    net_plan_training(m, z, (uint16_t)(m->model.n_nodes - 1), ZOO_LOSS);
     net_end(m, x, z);
 }
 
