@@ -99,9 +99,10 @@ def test_add_to_itself(over: bool) -> None:
     x, dy = rng.normal(size=(2, 3, 7)).astype(np.float32)
     attrs = {"count": 7, "alpha": 0, "lo": -np.inf, "hi": np.inf}
     y = np.empty_like(x)
-    r = ops.run("add_f32", attrs, [x, x], [y], dy=dy, want=[0], add_to=None, same=True, dx_over_dy=over)
+    r = ops.run("add_f32", attrs, [x, x], [y], dy=dy, want=[0], same=True, dx_over_dy=over)
     assert r.rc == 0
     np.testing.assert_array_equal(y, x + x)
+    np.testing.assert_array_equal(r.dx[0], dy + dy)
 
 
 @pytest.mark.parametrize("op", CASES)
@@ -358,7 +359,7 @@ def test_check_wants_a_backward_it_can_run() -> None:
         assert ops.run(op, a, [codes], [codes.copy()], dy=dy, want=[0]).rc == ops.EP_ERR_IMAGE
 
 
-SANITIZE = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+SANITIZE = ["-O1", "-g", "-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all"]
 
 
 def test_hostile_nodes(tmp_path: Path) -> None:

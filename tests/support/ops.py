@@ -149,6 +149,7 @@ def run(
             slots[i].emitted = _pointer(result.emitted[i], "uint32_t *")
     if same:
         slots[1].same_as = 0
+        accumulate |= 2
     if phases is None:
         phases = FORWARD | (BACKWARD | PARAMS if dy is not None else 0)
     args, found = ffi.new("run_args *"), ffi.new("run_result *")
