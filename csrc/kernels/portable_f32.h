@@ -10,7 +10,8 @@
 #include <stdint.h>
 #include <string.h>
 
-#if !defined(__GNUC__)
+#if defined(EP_VEC) /* the build says */
+#elif !defined(__GNUC__)
 #define EP_VEC 1
 #elif defined(__AVX512F__)
 #define EP_VEC 16

@@ -104,14 +104,14 @@ static void *block(size_t size)
     if (p == NULL) {
         abort();
     }
-    memset(p, 0xA5, size + GUARD);
+    memset(p, 0x7F, size + GUARD);
     return p;
 }
 
 static int intact(const uint8_t *p, size_t size)
 {
     for (size_t i = size; i < size + GUARD; i++) {
-        if (p[i] != 0xA5) {
+        if (p[i] != 0x7F) {
             return 0;
         }
     }
