@@ -143,5 +143,7 @@ def test_no_train_leaves_learning_out() -> None:
 def test_header_in_cpp() -> None:
     require("c++")
     unit = scratch() / "unit.cpp"
-    unit.write_text('#include "edgeprop.h"\nint main() { ep_t ep; return ep_init(&ep, nullptr, nullptr, 0) == EP_OK; }\n')
+    unit.write_text(
+        '#include "edgeprop.h"\nint main() { ep_t ep; return ep_init(&ep, nullptr, nullptr, 0) == EP_OK; }\n'
+    )
     run("c++", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", f"-I{CSRC}", unit)
