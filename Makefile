@@ -58,8 +58,8 @@ test: $(VENV)/test ## set up and run the whole test suite
 test-fast: $(VENV)/test ## the tests but those that take minutes
 	$(RUN) -m pytest -n $(JOBS) --dist loadgroup -m "not slow" $(PYTEST_ARGS)
 
-bench: $(VENV)/bench ## time and memory beside other runtimes on this machine
-	$(RUN) -m benchmarks
+bench: $(VENV)/bench ## speed beside other runtimes on this machine; BENCH="--quick --only 'ad_*'" for a part
+	$(RUN) -m benchmarks $(BENCH)
 
 size: ## bytes of code of every part of the runtime, compiled for size
 	@for cc in "$(CC)" "arm-none-eabi-gcc -mcpu=cortex-m4 -mthumb -mfloat-abi=hard -mfpu=fpv4-sp-d16"; do \
