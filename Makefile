@@ -58,7 +58,14 @@ test: $(VENV)/test ## set up and run the whole test suite
 test-fast: $(VENV)/test ## the tests but those that take minutes
 	$(RUN) -m pytest -n $(JOBS) --dist loadgroup -m "not slow" $(PYTEST_ARGS)
 
-bench: $(VENV)/bench ## speed beside other runtimes on this machine; BENCH="--quick --only 'ad_*'" for a part
+# The last ORT-training wants NumPy 1, so it has an environment of its own; there are no wheels for every Python.
+ORT_TRAINING := build/ort-training-venv
+$(ORT_TRAINING)/made:
+	@$(PYTHON) -m venv --clear $(ORT_TRAINING)
+	@$(ORT_TRAINING)/bin/pip install --quiet 'onnxruntime-training==1.19.2' 'numpy<2' 'onnx==1.16.*' && touch $@ || \
+	  { echo "skipped: onnxruntime-training 1.19.2 does not install here"; rm -rf $(ORT_TRAINING); }
+
+bench: $(VENV)/bench $(ORT_TRAINING)/made ## speed beside other runtimes on this machine; BENCH="--quick --only 'ad_*'" for a part
 	$(RUN) -m benchmarks $(BENCH)
 
 size: ## bytes of code of every part of the runtime, compiled for size

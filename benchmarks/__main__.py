@@ -6,9 +6,10 @@ import argparse
 import fnmatch
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
-from . import inference
+from . import inference, learning
 from .rows import HEADER, Row, line
 from .timing import Effort, pin
 
@@ -20,7 +21,11 @@ def tasks() -> Iterator[Task]:
     """Yield every comparison, in the order of the table."""
     for work in inference.works():
         for dtype in inference.DTYPES:
-            yield work, dtype, 1, lambda effort, work=work, dtype=dtype: inference.compare(work, dtype, effort)
+            yield work, dtype, 1, partial(inference.compare, work, dtype)
+    for work in learning.works():
+        for dtype in learning.dtypes(work):
+            for batch in learning.BATCHES:
+                yield work, dtype, batch, partial(learning.compare, work, dtype, batch)
 
 
 def main() -> None:
@@ -32,7 +37,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int)
     parser.add_argument("--quick", action="store_true", help="a few rounds: seconds a row, less steady")
     args = parser.parse_args()
-    effort = Effort(rounds=12) if args.quick else Effort()
+    effort = Effort(rounds=12, budget=1.0, fewest=3) if args.quick else Effort()
     core = pin()
     print(f"one thread, {'not pinned' if core is None else f'core {core}'}; microseconds a call, the least seen")
     print(HEADER)

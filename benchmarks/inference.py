@@ -8,7 +8,7 @@ from edgeprop import export
 
 from . import models, peers
 from .rows import Row, row
-from .timing import Call, Effort, interleaved
+from .timing import Call, Effort, Local, interleaved
 
 DTYPES = ("int8", "f32")
 #: whom the goal is set against; of several the fastest
@@ -34,7 +34,7 @@ def compare(work: str, dtype: str, effort: Effort) -> Row:
         calls["LiteRT"] = _litert(net, dtype, inputs)
     except (ImportError, FileNotFoundError) as reason:
         notes.append(f"LiteRT skipped: {reason}")
-    best = interleaved(calls, effort)
+    best = interleaved({name: Local(call) for name, call in calls.items()}, effort)
     more: dict[str, Any] = {"model": source, "notes": notes}
     return row(work, dtype, 1, best, RIVALS[dtype], **more)
 

@@ -1,4 +1,4 @@
-"""Time calls so that what disturbs one disturbs the others."""
+"""Time contestants so that what disturbs one disturbs the others."""
 
 from __future__ import annotations
 
@@ -6,21 +6,57 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 Call = Callable[[], Any]
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to look for the least time: `rounds` turns of about `seconds` for each call."""
+    """How long to look for the least time.
+
+    Attributes
+    ----------
+    rounds : turns of each contestant
+    seconds : of a turn, about; one call takes as long as it takes
+    budget : seconds for all turns of a contestant; slow ones get fewer, but `fewest`
+    """
 
     rounds: int = 60
     seconds: float = 1e-3
+    budget: float = 4.0
+    fewest: int = 8
+
+
+class Contestant(Protocol):
+    """Something that can be timed."""
+
+    def turn(self, times: int) -> float:
+        """Return seconds per call over `times` calls, after one that is not timed and fills the caches."""
+
+
+class Local:
+    """A call in this process.
+
+    Timed by processor time, all threads of this process counted, not by the clock on the wall: on one core they are
+    the same but for what other processes take away.
+    """
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+
+    def turn(self, times: int) -> float:
+        """See `Contestant`."""
+        call = self.call
+        call()
+        start = time.process_time()
+        for _ in range(times):
+            call()
+        return (time.process_time() - start) / times
 
 
 def pin() -> int | None:
-    """Keep this process on one core, where the system lets it; returns which."""
+    """Keep this process, and those it starts, on one core, where the system lets it; returns which."""
     if not hasattr(os, "sched_setaffinity"):
         return None
     core = max(os.sched_getaffinity(0))  # interrupts tend to go to the first
@@ -28,37 +64,19 @@ def pin() -> int | None:
     return core
 
 
-def loop(call: Call, times: int) -> float:
-    """Return the seconds of processor time that a call takes, all threads of this process counted.
-
-    Processor time, not the clock on the wall: on one core they are the same but for what other processes take away.
-    """
-    start = time.process_time()
-    for _ in range(times):
-        call()
-    return (time.process_time() - start) / times
-
-
-def repeats(call: Call, seconds: float) -> int:
-    """Return how many calls take about `seconds`, after warming up."""
-    loop(call, 2)
-    return max(1, int(seconds / max(loop(call, 3), 1e-8)))
-
-
-def turn(call: Call, times: int) -> float:
-    """Return seconds per call, the caches filled by a call that is not timed."""
-    call()
-    return loop(call, times)
-
-
-def interleaved(calls: dict[str, Call], effort: Effort) -> dict[str, float]:
+def interleaved(contestants: dict[str, Contestant], effort: Effort) -> dict[str, float]:
     """Return seconds per call of each, the least over rounds in which they take turns.
 
     The least, not the mean: what a busy machine adds is never negative. Turns are short, so that some are undisturbed.
     """
-    times = {name: repeats(call, effort.seconds) for name, call in calls.items()}
-    best = dict.fromkeys(calls, float("inf"))
-    for _ in range(effort.rounds):
-        for name, call in calls.items():
-            best[name] = min(best[name], turn(call, times[name]))
+    for contestant in contestants.values():
+        contestant.turn(1)
+    once = {name: max(1e-8, contestant.turn(2)) for name, contestant in contestants.items()}
+    times = {name: max(1, int(effort.seconds / seconds)) for name, seconds in once.items()}
+    slowest = max(2 * once[name] * times[name] for name in contestants)
+    rounds = max(effort.fewest, min(effort.rounds, int(effort.budget / slowest)))
+    best = dict.fromkeys(contestants, float("inf"))
+    for _ in range(rounds):
+        for name, contestant in contestants.items():
+            best[name] = min(best[name], contestant.turn(times[name]))
     return best
