@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from . import inference, learning
+from . import inference, learning, training
 from .rows import HEADER, Row, line
 from .timing import Effort, pin
 
@@ -26,6 +26,8 @@ def tasks() -> Iterator[Task]:
         for dtype in learning.dtypes(work):
             for batch in learning.BATCHES:
                 yield work, dtype, batch, partial(learning.compare, work, dtype, batch)
+    for work in training.works():
+        yield work, "f32", training.BATCH, partial(training.compare, work)
 
 
 def main() -> None:
