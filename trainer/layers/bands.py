@@ -13,7 +13,8 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from .._common import Array
-from .windows import BLOCK, Windows
+from . import windows as layout
+from .windows import Windows
 
 WIDEST = 8  # windows of a matrix: the wider, the more zeros
 
@@ -38,7 +39,7 @@ class Bands:
 
     def channel_blocks(self, channels: int, n: int) -> Iterator[slice]:
         """Yield slices of channels, all of them in turn, whose bands stay in the cache."""
-        step = max(1, BLOCK // (self.windows.out[0] * self.blocks * self.windows.kernel[0] * self.span * n))
+        step = max(1, layout.BLOCK // (self.windows.out[0] * self.blocks * self.windows.kernel[0] * self.span * n))
         for start in range(0, channels, step):
             yield slice(start, min(start + step, channels))
 
