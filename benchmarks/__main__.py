@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from . import inference, learning, training
+from . import inference, learning, peak, training
 from .rows import HEADER, Row, line
 from .timing import Effort, pin
 
@@ -41,14 +41,15 @@ def main() -> None:
     args = parser.parse_args()
     effort = Effort(rounds=12, budget=1.0, fewest=3) if args.quick else Effort()
     core = pin()
-    print(f"one thread, {'not pinned' if core is None else f'core {core}'}; microseconds a call, the least seen")
+    machine = peak.machine()
+    print(f"{machine}\none thread, {'not pinned' if core is None else f'core {core}'}; microseconds, the least seen")
     print(HEADER)
     rows = []
     for work, dtype, batch, compare in tasks():
         wanted = any(fnmatch.fnmatch(work, pattern) for pattern in args.only)
         if not wanted or args.dtype not in (None, dtype) or args.batch not in (None, batch):
             continue
-        rows.append(compare(effort))
+        rows.append({**compare(effort), "machine": machine})
         print(line(rows[-1]), flush=True)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(rows, indent=1) + "\n")

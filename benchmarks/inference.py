@@ -6,7 +6,7 @@ from typing import Any
 
 from edgeprop import export
 
-from . import models, peers
+from . import models, peak, peers
 from .rows import Row, row
 from .timing import Call, Effort, Local, interleaved
 
@@ -25,8 +25,9 @@ def compare(work: str, dtype: str, effort: Effort) -> Row:
     net = work.removesuffix("_infer")
     model, source = models.load(net, dtype)
     inputs = peers.random_inputs(model, 1)
+    program = export.lower(model)
     calls: dict[str, Call] = {
-        "ours": peers.ours(export.lower(model), inputs),
+        "ours": peers.ours(program, inputs),
         "onnxruntime": peers.onnxruntime(model, inputs),
     }
     notes = []
@@ -35,7 +36,7 @@ def compare(work: str, dtype: str, effort: Effort) -> Row:
     except (ImportError, FileNotFoundError) as reason:
         notes.append(f"LiteRT skipped: {reason}")
     best = interleaved({name: Local(call) for name, call in calls.items()}, effort)
-    more: dict[str, Any] = {"model": source, "notes": notes}
+    more: dict[str, Any] = {"model": source, "notes": notes, **peak.distance(peak.inference(program), best["ours"])}
     return row(work, dtype, 1, best, RIVALS[dtype], **more)
 
 

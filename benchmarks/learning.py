@@ -19,6 +19,7 @@ from edgeprop.errors import check
 from edgeprop.export.image import to_image
 from edgeprop.export.program import Program
 
+from . import peak
 from .learners import LEARNERS
 from .rows import Row, row
 from .timing import Contestant, Effort, Local, interleaved
@@ -86,7 +87,8 @@ def compare(work: str, dtype: str, batch: int, effort: Effort) -> Row:
         steps["ours"] = ours(task, "int8")
         notes.append("ours with an int8 backbone, theirs float32")
     best = interleaved({name: contestant for name, (_, contestant) in steps.items()}, effort)
-    return row(work, dtype, batch, best, [*contestants], notes=notes)
+    distance = peak.distance(peak.step(program(task, dtype), batch), best["ours"])
+    return row(work, dtype, batch, best, [*contestants], notes=notes, **distance)
 
 
 def rivals(task: Task) -> tuple[dict[str, tuple[Step, Contestant]], list[str]]:

@@ -7,7 +7,9 @@ from typing import Any
 
 Row = dict[str, Any]
 
-HEADER = f"{'work':<24} {'dtype':<5} {'batch':>5} {'ours us':>10} {'peer us':>10} {'ratio':>6}  peer; others"
+HEADER = (
+    f"{'work':<26} {'dtype':<5} {'batch':>5} {'ours us':>10} {'peer us':>10} {'ratio':>6} {'of peak':>7}  peer; others"
+)
 
 
 def row(work: str, dtype: str, batch: int, best: dict[str, float], rivals: Sequence[str], **more: Any) -> Row:
@@ -32,11 +34,13 @@ def row(work: str, dtype: str, batch: int, best: dict[str, float], rivals: Seque
 
 def line(row: Row) -> str:
     """Return the row as a line under `HEADER`."""
-    text = f"{row['work']:<24} {row['dtype']:<5} {row['batch']:>5} {row['ours_us']:>10.1f}"
+    text = f"{row['work']:<26} {row['dtype']:<5} {row['batch']:>5} {row['ours_us']:>10.1f}"
     if row["peer"] is None:
-        text += f" {'-':>10} {'-':>6}  none"
+        text += f" {'-':>10} {'-':>6}"
     else:
-        text += f" {row['peer_us']:>10.1f} {row['ratio']:>6.2f}  {row['peer']}"
+        text += f" {row['peer_us']:>10.1f} {row['ratio']:>6.2f}"
+    text += f" {row['share_of_peak']:>7.0%}" if "share_of_peak" in row else f" {'-':>7}"
+    text += f"  {row['peer'] or 'none'}"
     others = ", ".join(f"{name} {us:.1f}" for name, us in row["others_us"].items())
     notes = [others, *row.get("notes", ())]
     return "; ".join([text, *(note for note in notes if note)])

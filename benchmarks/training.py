@@ -6,8 +6,9 @@ import numpy as np
 
 from edgeprop import trainer as t
 
+from . import peak
 from .learners import LEARNERS
-from .learning import TOLERANCE, Mismatch
+from .learning import TOLERANCE, Mismatch, Task, program
 from .rows import Row, row
 from .timing import Contestant, Effort, Local, interleaved
 
@@ -48,7 +49,10 @@ def compare(work: str, effort: Effort) -> Row:
     contestants["ours"] = Local(ours)
     require_agreement(losses)
     best = interleaved(contestants, effort)
-    return row(work, "f32", BATCH, best, ["PyTorch"], notes=notes)
+    step = peak.step(program(Task.of(name, False, BATCH), "f32"), BATCH)
+    distance = peak.distance(step, best["ours"] * BATCH / n)
+    distance = {key: value * n / BATCH if key in ("limit_us", "macs") else value for key, value in distance.items()}
+    return row(work, "f32", BATCH, best, ["PyTorch"], notes=notes, **distance)
 
 
 def require_agreement(losses: dict[str, float]) -> None:
