@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+from . import one_thread  # isort: split
 from . import inference, learning, peak, training
 from .rows import HEADER, Row, line
 from .timing import Effort, pin

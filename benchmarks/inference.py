@@ -41,7 +41,8 @@ def compare(work: str, dtype: str, effort: Effort) -> Row:
 
 
 def _litert(net: str, dtype: str, inputs: peers.Arrays) -> Call:
-    file = models.tflite(net, dtype)
+    """The reference model as LiteRT takes it; it lies beside the ONNX file that was made of it."""
+    file = models.FOLDER / f"{models.REFERENCE[net][dtype == 'int8']}.tflite"
     if not file.is_file():
         raise FileNotFoundError(f"no {file.name} in {file.parent}")
     return peers.litert(file, inputs)

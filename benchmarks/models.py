@@ -73,14 +73,9 @@ def resnet8() -> t.Sequential:
 BUILDERS: dict[str, Callable[[], t.Sequential]] = {"ad": ad, "ds_cnn": ds_cnn, "vww": vww, "resnet8": resnet8}
 
 
-def tflite(work: str, dtype: str) -> Path:
-    """Where the reference model that `load` takes would lie in LiteRT's format."""
-    return FOLDER / f"{REFERENCE[work][dtype == 'int8']}.tflite"
-
-
 def load(work: str, dtype: str) -> tuple[onnx.ModelProto, str]:
     """Return the ONNX model of a work, `dtype` "f32" or "int8", and where it came from."""
-    file = tflite(work, dtype).with_suffix(".tf2onnx13.onnx")
+    file = FOLDER / f"{REFERENCE[work][dtype == 'int8']}.tf2onnx13.onnx"
     if file.is_file():
         return onnx.load(file), "MLPerf Tiny"
     net = BUILDERS[work]()
