@@ -31,15 +31,16 @@ typedef struct ep_gemm_s8 {
     int32_t rows, columns, count;
 } ep_gemm_s8;
 
-/* Depthwise convolution at `run` neighbouring positions, all of whose taps are inside the image:
- * y[p, c] = requantize(bias[c] + sum over ky, kx of x[p * x_step + ky * x_row + kx * x_tap + c] * w[ky * w_row + kx * w_tap + c]). */
+/* Depthwise convolution at `lines` x `run` positions, all of whose taps are inside the image:
+ * y[l * y_line + p * y_step + c] = requantize(bias[c] + sum over ky, kx of
+ *     x[l * x_line + p * x_step + ky * x_row + kx * x_tap + c] * w[ky * w_row + kx * w_tap + c]). */
 typedef struct ep_depthwise_s8 {
     int8_t *y;
     const int8_t *x, *w;
     const int32_t *bias; /* (channels) */
     ep_requant q;        /* by channel */
-    ptrdiff_t y_step, x_step, x_row, x_tap, w_row, w_tap;
-    int32_t run, channels, kernel_h, kernel_w;
+    ptrdiff_t y_line, y_step, x_line, x_step, x_row, x_tap, w_row, w_tap;
+    int32_t lines, run, channels, kernel_h, kernel_w;
 } ep_depthwise_s8;
 
 /* y = rounded and clamped fma(a + offset, a_ratio, fma(b + offset, b_ratio, fixed)), less offset (see ops/add_s8.c). */
@@ -69,12 +70,12 @@ typedef struct ep_outer_f32 {
     int32_t rows, columns, count;
 } ep_outer_f32;
 
-/* As ep_depthwise_s8: y[p, c] = bias[c] + sum over ky, kx of x[..] * w[..]. */
+/* As ep_depthwise_s8: y[..] = bias[c] + sum over ky, kx of x[..] * w[..]. */
 typedef struct ep_depthwise_f32 {
     float *y;
     const float *x, *w, *bias;
-    ptrdiff_t y_step, x_step, x_row, x_tap, w_row, w_tap;
-    int32_t run, channels, kernel_h, kernel_w;
+    ptrdiff_t y_line, y_step, x_line, x_step, x_row, x_tap, w_row, w_tap;
+    int32_t lines, run, channels, kernel_h, kernel_w;
 } ep_depthwise_f32;
 
 /* ---- The kernels: X(type, name, arguments) ----------------------------------------------------------------------- */

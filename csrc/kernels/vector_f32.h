@@ -318,9 +318,10 @@ static inline float ep_depthwise_one(const ep_depthwise_f32 *d, const float *x, 
 
 void EP_NAME(depthwise_f32)(const ep_depthwise_f32 *d)
 {
-    const float *x = d->x;
-    float *y = d->y;
-    for (int32_t i = 0; i < d->run; i++, x += d->x_step, y += d->y_step) {
+    for (int32_t i = 0; i < d->lines * d->run; i++) {
+        const int32_t l = i / d->run, p = i % d->run;
+        const float *x = d->x + l * d->x_line + p * d->x_step;
+        float *y = d->y + l * d->y_line + p * d->y_step;
         int32_t c = 0;
         for (; c + EP_BLOCK <= d->channels; c += EP_BLOCK) {
             ep_depthwise_block(d, x, y, c);

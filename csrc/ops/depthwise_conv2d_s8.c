@@ -35,11 +35,12 @@ static void pad_bias(const depthwise *d, int32_t *bias, const ep_window *at, int
     }
 }
 
-/* Channels k .. k + lanes - 1 of a span of neighbouring positions, whose taps `at` says. x, y: the image. */
-static void depthwise_span(const depthwise *d, const int8_t *x, int8_t *y, const ep_window *at, const int32_t *bias,
-                           int32_t k, int32_t lanes, int32_t run)
+/* Channels k .. k + lanes - 1 of `lines` x `run` positions, whose taps `at` says. x, y: the image, y at the first position. */
+static void depthwise_block(const depthwise *d, const int8_t *x, int8_t *y, const ep_window *at, const int32_t *bias,
+                            int32_t k, int32_t lanes, int32_t run, int32_t lines)
 {
     const ep_conv2d_attr *a = d->attr;
+    const ptrdiff_t line = (ptrdiff_t)a->in_w * a->in_c;
     const ptrdiff_t pixel =
         (ptrdiff_t)(at->top + at->rows.begin * a->dilation_h) * a->in_w + at->left + at->columns.begin * a->dilation_w;
     const ep_depthwise_s8 job = {y + k,
@@ -47,12 +48,15 @@ static void depthwise_span(const depthwise *d, const int8_t *x, int8_t *y, const
                                  d->weight + (at->rows.begin * a->kernel_w + at->columns.begin) * a->out_c + k,
                                  bias,
                                  {d->q.multiplier + k, d->q.lo, d->q.hi, d->q.zero_point},
+                                 (ptrdiff_t)a->out_w * a->out_c,
                                  a->out_c,
+                                 a->stride_h * line,
                                  (ptrdiff_t)a->stride_w * a->in_c,
-                                 (ptrdiff_t)a->dilation_h * a->in_w * a->in_c,
+                                 a->dilation_h * line,
                                  (ptrdiff_t)a->dilation_w * a->in_c,
                                  (ptrdiff_t)a->kernel_w * a->out_c,
                                  a->out_c,
+                                 lines,
                                  run,
                                  lanes,
                                  at->rows.end - at->rows.begin,
@@ -60,26 +64,20 @@ static void depthwise_span(const depthwise *d, const int8_t *x, int8_t *y, const
     EP_KERNEL(d->ep, depthwise_s8)(&job);
 }
 
-/* Channels k .. k + lanes - 1 of one span, down all rows of the image: rows that see the same taps share a bias. */
+/* Channels k .. k + lanes - 1 of one span of columns: rows of the image that see the same taps together. */
 static void depthwise_column(const depthwise *d, const int8_t *x, int8_t *y, const ep_span *s, int32_t k, int32_t lanes)
 {
     const ep_conv2d_attr *a = d->attr;
-    ep_window at = {0, s->start, {0, 0}, s->taps};
-    int32_t bias[EP_DEPTHWISE_LANES];
-    ep_taps known = {-1, -1};
-    y += (ptrdiff_t)s->at * a->out_c;
-    for (int32_t oy = 0; oy < a->out_h; oy++, y += a->out_w * a->out_c) {
-        at.top = oy * a->stride_h - a->pad_top;
-        at.rows = ep_taps_inside(at.top, a->kernel_h, a->dilation_h, a->in_h);
-        if (all_inside(a, &at)) {
-            depthwise_span(d, x, y, &at, d->bias + k, k, lanes, s->run);
-            continue;
+    const ep_axis rows = ep_make_axis(a->in_h, a->out_h, a->kernel_h, a->stride_h, a->dilation_h, a->pad_top);
+    int32_t padded[EP_DEPTHWISE_LANES];
+    for (ep_span r = {0}; ep_next_span(&rows, &r);) {
+        const ep_window at = {r.start, s->start, r.taps, s->taps};
+        const int32_t *bias = d->bias + k;
+        if (!all_inside(a, &at)) {
+            pad_bias(d, padded, &at, k, lanes);
+            bias = padded;
         }
-        if (at.rows.begin != known.begin || at.rows.end != known.end) {
-            pad_bias(d, bias, &at, k, lanes);
-            known = at.rows;
-        }
-        depthwise_span(d, x, y, &at, bias, k, lanes, s->run);
+        depthwise_block(d, x, y + ((ptrdiff_t)r.at * a->out_w + s->at) * a->out_c, &at, bias, k, lanes, s->run, r.run);
     }
 }
 

@@ -194,21 +194,26 @@ static void depthwise_s8(const ep_kernels *k)
     static const uint8_t kernels[] = {1, 2, 3, 3, 3, 4, 5};
     const int32_t kh = kernels[between(0, 6)], kw = kernels[between(0, 6)];
     const int32_t channels = between(1, random_u32() % 4 ? 40 : 150), run = between(1, 6), stride = between(1, 2);
-    const int32_t dilation = between(1, 2), all = channels + between(0, 7), shape[4] = {run, channels, kh, kw};
-    const int32_t width = (run - 1) * stride + (kw - 1) * dilation + 1;
-    const size_t x_size = (size_t)(((kh - 1) * width + width - 1) * all + channels);
-    const size_t w_size = (size_t)((kh * kw - 1) * all + channels), y_size = (size_t)((run - 1) * all + channels);
+    const int32_t dilation = between(1, 2), gap = random_u32() % 2 ? between(0, 7) : 0, all = channels + gap;
+    const int32_t lines = between(1, 3), shape[4] = {run, channels, kh, kw};
+    const int32_t width = (run - 1) * stride + (kw - 1) * dilation + 1, height = (lines - 1) * stride + kh;
+    const size_t x_size = (size_t)((height * width - 1) * all + channels);
+    const size_t w_size = (size_t)((kh * kw - 1) * all + channels),
+                 y_size = (size_t)((lines * run - 1) * all + channels);
     ep_depthwise_s8 d = {NULL,
                          codes(x_size),
                          codes(w_size),
                          biases((size_t)channels),
                          requant((size_t)channels, 128.0f * 74 * sqrtf((float)(kh * kw))),
+                         run * all,
                          all,
+                         stride * width * all,
                          stride * all,
                          width * all,
                          dilation * all,
                          kw * all,
                          all,
+                         lines,
                          run,
                          channels,
                          kh,
@@ -341,19 +346,23 @@ static void outer_f32(const ep_kernels *k)
 static void depthwise_f32(const ep_kernels *k)
 {
     const int32_t kh = between(1, 5), kw = between(1, 5), channels = between(1, random_u32() % 4 ? 40 : 150);
-    const int32_t run = between(1, 6), stride = between(1, 2), all = channels + between(0, 7);
-    const int32_t width = (run - 1) * stride + kw, shape[4] = {run, channels, kh, kw};
-    const size_t y_size = (size_t)((run - 1) * all + channels);
+    const int32_t run = between(1, 6), lines = between(1, 3), stride = between(1, 2), all = channels + between(0, 7);
+    const int32_t width = (run - 1) * stride + kw, height = (lines - 1) * stride + kh;
+    const int32_t shape[4] = {run, channels, kh, kw};
+    const size_t y_size = (size_t)((lines * run - 1) * all + channels);
     ep_depthwise_f32 d = {NULL,
-                          floats((size_t)((kh * width - 1) * all + channels)),
+                          floats((size_t)((height * width - 1) * all + channels)),
                           floats((size_t)((kh * kw - 1) * all + channels)),
                           floats((size_t)channels),
+                          run * all,
                           all,
+                          stride * width * all,
                           stride * all,
                           width * all,
                           all,
                           kw * all,
                           all,
+                          lines,
                           run,
                           channels,
                           kh,

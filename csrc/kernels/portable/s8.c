@@ -63,10 +63,11 @@ static void depthwise_lanes(const ep_depthwise_s8 *d, const int8_t *x, int8_t *y
 
 void ep_depthwise_s8_portable(const ep_depthwise_s8 *d)
 {
-    for (int32_t p = 0; p < d->run; p++) {
+    for (int32_t i = 0; i < d->lines * d->run; i++) {
+        const int32_t l = i / d->run, p = i % d->run;
         for (int32_t c = 0; c < d->channels; c += LANES) {
             const int32_t lanes = d->channels - c < LANES ? d->channels - c : LANES;
-            depthwise_lanes(d, d->x + p * d->x_step, d->y + p * d->y_step, c, lanes);
+            depthwise_lanes(d, d->x + l * d->x_line + p * d->x_step, d->y + l * d->y_line + p * d->y_step, c, lanes);
         }
     }
 }
