@@ -19,7 +19,7 @@ WARNINGS := -std=c99 -Wall -Wextra -Wpedantic -Wconversion -Wdouble-promotion -W
 VARIANTS := -UEP_NONE -DEP_TRACE -DEP_NO_TRAIN -DEP_NO_ERRMSG
 
 .DEFAULT_GOAL := help
-.PHONY: figures help venv demo test test-fast bench size lint lint-python lint-c format wheel sdist clean
+.PHONY: figures performance help venv demo test test-fast bench size lint lint-python lint-c format wheel sdist clean
 
 help: ## this list
 	@echo "edgeprop: train on the desktop, export to ONNX and a C header, keep learning on the device."
@@ -112,6 +112,9 @@ format: $(VENV)/test ## let ruff and clang-format set the layout
 
 figures: $(VENV)/demo ## run the demo and put its figures and picture into the README
 	$(RUN) docs/figures.py $(OUT)
+
+performance: $(VENV)/bench ## put what bench, count and size measured last into docs/performance.md
+	$(RUN) docs/performance.py
 
 # ---- Packages ------------------------------------------------------------------------------------------------------
 

@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--dtype", choices=inference.DTYPES)
     parser.add_argument("--batch", type=int)
     parser.add_argument("--quick", action="store_true", help="a few rounds: seconds a row, less steady")
+    parser.add_argument("--spent", action="store_true", help="below an inference, its microseconds by kind of op")
     args = parser.parse_args()
     effort = Effort(rounds=12, budget=1.0, fewest=3) if args.quick else Effort()
     core = pin()
@@ -54,6 +55,8 @@ def main() -> None:
             continue
         rows.append({**compare(effort), "machine": machine})
         print(line(rows[-1]), flush=True)
+        if args.spent and "spent_us" in rows[-1]:
+            print("    " + ", ".join(f"{kind} {us}" for kind, us in rows[-1]["spent_us"].items()))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(rows, indent=1) + "\n")
 

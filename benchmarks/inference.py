@@ -26,17 +26,16 @@ def compare(work: str, dtype: str, effort: Effort) -> Row:
     model, source = models.load(net, dtype)
     inputs = peers.random_inputs(model, 1)
     program = export.lower(model)
-    calls: dict[str, Call] = {
-        "ours": peers.ours(program, inputs),
-        "onnxruntime": peers.onnxruntime(model, inputs),
-    }
+    ours, spent = peers.ours(program, inputs)
+    calls: dict[str, Call] = {"ours": ours, "onnxruntime": peers.onnxruntime(model, inputs)}
     notes = []
     try:
         calls["LiteRT"] = _litert(net, dtype, inputs)
     except (ImportError, FileNotFoundError) as reason:
         notes.append(f"LiteRT skipped: {reason}")
     best = interleaved({name: Local(call) for name, call in calls.items()}, effort)
-    more: dict[str, Any] = {"model": source, "notes": notes, **peak.distance(peak.inference(program), best["ours"])}
+    more: dict[str, Any] = {"model": source, "notes": notes, "spent_us": spent}
+    more.update(peak.distance(peak.inference(program), best["ours"]))
     return row(work, dtype, 1, best, RIVALS[dtype], **more)
 
 

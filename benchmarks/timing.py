@@ -74,7 +74,7 @@ def interleaved(contestants: dict[str, Contestant], effort: Effort) -> dict[str,
     once = {name: max(1e-8, contestant.turn(2)) for name, contestant in contestants.items()}
     times = {name: max(1, int(effort.seconds / seconds)) for name, seconds in once.items()}
     slowest = max(2 * once[name] * times[name] for name in contestants)
-    rounds = max(effort.fewest, min(effort.rounds, int(effort.budget / slowest)))
+    rounds = min(effort.rounds, max(effort.fewest, int(effort.budget / slowest)))
     best = dict.fromkeys(contestants, float("inf"))
     for _ in range(rounds):
         for name, contestant in contestants.items():
