@@ -109,14 +109,14 @@ def bench(pattern: str) -> str:
     return f"On {rows[0]['machine']}.\n\n" + table(head, lines) + verdict(met)
 
 
-def spent() -> str:
-    """Where an inference spends its time."""
+def spent(pattern: str, what: str) -> str:
+    """Where the time goes."""
     lines = []
-    for row in bench_rows("*_infer"):
+    for row in bench_rows(pattern):
         total = sum(row["spent_us"].values())
         shares = (f"{kind} {us / total:.0%}" for kind, us in row["spent_us"].items() if us >= 0.01 * total)
-        lines.append([f"{row['work']} {row['dtype']}", number(total), ", ".join(shares)])
-    return table("work | sum of its ops, µs> | share of each kind of op", lines)
+        lines.append([f"{row['work']} {row['dtype']}, B={row['batch']}", number(total), ", ".join(shares)])
+    return table(f"work | {what}, µs> | shares", lines)
 
 
 # ---- Boards
@@ -196,8 +196,9 @@ def size() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "inference": lambda: bench("*_infer"),
-    "where inference spends its time": spent,
+    "where inference spends its time": lambda: spent("*_infer", "sum of its ops"),
     "learning": lambda: bench("*_sgd_step_*"),
+    "where learning spends its time": lambda: spent("*_sgd_step_*", "a step"),
     "trainer": lambda: bench("*_epoch"),
     "pi": lambda: counted(PI),
     "cortex-m": lambda: counted(CORTEX_M),
