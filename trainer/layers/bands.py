@@ -37,6 +37,11 @@ class Bands:
         self.blocks = columns // self.width
         self.span = windows.stride[1] * (self.width - 1) + windows.kernel[1]
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(width, kh*span) of a matrix."""
+        return self.width, self.windows.kernel[0] * self.span
+
     def channel_blocks(self, channels: int, n: int) -> Iterator[slice]:
         """Yield slices of channels, all of them in turn, whose bands stay in the cache."""
         step = max(1, layout.BLOCK // (self.windows.out[0] * self.blocks * self.windows.kernel[0] * self.span * n))
@@ -49,7 +54,7 @@ class Bands:
         banded = np.zeros((c, m, self.width, kh, self.span), weight.dtype)
         for window, columns in enumerate(self._columns()):
             banded[:, :, window, :, columns] = weight
-        return banded.reshape(c, m, 1, 1, self.width, -1)
+        return banded.reshape(c, m, 1, 1, *self.shape)
 
     def add_up(self, dmatrices: Array, dweight: Array) -> None:
         """Fill dweight (C, M, kh, kw) from the gradients of `matrices`: each weight stands there once per window."""

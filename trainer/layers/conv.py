@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,19 @@ from .windows import Padding, Windows, check_padding
 
 if TYPE_CHECKING:
     from ..onnx_export import GraphBuilder
+
+
+def convolve(padded: Array, windows: Windows, weight: Array, bias: Array | None = None) -> Array:
+    """Map images (C, H, W, N), padded, to (F, out_h, out_w, N) by weight (F, C, kh, kw) and bias (F,)."""
+    c, _, _, n = padded.shape
+    matrix = weight.reshape(len(weight), -1)
+    y = np.empty((len(weight), *windows.out, n), padded.dtype)
+    for rows in windows.row_blocks(c, n):
+        block = y[:, rows].reshape(len(weight), -1)  # a view
+        np.matmul(matrix, windows.gather(padded, rows), out=block)
+        if bias is not None:
+            block += bias[:, None]
+    return y
 
 
 class Conv2D(Layer):
@@ -68,13 +82,7 @@ class Conv2D(Layer):
     def forward(self, x: Array, training: bool = False) -> Array:
         """Map (N, C, H, W) to (N, filters, out_h, out_w)."""
         padded = self.windows.pad(batch_last(x))  # (C, H, W, N)
-        weight = self.params["weight"].reshape(self.filters, -1)
-        y = np.empty((self.filters, *self.windows.out, len(x)), x.dtype)
-        for rows in self.windows.row_blocks(len(padded), len(x)):
-            block = y[:, rows].reshape(self.filters, -1)  # a view
-            np.matmul(weight, self.windows.gather(padded, rows), out=block)
-            if self.use_bias:
-                block += self.params["bias"][:, None]
+        y = convolve(padded, self.windows, self.params["weight"], self.params.get("bias"))
         if training:
             self._saved = (padded if self.trainable else None, padded.shape)
         return batch_first(y)
@@ -87,7 +95,11 @@ class Conv2D(Layer):
             self._fill_gradients(padded, dy)
         if not self.need_dx:
             return None
-        dcols = self.params["weight"].reshape(self.filters, -1).T @ dy.reshape(self.filters, -1)
+        weight, turned = self.params["weight"], self.windows.turned
+        # To add up windows takes about three times as long as to gather them.
+        if turned and self.filters * math.prod(turned.out) <= 3 * weight.shape[1] * math.prod(self.windows.out):
+            return batch_first(convolve(turned.pad(dy), turned, weight[:, :, ::-1, ::-1].swapaxes(0, 1)))
+        dcols = weight.reshape(self.filters, -1).T @ dy.reshape(self.filters, -1)
         return batch_first(self.windows.crop(self.windows.scatter(dcols, padded_shape)))
 
     def _fill_gradients(self, padded: Array, dy: Array) -> None:
@@ -107,6 +119,18 @@ class Conv2D(Layer):
     def describe(self) -> str:
         """Return the settings."""
         return f"{self.filters}, {self.kernel}, stride={self.stride}, padding={self.padding!r}"
+
+
+def convolve_depthwise(padded: Array, windows: Windows, weight: Array, bias: Array | None = None) -> Array:
+    """Map images (C, H, W, N), padded, to (C, M, out_h, out_w, N) by weight (C, M, kh, kw) and bias (C, M)."""
+    bands, (c, _, _, n) = Bands(windows), padded.shape
+    matrices = bands.matrices(weight)
+    y = np.empty((c, weight.shape[1], *windows.out, n), padded.dtype)
+    for block in bands.channel_blocks(c, n):
+        np.matmul(matrices[block], bands.rows(padded[block])[:, None], out=bands.split(y[block]))
+        if bias is not None:
+            y[block] += bias[block, :, None, None, None]
+    return y
 
 
 class DepthwiseConv2D(Layer):
@@ -148,13 +172,8 @@ class DepthwiseConv2D(Layer):
     def forward(self, x: Array, training: bool = False) -> Array:
         """Map (N, C, H, W) to (N, C*multiplier, out_h, out_w)."""
         padded = self.windows.pad(batch_last(x))  # (C, H, W, N)
-        bands = Bands(self.windows)
-        matrices = bands.matrices(self._weight())
-        y = np.empty((len(padded), self.multiplier, *self.windows.out, len(x)), x.dtype)
-        for part in bands.channel_blocks(len(padded), len(x)):
-            np.matmul(matrices[part], bands.rows(padded[part])[:, None], out=bands.split(y[part]))
-            if self.use_bias:
-                y[part] += self.params["bias"].reshape(-1, self.multiplier, 1, 1, 1)[part]
+        bias = self.params["bias"].reshape(-1, self.multiplier) if self.use_bias else None
+        y = convolve_depthwise(padded, self.windows, self._weight(), bias)
         if training:
             self._saved = (padded if self.trainable else None, padded.shape)
         return batch_first(y.reshape(-1, *self.windows.out, len(x)))
@@ -162,25 +181,38 @@ class DepthwiseConv2D(Layer):
     def backward(self, dy: Array) -> Array | None:
         """Map dy (N, C*multiplier, out_h, out_w) to dx (N, C, H, W)."""
         padded, padded_shape = self._recall()
-        c, _, _, n = padded_shape
-        bands = Bands(self.windows)
-        dy = np.ascontiguousarray(batch_last(dy)).reshape(c, self.multiplier, *self.windows.out, n)
-        matrices = bands.matrices(self._weight())
-        dmatrices = np.empty_like(matrices)
-        dpadded = np.zeros(padded_shape, dy.dtype) if self.need_dx else None
-        for part in bands.channel_blocks(c, n):
-            dparts = bands.split(dy[part])
-            if self.trainable:
-                rows = bands.rows(padded[part])[:, None]
-                np.sum(dparts @ rows.swapaxes(-1, -2), axis=(2, 3), keepdims=True, out=dmatrices[part])
-            if dpadded is not None:
-                for k in range(self.multiplier):
-                    bands.add_rows(matrices[part, k].swapaxes(-1, -2) @ dparts[:, k], dpadded[part])
+        dy = np.ascontiguousarray(batch_last(dy))  # (C*multiplier, out_h, out_w, N)
         if self.trainable:
-            bands.add_up(dmatrices, self.grads["weight"].reshape(c, self.multiplier, *self.kernel))
-            if self.use_bias:
-                np.sum(dy.reshape(c * self.multiplier, -1), axis=1, out=self.grads["bias"])
-        return None if dpadded is None else batch_first(self.windows.crop(dpadded))
+            self._fill_gradients(padded, dy)
+        if not self.need_dx:
+            return None
+        turned = self.windows.turned
+        if turned and self.multiplier == 1:
+            return batch_first(convolve_depthwise(turned.pad(dy), turned, self._weight()[..., ::-1, ::-1])[:, 0])
+        return batch_first(self.windows.crop(self._scatter(dy, padded_shape)))
+
+    def _fill_gradients(self, padded: Array, dy: Array) -> None:
+        """Fill the gradients from the input (C, H, W, N) and dy (C*multiplier, out_h, out_w, N)."""
+        bands, (c, _, _, n) = Bands(self.windows), padded.shape
+        parts = bands.split(dy.reshape(c, self.multiplier, *self.windows.out, n))
+        dmatrices = np.empty((c, self.multiplier, 1, 1, *bands.shape), dy.dtype)
+        for block in bands.channel_blocks(c, n):
+            rows = bands.rows(padded[block])[:, None]
+            np.sum(parts[block] @ rows.swapaxes(-1, -2), axis=(2, 3), keepdims=True, out=dmatrices[block])
+        bands.add_up(dmatrices, self.grads["weight"].reshape(c, self.multiplier, *self.kernel))
+        if self.use_bias:
+            np.sum(dy.reshape(len(dy), -1), axis=1, out=self.grads["bias"])
+
+    def _scatter(self, dy: Array, padded_shape: Shape) -> Array:
+        """Return the gradient of the padded input (C, H, W, N)."""
+        bands, (c, _, _, n) = Bands(self.windows), padded_shape
+        parts = bands.split(dy.reshape(c, self.multiplier, *self.windows.out, n))
+        matrices = bands.matrices(self._weight()).swapaxes(-1, -2)
+        dpadded = np.zeros(padded_shape, dy.dtype)
+        for block in bands.channel_blocks(c, n):
+            for k in range(self.multiplier):
+                bands.add_rows(matrices[block, k] @ parts[block, k], dpadded[block])
+        return dpadded
 
     def _weight(self) -> Array:
         """The weight as (C, multiplier, kh, kw)."""

@@ -91,6 +91,19 @@ class Windows:
         columns = [slice(j, j + sw * (ow - 1) + 1, sw) for j in range(kw)]
         return [(i, j, rows[i], columns[j]) for i in range(kh) for j in range(kw)]
 
+    @cached_property
+    def turned(self) -> Windows | None:
+        """The windows over dy (C, out_h, out_w, N), one for each pixel of the image, that see where this pixel went.
+
+        With filters turned by half a circle they give dx. There are none for strides, or pads as wide as the window.
+        """
+        (kh, kw), (top, left, bottom, right) = self.kernel, self.pads
+        pads = (kh - 1 - top, kw - 1 - left, kh - 1 - bottom, kw - 1 - right)
+        if self.stride != (1, 1) or min(pads) < 0:
+            return None
+        size = (self.out[0] + kh - 1 - top - bottom, self.out[1] + kw - 1 - left - right)
+        return Windows(self.kernel, self.stride, pads, size)
+
     def row_blocks(self, channels: int, n: int) -> Iterator[slice]:
         """Yield slices of rows of windows, all rows in turn; what `gather` copies for one of them stays in the cache."""
         area = self.kernel[0] * self.kernel[1]
