@@ -112,7 +112,7 @@ def bench(pattern: str) -> str:
 def spent(pattern: str, what: str) -> str:
     """Where the time goes."""
     lines = []
-    for row in bench_rows(pattern):
+    for row in (row for row in bench_rows(pattern) if "spent_us" in row):
         total = sum(row["spent_us"].values())
         shares = (f"{kind} {us / total:.0%}" for kind, us in row["spent_us"].items() if us >= 0.01 * total)
         lines.append([f"{row['work']} {row['dtype']}, B={row['batch']}", number(total), ", ".join(shares)])
@@ -124,7 +124,9 @@ def spent(pattern: str, what: str) -> str:
 
 def counted(boards: tuple[str, ...]) -> str:
     """Executed instructions where there is a goal, then all."""
-    counts = read("count")
+    from benchmarks.planned import macs
+
+    counts, work_macs = read("count"), macs()
     boards = tuple(board for board in boards if board in counts)
     met: list[bool] = []
     lines = []
@@ -136,13 +138,24 @@ def counted(boards: tuple[str, ...]) -> str:
         aim = f"{goal['goal']:,}" + (f", stretch {goal['stretch']:,}" if "stretch" in goal else "")
         peers = ", ".join(f"{name} {n:,}" for name, n in goal["peers"].items())
         is_met = reached(count, goal["goal"], met)
-        lines.append([goal["board"], goal["work"], f"{count:,}", peers, f"{count / best:.2f}", aim, is_met])
-    head = "board | work | ours> | peers | ratio to the best> | goal> | met"
+        row = [goal["board"], goal["work"], f"{count:,}", peers, f"{count / best:.2f}", aim, is_met]
+        lines.append([*row, _density(goal["board"], *work_macs[goal["work"]], count)])
+    head = "board | work | ours> | peers | ratio to the best> | goal> | met | of the limit>"
     works = sorted({work for board in boards for work in counts[board]})
     every = [[work, *(_count(counts[board].get(work)) for board in boards)] for work in works]
     grid = table("work | " + " | ".join(f"{board}>" for board in boards), every)
     sources = "; ".join(f"{where}: {text}" for where, text in GOALS["count"]["sources"].items() if _of(where, boards))
     return f"Peers: {sources}.\n\n{table(head, lines)}{verdict(met)}\n\nAll of them:\n\n{grid}"
+
+
+def _density(board: str, int8: int, f32: int, count: int) -> str:
+    """Write which share of the instructions would do if each were the one that multiplies and adds most values."""
+    most = GOALS["count"]["macs_per_instruction"][board]
+    asked = {dtype: macs for dtype, macs in (("int8", int8), ("f32", f32)) if macs}
+    if not all(dtype in most for dtype in asked):
+        return ""  # no FPU
+    least = sum(macs / most[dtype] for dtype, macs in asked.items())
+    return f"{least / count:.0%}, {most[max(asked, key=asked.__getitem__) + ' by']}"
 
 
 def _of(where: str, boards: tuple[str, ...]) -> bool:
@@ -158,7 +171,7 @@ def _count(value: Any) -> str:
 
 def arenas() -> str:
     """RAM as planned here; needs nothing measured."""
-    from benchmarks.arenas import arenas as planned
+    from benchmarks.planned import arenas as planned
 
     sizes = planned()
     met: list[bool] = []
@@ -230,5 +243,5 @@ def fill(page: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))  # for benchmarks.arenas
+    sys.path.insert(0, str(ROOT))  # for benchmarks.planned
     PAGE.write_text(fill(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

@@ -94,7 +94,7 @@ def test_the_page_tells_hits_from_misses(performance, tmp_path):
     }
     (tmp_path / "build" / "count.json").write_text(json.dumps(counts))
     text = performance.TABLES["cortex-m"]()
-    assert "| m4f | head_64_10_sgd_step | 5,000 | AIfES 2.2 77,390 | 0.06 | 6,000 | yes |" in text
-    assert "7,000,000, stretch 6,000,000 | **no** |" in text
+    assert "| m4f | head_64_10_sgd_step | 5,000 | AIfES 2.2 77,390 | 0.06 | 6,000 | yes | 26%, vfma |" in text
+    assert "7,000,000, stretch 6,000,000 | **no** | 17%, smlad |" in text
     assert "1 of 2 goals met." in text
     assert "| ds_cnn_int8_infer | – | 8,000,000 |" in text
