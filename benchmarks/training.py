@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+from unittest.mock import patch
+
 import numpy as np
 
 from edgeprop import trainer as t
@@ -52,7 +58,38 @@ def compare(work: str, effort: Effort) -> Row:
     step = peak.step(program(Task.of(name, False, BATCH), "f32"), BATCH)
     distance = peak.distance(step, best["ours"] * BATCH / n)
     distance = {key: value * n / BATCH if key in ("limit_us", "macs") else value for key, value in distance.items()}
-    return row(work, "f32", BATCH, best, ["PyTorch"], notes=notes, **distance)
+    spent = by_layer(net, ours, best["ours"])
+    return row(work, "f32", BATCH, best, ["PyTorch"], notes=notes, spent_us=spent, **distance)
+
+
+def by_layer(net: t.Sequential, epoch: Callable[[], float], total: float) -> dict[str, float]:
+    """Return microseconds of an epoch by kind of layer, forward and backward; the rest of `total` seconds is what the
+    loss, the update and everything around them take. The least of a few epochs."""
+    rounds = [_one_epoch_by_layer(net, epoch) for _ in range(3)]
+    spent = {kind: 1e6 * min(seconds[kind] for seconds in rounds) for kind in rounds[0]}
+    spent["loss, update and the rest"] = max(0.0, 1e6 * total - sum(spent.values()))
+    return {kind: round(micro, 2) for kind, micro in sorted(spent.items(), key=lambda item: -item[1])}
+
+
+def _one_epoch_by_layer(net: t.Sequential, epoch: Callable[[], float]) -> dict[str, float]:
+    seconds: dict[str, float] = {}
+
+    def timed(kind: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            start = time.process_time()
+            result = function(*args, **kwargs)
+            seconds[kind] = seconds.get(kind, 0.0) + time.process_time() - start
+            return result
+
+        return call
+
+    with ExitStack() as patches:
+        for layer in net.leaves():
+            for name in ("forward", "backward"):
+                kind = f"{layer.kind} {name}"
+                patches.enter_context(patch.object(layer, name, timed(kind, getattr(layer, name))))
+        epoch()
+    return seconds
 
 
 def require_agreement(losses: dict[str, float]) -> None:

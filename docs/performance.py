@@ -213,6 +213,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "learning": lambda: bench("*_sgd_step_*"),
     "where learning spends its time": lambda: spent("*_sgd_step_*", "a step"),
     "trainer": lambda: bench("*_epoch"),
+    "where the trainer spends its time": lambda: spent("*_epoch", "an epoch"),
     "pi": lambda: counted(PI),
     "cortex-m": lambda: counted(CORTEX_M),
     "arenas": arenas,
