@@ -49,7 +49,7 @@ class Dense(Layer):
 
     def forward(self, x: Array, training: bool = False) -> Array:
         """Map (N, n_in) to (N, n_out)."""
-        y = self.params["weight"] @ x.T  # (n_out, N): the batch innermost, as everywhere
+        y: Array = self.params["weight"] @ x.T  # (n_out, N): the batch innermost, as everywhere
         if self.use_bias:
             y += self.params["bias"][:, None]
         if training:
