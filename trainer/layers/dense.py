@@ -54,7 +54,7 @@ class Dense(Layer):
             y += self.params["bias"][:, None]
         if training:
             self._saved = x if self.trainable else ()
-        return y.T
+        return np.transpose(y)
 
     def backward(self, dy: Array) -> Array | None:
         """Map dy (N, n_out) to dx (N, n_in)."""
@@ -63,7 +63,7 @@ class Dense(Layer):
             np.matmul(dy.T, x, out=self.grads["weight"])
             if self.use_bias:
                 np.sum(dy, axis=0, out=self.grads["bias"])
-        return (self.params["weight"].T @ dy.T).T if self.need_dx else None
+        return np.transpose(self.params["weight"].T @ dy.T) if self.need_dx else None
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write Gemm with transB=1."""
