@@ -1,0 +1,245 @@
+/* gemm_s8 with VNNI: vpdpbusd adds four products of unsigned by signed codes to each of 16 int32 sums.
+ *
+ * The weights are the unsigned side, 128 higher, so 128 times the sum of a row of x comes off its sums again. For many
+ * rows of x, the weights of 16 columns are packed on the stack so that a vector holds four codes of each column, and x is
+ * broadcast; for a few rows, vectors run along the rows and the sums are folded at the end. */
+#include "x86.h"
+
+#ifdef EP_DISPATCH
+
+#define COLUMNS 16 /* of a panel: one vector of sums */
+#define DEPTH 1024 /* codes of a column that fit a panel */
+#define CHUNK 256  /* rows of x whose sums are kept */
+#define FEW 5      /* rows up to which packing does not pay */
+
+typedef struct target { /* where and how 16 columns of a row are stored */
+    __m512 multiplier, lo, hi;
+    __m512i zero_point;
+    __mmask16 mask;
+} target;
+
+EP_AVX512 EP_INLINE target make_target(const ep_gemm_s8 *g, int32_t k)
+{
+    const int32_t columns = g->columns - k < COLUMNS ? g->columns - k : COLUMNS;
+    target t;
+    t.mask = (__mmask16)((1u << columns) - 1u);
+    t.multiplier = _mm512_maskz_loadu_ps(t.mask, g->q.multiplier + k);
+    t.lo = _mm512_set1_ps(g->q.lo);
+    t.hi = _mm512_set1_ps(g->q.hi);
+    t.zero_point = _mm512_set1_epi32(g->q.zero_point);
+    return t;
+}
+
+EP_AVX512 EP_INLINE void store(const target *t, int8_t *y, __m512i sums)
+{
+    __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(sums), t->multiplier);
+    v = _mm512_min_ps(_mm512_max_ps(v, t->lo), t->hi);
+    _mm512_mask_cvtepi32_storeu_epi8(y, t->mask, _mm512_add_epi32(_mm512_cvtps_epi32(v), t->zero_point));
+}
+
+/* ---- Many rows --------------------------------------------------------------------------------------------------- */
+
+/* Columns of dwords become rows: v[i] dword j <-> v[j] dword i. */
+EP_AVX512 EP_INLINE void transpose16(__m512i v[16])
+{
+    __m512i t[16];
+    for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
+        t[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4) {
+        v[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+        v[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+        v[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+        v[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+    }
+    for (int i = 0; i < 4; i++) { /* v[4 q + i] holds dwords i, 4 + i, 8 + i, 12 + i of rows 4 q .. 4 q + 3 */
+        t[i] = _mm512_shuffle_i32x4(v[i], v[4 + i], 0x88);
+        t[4 + i] = _mm512_shuffle_i32x4(v[i], v[4 + i], 0xdd);
+        t[8 + i] = _mm512_shuffle_i32x4(v[8 + i], v[12 + i], 0x88);
+        t[12 + i] = _mm512_shuffle_i32x4(v[8 + i], v[12 + i], 0xdd);
+    }
+    for (int i = 0; i < 4; i++) {
+        v[i] = _mm512_shuffle_i32x4(t[i], t[8 + i], 0x88);
+        v[8 + i] = _mm512_shuffle_i32x4(t[i], t[8 + i], 0xdd);
+        v[4 + i] = _mm512_shuffle_i32x4(t[4 + i], t[12 + i], 0x88);
+        v[12 + i] = _mm512_shuffle_i32x4(t[4 + i], t[12 + i], 0xdd);
+    }
+}
+
+/* w (columns, count) -> panel (count / 4 rounded up, 16, 4), 128 higher; whatever where w has nothing. */
+EP_AVX512 static void pack(__m512i *panel, const int8_t *w, int32_t columns, int32_t count)
+{
+    for (int32_t i = 0; i < count; i += 64) {
+        const int32_t bytes = count - i < 64 ? count - i : 64;
+        const __mmask64 mask = ~(__mmask64)0 >> (64 - bytes);
+        __m512i v[16];
+        for (int32_t k = 0; k < 16; k++) {
+            v[k] = k < columns ? _mm512_maskz_loadu_epi8(mask, w + (ptrdiff_t)k * count + i) : _mm512_setzero_si512();
+        }
+        transpose16(v);
+        for (int32_t k = 0; k < (bytes + 3) / 4; k++) {
+            panel[i / 4 + k] = _mm512_xor_si512(v[k], _mm512_set1_epi8(-128));
+        }
+    }
+}
+
+/* sums[r] = 128 * sum of row r of x. */
+EP_AVX512 static void sum_rows(int32_t *sums, const int8_t *x, ptrdiff_t x_step, int32_t rows, int32_t count)
+{
+    const __m512i one = _mm512_set1_epi8(1);
+    for (int32_t r = 0; r < rows; r++, x += x_step) {
+        __m512i sum = _mm512_setzero_si512();
+        for (int32_t i = 0; i < count; i += 64) {
+            const __mmask64 mask = ~(__mmask64)0 >> (count - i < 64 ? 64 - (count - i) : 0);
+            sum = _mm512_dpbusd_epi32(sum, one, _mm512_maskz_loadu_epi8(mask, x + i));
+        }
+        sums[r] = _mm512_reduce_add_epi32(sum) * 128;
+    }
+}
+
+/* The last codes of a row, which do not fill a dword. */
+EP_INLINE int32_t last_codes(const int8_t *x, int32_t count)
+{
+    int32_t word = 0;
+    memcpy(&word, x, (size_t)count);
+    return word;
+}
+
+/* `rows` rows, a constant where this is called, by one panel. */
+EP_AVX512 EP_INLINE void multiply(const ep_gemm_s8 *g, const target *t, const __m512i *panel, __m512i bias,
+                                  const int32_t *row_sums, const int8_t *x, int8_t *y, const int rows)
+{
+    const int32_t whole = g->count / 4;
+    __m512i sums[8];
+    for (int r = 0; r < rows; r++) {
+        sums[r] = _mm512_sub_epi32(bias, _mm512_set1_epi32(row_sums[r]));
+    }
+    for (int32_t i = 0; i < whole; i++) {
+        const __m512i w = panel[i];
+        for (int r = 0; r < rows; r++) {
+            int32_t four;
+            memcpy(&four, x + r * g->x_step + 4 * i, 4);
+            sums[r] = _mm512_dpbusd_epi32(sums[r], w, _mm512_set1_epi32(four));
+        }
+    }
+    if (g->count % 4 != 0) {
+        for (int r = 0; r < rows; r++) {
+            const int32_t four = last_codes(x + r * g->x_step + 4 * whole, g->count % 4);
+            sums[r] = _mm512_dpbusd_epi32(sums[r], panel[whole], _mm512_set1_epi32(four));
+        }
+    }
+    for (int r = 0; r < rows; r++) {
+        store(t, y + r * g->y_step, sums[r]);
+    }
+}
+
+EP_AVX512 static void multiply_rows(const ep_gemm_s8 *g, const target *t, const __m512i *panel, __m512i bias,
+                                    const int32_t *row_sums, const int8_t *x, int8_t *y, int32_t rows)
+{
+    int32_t r = 0;
+    for (; r + 8 <= rows; r += 8) {
+        multiply(g, t, panel, bias, row_sums + r, x + r * g->x_step, y + r * g->y_step, 8);
+    }
+    for (; r + 4 <= rows; r += 4) {
+        multiply(g, t, panel, bias, row_sums + r, x + r * g->x_step, y + r * g->y_step, 4);
+    }
+    for (; r < rows; r++) {
+        multiply(g, t, panel, bias, row_sums + r, x + r * g->x_step, y + r * g->y_step, 1);
+    }
+}
+
+EP_AVX512 static void gemm_packed(const ep_gemm_s8 *g)
+{
+    __m512i panel[DEPTH / 4];
+    int32_t row_sums[CHUNK];
+    for (int32_t r = 0; r < g->rows; r += CHUNK) {
+        const int32_t rows = g->rows - r < CHUNK ? g->rows - r : CHUNK;
+        const int8_t *x = g->x + r * g->x_step;
+        sum_rows(row_sums, x, g->x_step, rows, g->count);
+        for (int32_t k = 0; k < g->columns; k += COLUMNS) {
+            const target t = make_target(g, k);
+            pack(panel, g->w + (ptrdiff_t)k * g->count, g->columns - k, g->count);
+            multiply_rows(g, &t, panel, _mm512_maskz_loadu_epi32(t.mask, g->bias + k), row_sums, x,
+                          g->y + r * g->y_step + k, rows);
+        }
+    }
+}
+
+/* ---- A few rows -------------------------------------------------------------------------------------------------- */
+
+/* The 16 totals of 16 vectors. */
+EP_AVX512 EP_INLINE __m512i fold16(const __m512i v[16])
+{
+    __m512i t[8], q[4];
+    for (int i = 0; i < 8; i++) {
+        t[i] = _mm512_add_epi32(_mm512_unpacklo_epi32(v[2 * i], v[2 * i + 1]),
+                                _mm512_unpackhi_epi32(v[2 * i], v[2 * i + 1]));
+    }
+    for (int i = 0; i < 4; i++) {
+        q[i] = _mm512_add_epi32(_mm512_unpacklo_epi64(t[2 * i], t[2 * i + 1]),
+                                _mm512_unpackhi_epi64(t[2 * i], t[2 * i + 1]));
+    }
+    for (int i = 0; i < 2; i++) {
+        t[i] = _mm512_add_epi32(_mm512_shuffle_i32x4(q[2 * i], q[2 * i + 1], 0x88),
+                                _mm512_shuffle_i32x4(q[2 * i], q[2 * i + 1], 0xdd));
+    }
+    return _mm512_add_epi32(_mm512_shuffle_i32x4(t[0], t[1], 0x88), _mm512_shuffle_i32x4(t[0], t[1], 0xdd));
+}
+
+/* sums += 64 codes of x by those of 16 columns; `mask`: which of the 64. Columns beyond the last are the last again. */
+EP_AVX512 EP_INLINE void add_dots(__m512i sums[16], const int8_t *x, const int8_t *w, int32_t count, int32_t last,
+                                  __mmask64 mask)
+{
+    const __m512i high = _mm512_set1_epi8(-128), v = _mm512_maskz_loadu_epi8(mask, x);
+    for (int32_t k = 0; k < 16; k++) {
+        const int8_t *column = w + (ptrdiff_t)(k < last ? k : last) * count;
+        sums[k] = _mm512_dpbusd_epi32(sums[k], _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask, column), high), v);
+    }
+}
+
+EP_AVX512 static void dot_row(const ep_gemm_s8 *g, const int8_t *x, int8_t *y, int32_t row_sum)
+{
+    const __m512i high = _mm512_set1_epi8(-128);
+    for (int32_t k = 0; k < g->columns; k += COLUMNS) {
+        const target t = make_target(g, k);
+        const int8_t *w = g->w + (ptrdiff_t)k * g->count;
+        const int32_t last = g->columns - k - 1;
+        __m512i sums[16];
+        int32_t i = 0;
+        for (int j = 0; j < 16; j++) {
+            sums[j] = _mm512_setzero_si512();
+        }
+        for (; last >= 15 && i + 64 <= g->count; i += 64) {
+            const __m512i v = _mm512_loadu_si512(x + i);
+            for (int32_t j = 0; j < 16; j++) {
+                const __m512i c = _mm512_loadu_si512(w + (ptrdiff_t)j * g->count + i);
+                sums[j] = _mm512_dpbusd_epi32(sums[j], _mm512_xor_si512(c, high), v);
+            }
+        }
+        for (; i < g->count; i += 64) {
+            const __mmask64 mask = ~(__mmask64)0 >> (g->count - i < 64 ? 64 - (g->count - i) : 0);
+            add_dots(sums, x + i, w + i, g->count, last, mask);
+        }
+        const __m512i bias = _mm512_maskz_loadu_epi32(t.mask, g->bias + k);
+        store(&t, y + k, _mm512_add_epi32(fold16(sums), _mm512_sub_epi32(bias, _mm512_set1_epi32(row_sum))));
+    }
+}
+
+EP_AVX512 void ep_gemm_s8_avx512(const ep_gemm_s8 *g)
+{
+    if (g->rows > FEW && g->count <= DEPTH) {
+        gemm_packed(g);
+        return;
+    }
+    for (int32_t r = 0; r < g->rows; r++) {
+        const int8_t *x = g->x + r * g->x_step;
+        int32_t row_sum;
+        sum_rows(&row_sum, x, g->x_step, 1, g->count);
+        dot_row(g, x, g->y + r * g->y_step, row_sum);
+    }
+}
+
+#else
+typedef int ep_gemm_s8_avx512_left_out; /* ISO C wants a declaration in every file */
+#endif
