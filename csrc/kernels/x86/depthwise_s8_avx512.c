@@ -59,6 +59,7 @@ EP_AVX512 EP_INLINE __m512i load_codes(const int8_t *p, int32_t channels)
 /* The same of 4-byte values, 64 lanes in the order of plan.w. */
 EP_AVX512 EP_INLINE void load_words(__m512i v[4], const void *p, int32_t channels)
 {
+    EP_UNROLL
     for (int32_t i = 0; i < 4; i++) {
         const int32_t from = channels <= 16 ? 0 : channels == 32 ? i % 2 * 16 : i * 16, left = channels - from;
         const __mmask16 mask = (__mmask16)(left >= 16 ? 0xFFFF : left > 0 ? (1 << left) - 1 : 0);
@@ -74,27 +75,32 @@ EP_AVX512 EP_INLINE void load_words(__m512i v[4], const void *p, int32_t channel
 EP_AVX512 static void make_plan(plan *p, const ep_depthwise_s8 *d, int32_t c, int32_t channels)
 {
     __m512i words[4], extra[4];
+    EP_UNROLL
     for (int j = 0; j < 4; j++) {
         extra[j] = _mm512_setzero_si512();
     }
     for (int32_t ky = 0, at = 0; ky < d->kernel_h; ky += 4) {
         for (int32_t kx = 0; kx < d->kernel_w; kx++, at++) {
             __m512i rows[4];
+            EP_UNROLL
             for (int32_t i = 0; i < 4; i++) {
                 const int8_t *w = d->w + (ky + i) * d->w_row + kx * d->w_tap + c;
                 rows[i] = ky + i < d->kernel_h ? load_codes(w, channels) : _mm512_setzero_si512();
             }
             interleave(p->w[at], rows[0], rows[1], rows[2], rows[3]);
+            EP_UNROLL
             for (int j = 0; j < 4; j++) {
                 extra[j] = _mm512_dpbusd_epi32(extra[j], _mm512_set1_epi8(-128), p->w[at][j]);
             }
         }
     }
     load_words(words, d->bias + c, channels);
+    EP_UNROLL
     for (int j = 0; j < 4; j++) {
         p->bias[j] = _mm512_sub_epi32(words[j], extra[j]);
     }
     load_words(words, d->q.multiplier + c, channels);
+    EP_UNROLL
     for (int j = 0; j < 4; j++) {
         p->multiplier[j] = _mm512_castsi512_ps(words[j]);
     }
@@ -127,6 +133,7 @@ EP_AVX512 EP_INLINE void add_column(__m512i sums[4], const __m512i w[4], const i
         d = _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask, x + 3 * row), high);
     }
     interleave(q, a, b, c, d);
+    EP_UNROLL
     for (int j = 0; j < 4; j++) {
         sums[j] = _mm512_dpbusd_epi32(sums[j], q[j], w[j]);
     }

@@ -12,10 +12,12 @@
 #define CHUNK 256  /* rows of x whose sums are kept */
 #define FEW 5      /* rows up to which packing does not pay */
 
-typedef struct target { /* where and how 16 columns of a row are stored */
+typedef struct target { /* how the sums of 16 columns become codes */
     __m512 multiplier, lo, hi;
     __m512i zero_point;
+    __m128i lowest, highest; /* lo, hi as codes: rounding first and clamping then gives the same */
     __mmask16 mask;
+    int small; /* no product comes near 2^31, so that only codes need to be clamped */
 } target;
 
 EP_AVX512 EP_INLINE target make_target(const ep_gemm_s8 *g, int32_t k)
@@ -27,6 +29,9 @@ EP_AVX512 EP_INLINE target make_target(const ep_gemm_s8 *g, int32_t k)
     t.lo = _mm512_set1_ps(g->q.lo);
     t.hi = _mm512_set1_ps(g->q.hi);
     t.zero_point = _mm512_set1_epi32(g->q.zero_point);
+    t.lowest = _mm_set1_epi8((char)(_mm512_cvtsi512_si32(_mm512_cvtps_epi32(t.lo)) + g->q.zero_point));
+    t.highest = _mm_set1_epi8((char)(_mm512_cvtsi512_si32(_mm512_cvtps_epi32(t.hi)) + g->q.zero_point));
+    t.small = _mm512_cmp_ps_mask(_mm512_abs_ps(t.multiplier), _mm512_set1_ps(0.5f), _CMP_NLT_UQ) == 0;
     return t;
 }
 
@@ -37,28 +42,53 @@ EP_AVX512 EP_INLINE void store(const target *t, int8_t *y, __m512i sums)
     _mm512_mask_cvtepi32_storeu_epi8(y, t->mask, _mm512_add_epi32(_mm512_cvtps_epi32(v), t->zero_point));
 }
 
+EP_AVX512 EP_INLINE __m512i rounded(const target *t, __m512i sums)
+{
+    return _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(sums), t->multiplier));
+}
+
+/* Four rows at once, where t->small. Saturation on the way to codes never goes past the clamp that follows. */
+EP_AVX512 EP_INLINE void store4(const target *t, int8_t *y, ptrdiff_t step, const __m512i sums[4])
+{
+    const __m512i zero_point = _mm512_packs_epi32(t->zero_point, t->zero_point);
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const __m512i a = _mm512_packs_epi32(rounded(t, sums[0]), rounded(t, sums[1]));
+    const __m512i b = _mm512_packs_epi32(rounded(t, sums[2]), rounded(t, sums[3]));
+    __m512i v = _mm512_packs_epi16(_mm512_adds_epi16(a, zero_point), _mm512_adds_epi16(b, zero_point));
+    v = _mm512_max_epi8(v, _mm512_broadcast_i32x4(t->lowest));
+    v = _mm512_permutexvar_epi32(order, _mm512_min_epi8(v, _mm512_broadcast_i32x4(t->highest)));
+    _mm_mask_storeu_epi8(y, t->mask, _mm512_castsi512_si128(v));
+    _mm_mask_storeu_epi8(y + step, t->mask, _mm512_extracti32x4_epi32(v, 1));
+    _mm_mask_storeu_epi8(y + 2 * step, t->mask, _mm512_extracti32x4_epi32(v, 2));
+    _mm_mask_storeu_epi8(y + 3 * step, t->mask, _mm512_extracti32x4_epi32(v, 3));
+}
+
 /* ---- Many rows --------------------------------------------------------------------------------------------------- */
 
 /* Columns of dwords become rows: v[i] dword j <-> v[j] dword i. */
 EP_AVX512 EP_INLINE void transpose16(__m512i v[16])
 {
     __m512i t[16];
+    EP_UNROLL
     for (int i = 0; i < 16; i += 2) {
         t[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
         t[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
     }
+    EP_UNROLL
     for (int i = 0; i < 16; i += 4) {
         v[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
         v[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
         v[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
         v[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
     }
+    EP_UNROLL
     for (int i = 0; i < 4; i++) { /* v[4 q + i] holds dwords i, 4 + i, 8 + i, 12 + i of rows 4 q .. 4 q + 3 */
         t[i] = _mm512_shuffle_i32x4(v[i], v[4 + i], 0x88);
         t[4 + i] = _mm512_shuffle_i32x4(v[i], v[4 + i], 0xdd);
         t[8 + i] = _mm512_shuffle_i32x4(v[8 + i], v[12 + i], 0x88);
         t[12 + i] = _mm512_shuffle_i32x4(v[8 + i], v[12 + i], 0xdd);
     }
+    EP_UNROLL
     for (int i = 0; i < 4; i++) {
         v[i] = _mm512_shuffle_i32x4(t[i], t[8 + i], 0x88);
         v[8 + i] = _mm512_shuffle_i32x4(t[i], t[8 + i], 0xdd);
@@ -74,6 +104,7 @@ EP_AVX512 static void pack(__m512i *panel, const int8_t *w, int32_t columns, int
         const int32_t bytes = count - i < 64 ? count - i : 64;
         const __mmask64 mask = ~(__mmask64)0 >> (64 - bytes);
         __m512i v[16];
+        EP_UNROLL
         for (int32_t k = 0; k < 16; k++) {
             v[k] = k < columns ? _mm512_maskz_loadu_epi8(mask, w + (ptrdiff_t)k * count + i) : _mm512_setzero_si512();
         }
@@ -84,26 +115,67 @@ EP_AVX512 static void pack(__m512i *panel, const int8_t *w, int32_t columns, int
     }
 }
 
-/* sums[r] = 128 * sum of row r of x. */
+/* The 16 totals of 16 vectors. */
+EP_AVX512 EP_INLINE __m512i fold16(const __m512i v[16])
+{
+    __m512i t[8], q[4];
+    EP_UNROLL
+    for (int i = 0; i < 8; i++) {
+        t[i] = _mm512_add_epi32(_mm512_unpacklo_epi32(v[2 * i], v[2 * i + 1]),
+                                _mm512_unpackhi_epi32(v[2 * i], v[2 * i + 1]));
+    }
+    EP_UNROLL
+    for (int i = 0; i < 4; i++) {
+        q[i] = _mm512_add_epi32(_mm512_unpacklo_epi64(t[2 * i], t[2 * i + 1]),
+                                _mm512_unpackhi_epi64(t[2 * i], t[2 * i + 1]));
+    }
+    EP_UNROLL
+    for (int i = 0; i < 2; i++) {
+        t[i] = _mm512_add_epi32(_mm512_shuffle_i32x4(q[2 * i], q[2 * i + 1], 0x88),
+                                _mm512_shuffle_i32x4(q[2 * i], q[2 * i + 1], 0xdd));
+    }
+    return _mm512_add_epi32(_mm512_shuffle_i32x4(t[0], t[1], 0x88), _mm512_shuffle_i32x4(t[0], t[1], 0xdd));
+}
+
+/* 128 times the sum of one row of x, spread over 16 lanes. */
+EP_AVX512 EP_INLINE __m512i sum_row(const int8_t *x, int32_t count)
+{
+    const __m512i high = _mm512_set1_epi8(-128);
+    __m512i sum = _mm512_setzero_si512();
+    int32_t i = 0;
+    for (; i + 64 <= count; i += 64) {
+        sum = _mm512_dpbusd_epi32(sum, high, _mm512_loadu_si512(x + i));
+    }
+    if (i < count) {
+        const __mmask64 mask = ~(__mmask64)0 >> (64 - (count - i));
+        sum = _mm512_dpbusd_epi32(sum, high, _mm512_maskz_loadu_epi8(mask, x + i));
+    }
+    return sum;
+}
+
+/* sums[r] = 128 * sum of row r of x, for r up to the next multiple of 16. */
 EP_AVX512 static void sum_rows(int32_t *sums, const int8_t *x, ptrdiff_t x_step, int32_t rows, int32_t count)
 {
-    const __m512i one = _mm512_set1_epi8(1);
-    for (int32_t r = 0; r < rows; r++, x += x_step) {
-        __m512i sum = _mm512_setzero_si512();
-        for (int32_t i = 0; i < count; i += 64) {
-            const __mmask64 mask = ~(__mmask64)0 >> (count - i < 64 ? 64 - (count - i) : 0);
-            sum = _mm512_dpbusd_epi32(sum, one, _mm512_maskz_loadu_epi8(mask, x + i));
+    for (int32_t r = 0; r < rows; r += 16) {
+        __m512i v[16];
+        EP_UNROLL
+        for (int32_t i = 0; i < 16; i++) {
+            v[i] = sum_row(x + (r + i < rows ? r + i : rows - 1) * x_step, count);
         }
-        sums[r] = _mm512_reduce_add_epi32(sum) * 128;
+        _mm512_storeu_si512(sums + r, fold16(v));
     }
 }
 
-/* The last codes of a row, which do not fill a dword. */
+/* The last codes of a row of `count`, which do not fill a dword, and zeros. */
 EP_INLINE int32_t last_codes(const int8_t *x, int32_t count)
 {
-    int32_t word = 0;
-    memcpy(&word, x, (size_t)count);
-    return word;
+    uint32_t word = 0;
+    if (count < 4) {
+        memcpy(&word, x, (size_t)count);
+        return (int32_t)word;
+    }
+    memcpy(&word, x + count - 4, 4);
+    return (int32_t)(word >> (32 - 8 * (count % 4)));
 }
 
 /* `rows` rows, a constant where this is called, by one panel. */
@@ -112,11 +184,13 @@ EP_AVX512 EP_INLINE void multiply(const ep_gemm_s8 *g, const target *t, const __
 {
     const int32_t whole = g->count / 4;
     __m512i sums[8];
+    EP_UNROLL
     for (int r = 0; r < rows; r++) {
         sums[r] = _mm512_sub_epi32(bias, _mm512_set1_epi32(row_sums[r]));
     }
     for (int32_t i = 0; i < whole; i++) {
         const __m512i w = panel[i];
+        EP_UNROLL
         for (int r = 0; r < rows; r++) {
             int32_t four;
             memcpy(&four, x + r * g->x_step + 4 * i, 4);
@@ -124,11 +198,20 @@ EP_AVX512 EP_INLINE void multiply(const ep_gemm_s8 *g, const target *t, const __
         }
     }
     if (g->count % 4 != 0) {
+        EP_UNROLL
         for (int r = 0; r < rows; r++) {
-            const int32_t four = last_codes(x + r * g->x_step + 4 * whole, g->count % 4);
+            const int32_t four = last_codes(x + r * g->x_step, g->count);
             sums[r] = _mm512_dpbusd_epi32(sums[r], panel[whole], _mm512_set1_epi32(four));
         }
     }
+    if (rows % 4 == 0 && t->small) {
+        EP_UNROLL
+        for (int r = 0; r < rows; r += 4) {
+            store4(t, y + r * g->y_step, g->y_step, sums + r);
+        }
+        return;
+    }
+    EP_UNROLL
     for (int r = 0; r < rows; r++) {
         store(t, y + r * g->y_step, sums[r]);
     }
@@ -168,30 +251,12 @@ EP_AVX512 static void gemm_packed(const ep_gemm_s8 *g)
 
 /* ---- A few rows -------------------------------------------------------------------------------------------------- */
 
-/* The 16 totals of 16 vectors. */
-EP_AVX512 EP_INLINE __m512i fold16(const __m512i v[16])
-{
-    __m512i t[8], q[4];
-    for (int i = 0; i < 8; i++) {
-        t[i] = _mm512_add_epi32(_mm512_unpacklo_epi32(v[2 * i], v[2 * i + 1]),
-                                _mm512_unpackhi_epi32(v[2 * i], v[2 * i + 1]));
-    }
-    for (int i = 0; i < 4; i++) {
-        q[i] = _mm512_add_epi32(_mm512_unpacklo_epi64(t[2 * i], t[2 * i + 1]),
-                                _mm512_unpackhi_epi64(t[2 * i], t[2 * i + 1]));
-    }
-    for (int i = 0; i < 2; i++) {
-        t[i] = _mm512_add_epi32(_mm512_shuffle_i32x4(q[2 * i], q[2 * i + 1], 0x88),
-                                _mm512_shuffle_i32x4(q[2 * i], q[2 * i + 1], 0xdd));
-    }
-    return _mm512_add_epi32(_mm512_shuffle_i32x4(t[0], t[1], 0x88), _mm512_shuffle_i32x4(t[0], t[1], 0xdd));
-}
-
 /* sums += 64 codes of x by those of 16 columns; `mask`: which of the 64. Columns beyond the last are the last again. */
 EP_AVX512 EP_INLINE void add_dots(__m512i sums[16], const int8_t *x, const int8_t *w, int32_t count, int32_t last,
                                   __mmask64 mask)
 {
     const __m512i high = _mm512_set1_epi8(-128), v = _mm512_maskz_loadu_epi8(mask, x);
+    EP_UNROLL
     for (int32_t k = 0; k < 16; k++) {
         const int8_t *column = w + (ptrdiff_t)(k < last ? k : last) * count;
         sums[k] = _mm512_dpbusd_epi32(sums[k], _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask, column), high), v);
@@ -207,11 +272,13 @@ EP_AVX512 static void dot_row(const ep_gemm_s8 *g, const int8_t *x, int8_t *y, i
         const int32_t last = g->columns - k - 1;
         __m512i sums[16];
         int32_t i = 0;
+        EP_UNROLL
         for (int j = 0; j < 16; j++) {
             sums[j] = _mm512_setzero_si512();
         }
         for (; last >= 15 && i + 64 <= g->count; i += 64) {
             const __m512i v = _mm512_loadu_si512(x + i);
+            EP_UNROLL
             for (int32_t j = 0; j < 16; j++) {
                 const __m512i c = _mm512_loadu_si512(w + (ptrdiff_t)j * g->count + i);
                 sums[j] = _mm512_dpbusd_epi32(sums[j], _mm512_xor_si512(c, high), v);
@@ -234,9 +301,7 @@ EP_AVX512 void ep_gemm_s8_avx512(const ep_gemm_s8 *g)
     }
     for (int32_t r = 0; r < g->rows; r++) {
         const int8_t *x = g->x + r * g->x_step;
-        int32_t row_sum;
-        sum_rows(&row_sum, x, g->x_step, 1, g->count);
-        dot_row(g, x, g->y + r * g->y_step, row_sum);
+        dot_row(g, x, g->y + r * g->y_step, _mm512_reduce_add_epi32(sum_row(x, g->count)));
     }
 }
 

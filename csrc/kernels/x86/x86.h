@@ -12,6 +12,7 @@
 
 #define EP_AVX2 __attribute__((target("avx2,fma")))
 #define EP_AVX512 __attribute__((target("avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")))
+#define EP_UNROLL _Pragma("GCC unroll 16") /* a loop over registers: -O2 alone would keep them in memory */
 #define EP_INLINE static inline __attribute__((always_inline))
 
 #define EP_DECLARE(type, name, arguments) \
