@@ -20,6 +20,9 @@ typedef struct plan {
 typedef struct source { /* of 64 lanes of x: steps from row to row and from tap to tap of the kernel */
     const int8_t *x;
     ptrdiff_t row, tap;
+    __mmask64 mask,
+        behind; /* which of the 64 bytes at x are read, and of the 64 behind them if every other group counts */
+    __m512i every_other; /* where among these 128 bytes the lanes are */
 } source;
 
 /* Bytes of four vectors side by side, in the order of plan.w. */
@@ -116,21 +119,30 @@ EP_AVX512 EP_INLINE __m512i quantize(const plan *p, __m512i sums, int j)
     return _mm512_add_epi32(_mm512_cvtps_epi32(_mm512_min_ps(_mm512_max_ps(v, p->lo), p->hi)), p->zero_point);
 }
 
-/* One column of up to four rows; rows that the kernel does not have count nothing, so any will do. */
-EP_AVX512 EP_INLINE void add_column(__m512i sums[4], const __m512i w[4], const int8_t *x, ptrdiff_t row, int32_t rows,
-                                    __mmask64 mask)
+/* 64 lanes of x, 128 higher. `stride`, a constant: 2 if the positions leave one out. */
+EP_AVX512 EP_INLINE __m512i load_lanes(const source *s, const int8_t *x, const int stride)
 {
-    const __m512i high = _mm512_set1_epi8(-128);
-    const __m512i a = _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask, x), high);
+    __m512i v = _mm512_maskz_loadu_epi8(s->mask, x);
+    if (stride == 2) {
+        v = _mm512_permutex2var_epi64(v, s->every_other, _mm512_maskz_loadu_epi8(s->behind, x + 64));
+    }
+    return _mm512_xor_si512(v, _mm512_set1_epi8(-128));
+}
+
+/* One column of up to four rows; rows that the kernel does not have count nothing, so any will do. */
+EP_AVX512 EP_INLINE void add_column(__m512i sums[4], const __m512i w[4], const source *s, const int8_t *x, int32_t rows,
+                                    const int stride)
+{
+    const __m512i a = load_lanes(s, x, stride);
     __m512i b = a, c = a, d = a, q[4];
     if (rows > 1) {
-        b = _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask, x + row), high);
+        b = load_lanes(s, x + s->row, stride);
     }
     if (rows > 2) {
-        c = _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask, x + 2 * row), high);
+        c = load_lanes(s, x + 2 * s->row, stride);
     }
     if (rows > 3) {
-        d = _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask, x + 3 * row), high);
+        d = load_lanes(s, x + 3 * s->row, stride);
     }
     interleave(q, a, b, c, d);
     EP_UNROLL
@@ -140,14 +152,15 @@ EP_AVX512 EP_INLINE void add_column(__m512i sums[4], const __m512i w[4], const i
 }
 
 /* 64 lanes of output. */
-EP_AVX512 EP_INLINE __m512i outputs(const plan *p, const source *s, __mmask64 mask, int32_t kernel_h, int32_t kernel_w)
+EP_AVX512 EP_INLINE __m512i outputs(const plan *p, const source *s, int32_t kernel_h, int32_t kernel_w,
+                                    const int stride)
 {
     __m512i sums[4] = {p->bias[0], p->bias[1], p->bias[2], p->bias[3]};
     for (int32_t ky = 0, at = 0; ky < kernel_h; ky += 4) {
         const int32_t rows = kernel_h - ky < 4 ? kernel_h - ky : 4;
         const int8_t *x = s->x + ky * s->row;
         for (int32_t kx = 0; kx < kernel_w; kx++, at++, x += s->tap) {
-            add_column(sums, p->w[at], x, s->row, rows, mask);
+            add_column(sums, p->w[at], s, x, rows, stride);
         }
     }
     const __m512i lo = _mm512_packs_epi32(quantize(p, sums[0], 0), quantize(p, sums[1], 1));
@@ -155,57 +168,72 @@ EP_AVX512 EP_INLINE __m512i outputs(const plan *p, const source *s, __mmask64 ma
     return _mm512_packs_epi16(lo, hi);
 }
 
-/* Positions whose lanes lie side by side, from one line's first on: `lanes` of them. Kernels of 3 x 3 get code of their own. */
+/* A kernel of 3 x 3 gets code of its own. */
+EP_AVX512 EP_INLINE __m512i outputs_of(const plan *p, const ep_depthwise_s8 *d, const source *s, const int stride)
+{
+    return d->kernel_h == 3 && d->kernel_w == 3 ? outputs(p, s, 3, 3, stride)
+                                                : outputs(p, s, d->kernel_h, d->kernel_w, stride);
+}
+
+EP_INLINE __mmask64 first(int32_t lanes)
+{
+    return lanes <= 0 ? 0 : ~(__mmask64)0 >> (lanes < 64 ? 64 - lanes : 0);
+}
+
+/* Positions whose lanes lie side by side, from one line's first on: `lanes` of them. */
 EP_AVX512 static void run_lanes(const plan *p, const ep_depthwise_s8 *d, const int8_t *x, int8_t *y, int32_t lanes)
 {
     for (int32_t i = 0; i < lanes; i += 64) {
-        const __mmask64 mask = ~(__mmask64)0 >> (lanes - i < 64 ? 64 - (lanes - i) : 0);
-        const source s = {x + i, d->x_row, d->x_tap};
-        const __m512i v = d->kernel_h == 3 && d->kernel_w == 3 ? outputs(p, &s, mask, 3, 3)
-                                                               : outputs(p, &s, mask, d->kernel_h, d->kernel_w);
-        _mm512_mask_storeu_epi8(y + i, mask, v);
+        const source s = {x + i, d->x_row, d->x_tap, first(lanes - i), 0, _mm512_setzero_si512()};
+        _mm512_mask_storeu_epi8(y + i, s.mask, outputs_of(p, d, &s, 1));
     }
 }
 
-/* Position i of all lines: where its x and y are. */
-EP_INLINE ptrdiff_t x_at(const ep_depthwise_s8 *d, int32_t i)
+/* The same where in x, between a position's 8, 16 or 32 channels and the next one's, as many are left out. */
+EP_AVX512 static void run_every_other(const plan *p, const ep_depthwise_s8 *d, const int8_t *x, int8_t *y,
+                                      int32_t lanes)
 {
-    return i / d->run * d->x_line + i % d->run * d->x_step;
+    const __m512i count = _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7), group = _mm512_set1_epi64(d->channels / 8 - 1);
+    const __m512i every_other = /* word j of the result: its group twice as far, the same place in it */
+        _mm512_add_epi64(count, _mm512_andnot_si512(group, count));
+    for (int32_t i = 0; i < lanes; i += 64) {
+        const int32_t n = lanes - i < 64 ? lanes - i : 64, read = 2 * n - d->channels;
+        const source s = {x + 2 * i, d->x_row, d->x_tap, first(read), first(read - 64), every_other};
+        _mm512_mask_storeu_epi8(y + i, first(n), outputs_of(p, d, &s, 2));
+    }
 }
 
-EP_INLINE ptrdiff_t y_at(const ep_depthwise_s8 *d, int32_t i)
+/* What one position sees, tap after tap, 64 lanes apart. `channels` is a constant where this is called. */
+EP_INLINE void collect(const ep_depthwise_s8 *d, int8_t *to, const int8_t *x, size_t channels)
 {
-    return i / d->run * d->y_line + i % d->run * d->y_step;
-}
-
-EP_INLINE void copy_channels(int8_t *to, const int8_t *from, int32_t channels)
-{
-    switch (channels) {
-    case 8: memcpy(to, from, 8); break;
-    case 16: memcpy(to, from, 16); break;
-    default: memcpy(to, from, 32); break;
+    for (int32_t ky = 0; ky < d->kernel_h; ky++, x += d->x_row) {
+        for (int32_t kx = 0; kx < d->kernel_w; kx++, to += 64) {
+            memcpy(to, x + kx * d->x_tap, channels);
+        }
     }
 }
 
 /* 8, 16 or 32 channels of positions that do not lie side by side: what they see is collected first. */
-EP_AVX512 static void scattered(const plan *p, const ep_depthwise_s8 *d)
+EP_AVX512 EP_INLINE void scattered(const plan *p, const ep_depthwise_s8 *d, const int32_t channels)
 {
-    const int32_t together = 64 / d->channels, positions = d->lines * d->run;
+    const int32_t together = 64 / channels, positions = d->lines * d->run;
     __m512i lanes[TAPS + 1];
-    int8_t *const taps = (int8_t *)lanes, *const out = taps + TAPS * 64;
-    const source s = {taps, d->kernel_w * 64, 64};
+    int8_t *const taps = (int8_t *)lanes, *const out = taps + TAPS * 64, *ys[8];
+    const source s = {taps, d->kernel_w * 64, 64, ~(__mmask64)0, 0, _mm512_setzero_si512()};
+    int32_t line = 0, at = 0; /* of the next position */
     for (int32_t i = 0; i < positions; i += together) {
         const int32_t n = positions - i < together ? positions - i : together;
         for (int32_t j = 0; j < n; j++) {
-            const int8_t *x = d->x + x_at(d, i + j);
-            for (int32_t t = 0; t < d->kernel_h * d->kernel_w; t++) {
-                copy_channels(taps + t * 64 + j * d->channels,
-                              x + t / d->kernel_w * d->x_row + t % d->kernel_w * d->x_tap, d->channels);
+            collect(d, taps + j * channels, d->x + line * d->x_line + at * d->x_step, (size_t)channels);
+            ys[j] = d->y + line * d->y_line + at * d->y_step;
+            if (++at == d->run) {
+                at = 0;
+                line++;
             }
         }
-        _mm512_store_si512(out, outputs(p, &s, ~(__mmask64)0, d->kernel_h, d->kernel_w));
+        _mm512_store_si512(out, outputs_of(p, d, &s, 1));
         for (int32_t j = 0; j < n; j++) {
-            copy_channels(d->y + y_at(d, i + j), out + j * d->channels, d->channels);
+            memcpy(ys[j], out + j * channels, (size_t)channels);
         }
     }
 }
@@ -214,13 +242,18 @@ EP_AVX512 static void few_channels(const ep_depthwise_s8 *d)
 {
     plan p;
     make_plan(&p, d, 0, d->channels);
-    if (d->x_step == d->channels && d->y_step == d->channels && d->run > 1) {
+    if (d->y_step == d->channels && d->run > 1 && (d->x_step == d->channels || d->x_step == 2 * d->channels)) {
         for (int32_t l = 0; l < d->lines; l++) {
-            run_lanes(&p, d, d->x + l * d->x_line, d->y + l * d->y_line, d->run * d->channels);
+            (d->x_step == d->channels ? run_lanes : run_every_other)(&p, d, d->x + l * d->x_line, d->y + l * d->y_line,
+                                                                     d->run * d->channels);
         }
         return;
     }
-    scattered(&p, d);
+    switch (d->channels) {
+    case 8: scattered(&p, d, 8); break;
+    case 16: scattered(&p, d, 16); break;
+    default: scattered(&p, d, 32); break;
+    }
 }
 
 EP_AVX512 static void by_channels(const ep_depthwise_s8 *d)
