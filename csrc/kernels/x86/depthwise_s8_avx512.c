@@ -180,12 +180,22 @@ EP_INLINE __mmask64 first(int32_t lanes)
     return lanes <= 0 ? 0 : ~(__mmask64)0 >> (lanes < 64 ? 64 - lanes : 0);
 }
 
+/* Masked stores of bytes are slow on some processors. */
+EP_AVX512 EP_INLINE void store_lanes(int8_t *y, __mmask64 mask, __m512i v)
+{
+    if (mask == ~(__mmask64)0) {
+        _mm512_storeu_si512(y, v);
+    } else {
+        _mm512_mask_storeu_epi8(y, mask, v);
+    }
+}
+
 /* Positions whose lanes lie side by side, from one line's first on: `lanes` of them. */
 EP_AVX512 static void run_lanes(const plan *p, const ep_depthwise_s8 *d, const int8_t *x, int8_t *y, int32_t lanes)
 {
     for (int32_t i = 0; i < lanes; i += 64) {
         const source s = {x + i, d->x_row, d->x_tap, first(lanes - i), 0, _mm512_setzero_si512()};
-        _mm512_mask_storeu_epi8(y + i, s.mask, outputs_of(p, d, &s, 1));
+        store_lanes(y + i, s.mask, outputs_of(p, d, &s, 1));
     }
 }
 
@@ -199,7 +209,7 @@ EP_AVX512 static void run_every_other(const plan *p, const ep_depthwise_s8 *d, c
     for (int32_t i = 0; i < lanes; i += 64) {
         const int32_t n = lanes - i < 64 ? lanes - i : 64, read = 2 * n - d->channels;
         const source s = {x + 2 * i, d->x_row, d->x_tap, first(read), first(read - 64), every_other};
-        _mm512_mask_storeu_epi8(y + i, first(n), outputs_of(p, d, &s, 2));
+        store_lanes(y + i, first(n), outputs_of(p, d, &s, 2));
     }
 }
 

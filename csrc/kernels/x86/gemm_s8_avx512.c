@@ -47,6 +47,18 @@ EP_AVX512 EP_INLINE __m512i rounded(const target *t, __m512i sums)
     return _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(sums), t->multiplier));
 }
 
+/* Masked stores of bytes are slow on some processors: not where all columns or half of them are there. */
+EP_AVX512 EP_INLINE void store_codes(const target *t, int8_t *y, __m128i v)
+{
+    if (t->mask == 0xFFFF) {
+        _mm_storeu_si128((__m128i *)(void *)y, v);
+    } else if (t->mask == 0xFF) {
+        _mm_storel_epi64((__m128i *)(void *)y, v);
+    } else {
+        _mm_mask_storeu_epi8(y, t->mask, v);
+    }
+}
+
 /* Four rows at once, where t->small. Saturation on the way to codes never goes past the clamp that follows. */
 EP_AVX512 EP_INLINE void store4(const target *t, int8_t *y, ptrdiff_t step, const __m512i sums[4])
 {
@@ -57,10 +69,10 @@ EP_AVX512 EP_INLINE void store4(const target *t, int8_t *y, ptrdiff_t step, cons
     __m512i v = _mm512_packs_epi16(_mm512_adds_epi16(a, zero_point), _mm512_adds_epi16(b, zero_point));
     v = _mm512_max_epi8(v, _mm512_broadcast_i32x4(t->lowest));
     v = _mm512_permutexvar_epi32(order, _mm512_min_epi8(v, _mm512_broadcast_i32x4(t->highest)));
-    _mm_mask_storeu_epi8(y, t->mask, _mm512_castsi512_si128(v));
-    _mm_mask_storeu_epi8(y + step, t->mask, _mm512_extracti32x4_epi32(v, 1));
-    _mm_mask_storeu_epi8(y + 2 * step, t->mask, _mm512_extracti32x4_epi32(v, 2));
-    _mm_mask_storeu_epi8(y + 3 * step, t->mask, _mm512_extracti32x4_epi32(v, 3));
+    store_codes(t, y, _mm512_castsi512_si128(v));
+    store_codes(t, y + step, _mm512_extracti32x4_epi32(v, 1));
+    store_codes(t, y + 2 * step, _mm512_extracti32x4_epi32(v, 2));
+    store_codes(t, y + 3 * step, _mm512_extracti32x4_epi32(v, 3));
 }
 
 /* ---- Many rows --------------------------------------------------------------------------------------------------- */
