@@ -1,15 +1,15 @@
-/* gemm_s8 with VNNI: vpdpbusd adds four products of unsigned by signed codes to each of 16 int32 sums.
+/* gemm_s8 and conv_s8 with VNNI: vpdpbusd adds four products of unsigned by signed codes to each of 16 int32 sums.
  *
- * The weights are the unsigned side, 128 higher, so 128 times the sum of a row of x comes off its sums again. For many
- * rows of x, the weights of 16 columns are packed on the stack so that a vector holds four codes of each column, and x is
- * broadcast; for a few rows, vectors run along the rows and the sums are folded at the end. */
+ * For many positions, the weights of 16 columns are packed on the stack so that a vector holds four codes of each column;
+ * x is copied there, 128 higher, and broadcast; what the 128 adds comes off the bias. For a few rows, vectors run along the rows, the
+ * weights are 128 higher, and the sums are folded at the end. */
 #include "x86.h"
 
 #ifdef EP_DISPATCH
 
 #define COLUMNS 16 /* of a panel: one vector of sums */
-#define DEPTH 1024 /* codes of a column that fit a panel */
-#define CHUNK 256  /* rows of x whose sums are kept */
+#define DEPTH 256  /* vectors in a panel: four codes of each column */
+#define SPAN 16384 /* bytes of x that are copied at once */
 #define FEW 5      /* rows up to which packing does not pay */
 
 typedef struct target { /* how the sums of 16 columns become codes */
@@ -20,17 +20,17 @@ typedef struct target { /* how the sums of 16 columns become codes */
     int small; /* no product comes near 2^31, so that only codes need to be clamped */
 } target;
 
-EP_AVX512 EP_INLINE target make_target(const ep_gemm_s8 *g, int32_t k)
+EP_AVX512 EP_INLINE target make_target(const ep_requant *q, int32_t k, int32_t left)
 {
-    const int32_t columns = g->columns - k < COLUMNS ? g->columns - k : COLUMNS;
+    const int32_t columns = left < COLUMNS ? left : COLUMNS;
     target t;
     t.mask = (__mmask16)((1u << columns) - 1u);
-    t.multiplier = _mm512_maskz_loadu_ps(t.mask, g->q.multiplier + k);
-    t.lo = _mm512_set1_ps(g->q.lo);
-    t.hi = _mm512_set1_ps(g->q.hi);
-    t.zero_point = _mm512_set1_epi32(g->q.zero_point);
-    t.lowest = _mm_set1_epi8((char)(_mm512_cvtsi512_si32(_mm512_cvtps_epi32(t.lo)) + g->q.zero_point));
-    t.highest = _mm_set1_epi8((char)(_mm512_cvtsi512_si32(_mm512_cvtps_epi32(t.hi)) + g->q.zero_point));
+    t.multiplier = _mm512_maskz_loadu_ps(t.mask, q->multiplier + k);
+    t.lo = _mm512_set1_ps(q->lo);
+    t.hi = _mm512_set1_ps(q->hi);
+    t.zero_point = _mm512_set1_epi32(q->zero_point);
+    t.lowest = _mm_set1_epi8((char)(_mm512_cvtsi512_si32(_mm512_cvtps_epi32(t.lo)) + q->zero_point));
+    t.highest = _mm_set1_epi8((char)(_mm512_cvtsi512_si32(_mm512_cvtps_epi32(t.hi)) + q->zero_point));
     t.small = _mm512_cmp_ps_mask(_mm512_abs_ps(t.multiplier), _mm512_set1_ps(0.5f), _CMP_NLT_UQ) == 0;
     return t;
 }
@@ -109,48 +109,197 @@ EP_AVX512 EP_INLINE void transpose16(__m512i v[16])
     }
 }
 
-/* w (columns, count) -> panel (count / 4 rounded up, 16, 4), 128 higher; whatever where w has nothing. */
-EP_AVX512 static void pack(__m512i *panel, const int8_t *w, int32_t columns, int32_t count)
+/* Pieces of a position, four codes at a time; the last four of a piece may overlap those before, whose weights are 0 then. */
+EP_INLINE int32_t fours(int32_t piece)
 {
-    for (int32_t i = 0; i < count; i += 64) {
-        const int32_t bytes = count - i < 64 ? count - i : 64;
+    return (piece + 3) / 4;
+}
+
+/* The last dword of a piece, without the codes that the dword before it has. */
+EP_INLINE int32_t last_four(const int8_t *w, int32_t piece)
+{
+    uint32_t word;
+    memcpy(&word, w + piece - 4, 4);
+    const int32_t had = 8 * (4 * fours(piece) - piece);
+    return (int32_t)(word >> had << had);
+}
+
+/* One piece: w (columns, codes), `step` from one column to the next -> panel (fours(piece), 16, 4); 0 beyond the columns. */
+EP_AVX512 static void pack(__m512i *panel, const int8_t *w, ptrdiff_t step, int32_t columns, int32_t piece)
+{
+    const int32_t whole = piece / 4 * 4;
+    for (int32_t i = 0; i < whole; i += 64) {
+        const int32_t bytes = whole - i < 64 ? whole - i : 64;
         const __mmask64 mask = ~(__mmask64)0 >> (64 - bytes);
         __m512i v[16];
         EP_UNROLL
         for (int32_t k = 0; k < 16; k++) {
-            v[k] = k < columns ? _mm512_maskz_loadu_epi8(mask, w + (ptrdiff_t)k * count + i) : _mm512_setzero_si512();
+            v[k] = k < columns ? _mm512_maskz_loadu_epi8(mask, w + k * step + i) : _mm512_setzero_si512();
         }
         transpose16(v);
-        for (int32_t k = 0; k < (bytes + 3) / 4; k++) {
-            panel[i / 4 + k] = _mm512_xor_si512(v[k], _mm512_set1_epi8(-128));
+        memcpy(panel + i / 4, v, (size_t)bytes / 4 * sizeof *v);
+    }
+    if (whole < piece) {
+        int32_t last[16] = {0};
+        for (int32_t k = 0; k < 16 && k < columns; k++) {
+            last[k] = last_four(w + k * step, piece);
+        }
+        panel[whole / 4] = _mm512_loadu_si512(last);
+    }
+}
+
+/* _mm512_dpbusd_epi32; around that, gcc moves the sums from register to register and to memory. */
+EP_AVX512 EP_INLINE void add_products(__m512i *sums, __m512i x, __m512i w)
+{
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(*sums) : "v"(x), "v"(w));
+}
+
+/* `rows` positions, a constant where this is called, by one panel; at: where the dwords of a position are. */
+EP_AVX512 EP_INLINE void multiply(const ep_conv_s8 *c, const target *t, const __m512i *panel, __m512i bias,
+                                  const int32_t *at, const int8_t *x, int8_t *y, const int rows)
+{
+    const int32_t depth = c->pieces * fours(c->piece);
+    const ptrdiff_t step = c->x_step;
+    __m512i sums[8];
+    EP_UNROLL
+    for (int r = 0; r < rows; r++) {
+        sums[r] = bias;
+    }
+    for (int32_t i = 0; i < depth; i++) {
+        const __m512i w = panel[i];
+        const int8_t *p = x + at[i], *p4 = p + 4 * step;
+        EP_UNROLL
+        for (int r = 0; r < rows; r++) {
+            int32_t four;
+            memcpy(&four, r < 4 ? p + r * step : p4 + (r - 4) * step, 4);
+            add_products(&sums[r], _mm512_set1_epi32(four), w);
         }
     }
+    if (rows % 4 == 0 && t->small) {
+        EP_UNROLL
+        for (int r = 0; r < rows; r += 4) {
+            store4(t, y + r * c->y_step, c->y_step, sums + r);
+        }
+        return;
+    }
+    EP_UNROLL
+    for (int r = 0; r < rows; r++) {
+        store(t, y + r * c->y_step, sums[r]);
+    }
 }
 
-/* The 16 totals of 16 vectors. */
-EP_AVX512 EP_INLINE __m512i fold16(const __m512i v[16])
+EP_AVX512 static void multiply_line(const ep_conv_s8 *c, const target *t, const __m512i *panel, __m512i bias,
+                                    const int32_t *at, const int8_t *x, int8_t *y)
 {
-    __m512i t[8], q[4];
-    EP_UNROLL
-    for (int i = 0; i < 8; i++) {
-        t[i] = _mm512_add_epi32(_mm512_unpacklo_epi32(v[2 * i], v[2 * i + 1]),
-                                _mm512_unpackhi_epi32(v[2 * i], v[2 * i + 1]));
+    int32_t r = 0;
+    for (; r + 8 <= c->run; r += 8) {
+        multiply(c, t, panel, bias, at, x + r * c->x_step, y + r * c->y_step, 8);
     }
-    EP_UNROLL
-    for (int i = 0; i < 4; i++) {
-        q[i] = _mm512_add_epi32(_mm512_unpacklo_epi64(t[2 * i], t[2 * i + 1]),
-                                _mm512_unpackhi_epi64(t[2 * i], t[2 * i + 1]));
+    for (; r + 4 <= c->run; r += 4) {
+        multiply(c, t, panel, bias, at, x + r * c->x_step, y + r * c->y_step, 4);
     }
-    EP_UNROLL
-    for (int i = 0; i < 2; i++) {
-        t[i] = _mm512_add_epi32(_mm512_shuffle_i32x4(q[2 * i], q[2 * i + 1], 0x88),
-                                _mm512_shuffle_i32x4(q[2 * i], q[2 * i + 1], 0xdd));
+    for (; r < c->run; r++) {
+        multiply(c, t, panel, bias, at, x + r * c->x_step, y + r * c->y_step, 1);
     }
-    return _mm512_add_epi32(_mm512_shuffle_i32x4(t[0], t[1], 0x88), _mm512_shuffle_i32x4(t[0], t[1], 0xdd));
 }
 
-/* 128 times the sum of one row of x, spread over 16 lanes. */
-EP_AVX512 EP_INLINE __m512i sum_row(const int8_t *x, int32_t count)
+/* Columns k .. k + 15 at all positions. */
+EP_AVX512 static void multiply_columns(const ep_conv_s8 *c, const int32_t *at, int32_t k)
+{
+    const target t = make_target(&c->q, k, c->columns - k);
+    const ptrdiff_t step = (ptrdiff_t)c->pieces * c->piece;
+    const int32_t deep = fours(c->piece);
+    __m512i panel[DEPTH], bias = _mm512_maskz_loadu_epi32(t.mask, c->bias + k), extra = _mm512_setzero_si512();
+    for (int32_t s = 0; s < c->pieces; s++) {
+        pack(panel + s * deep, c->w + k * step + s * c->piece, step, c->columns - k, c->piece);
+    }
+    for (int32_t i = 0; i < c->pieces * deep; i++) {
+        extra = _mm512_dpbusd_epi32(extra, _mm512_set1_epi8(-128), panel[i]);
+    }
+    bias = _mm512_sub_epi32(bias, extra);
+    for (int32_t l = 0; l < c->lines; l++) {
+        multiply_line(c, &t, panel, bias, at, c->x + l * c->x_line, c->y + l * c->y_line + k);
+    }
+}
+
+static int fits(int32_t pieces, int32_t piece)
+{
+    return piece >= 4 && (int64_t)pieces * fours(piece) <= DEPTH;
+}
+
+/* x, from the first code to the last that is seen, 128 higher. */
+EP_AVX512 static void copy_span(int8_t *to, const int8_t *x, ptrdiff_t size)
+{
+    const __m512i high = _mm512_set1_epi8(-128);
+    ptrdiff_t i = 0;
+    for (; i + 64 <= size; i += 64) {
+        _mm512_storeu_si512(to + i, _mm512_xor_si512(_mm512_loadu_si512(x + i), high));
+    }
+    if (i < size) {
+        const __mmask64 mask = ~(__mmask64)0 >> (64 - (size - i));
+        _mm512_storeu_si512(to + i, _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask, x + i), high));
+    }
+}
+
+/* Bytes of x that this many lines see. */
+static ptrdiff_t span_of(const ep_conv_s8 *c, int32_t lines, int32_t run)
+{
+    return (lines - 1) * c->x_line + (run - 1) * c->x_step + (c->pieces - 1) * c->x_piece + c->piece;
+}
+
+/* What fits a span. */
+EP_AVX512 static void multiply_span(const ep_conv_s8 *c, const int32_t *at)
+{
+    __m512i x[SPAN / 64 + 1];
+    ep_conv_s8 copy = *c;
+    copy_span((int8_t *)x, c->x, span_of(c, c->lines, c->run));
+    copy.x = (const int8_t *)x;
+    for (int32_t k = 0; k < c->columns; k += COLUMNS) {
+        multiply_columns(&copy, at, k);
+    }
+}
+
+/* Some lines, or some positions of one line, at a time. 0 if not even 8 positions fit a span. */
+EP_AVX512 static int multiply_spans(const ep_conv_s8 *c, const int32_t *at)
+{
+    const ptrdiff_t line = span_of(c, 1, c->run), position = span_of(c, 1, 1);
+    ep_conv_s8 part = *c;
+    if (position + 7 * c->x_step > SPAN) {
+        return 0;
+    }
+    part.run = line <= SPAN ? c->run : (int32_t)((SPAN - position) / c->x_step) + 1;
+    part.lines = line <= SPAN && c->lines > 1 ? (int32_t)((SPAN - line) / c->x_line) + 1 : 1;
+    const int32_t lines = part.lines, run = part.run;
+    for (int32_t l = 0; l < c->lines; l += lines) {
+        part.lines = c->lines - l < lines ? c->lines - l : lines;
+        for (int32_t p = 0; p < c->run; p += run) {
+            part.run = c->run - p < run ? c->run - p : run;
+            part.x = c->x + l * c->x_line + p * c->x_step;
+            part.y = c->y + l * c->y_line + p * c->y_step;
+            multiply_span(&part, at);
+        }
+    }
+    return 1;
+}
+
+EP_AVX512 void ep_conv_s8_avx512(const ep_conv_s8 *c)
+{
+    int32_t at[DEPTH], deep = fours(c->piece);
+    const int possible = fits(c->pieces, c->piece);
+    for (int32_t s = 0; possible && s < c->pieces; s++) {
+        for (int32_t i = 0; i < deep; i++) {
+            at[s * deep + i] = (int32_t)(s * c->x_piece) + (4 * i + 4 <= c->piece ? 4 * i : c->piece - 4);
+        }
+    }
+    if (!possible || !multiply_spans(c, at)) {
+        ep_conv_s8_portable(c);
+    }
+}
+
+/* ---- A few rows -------------------------------------------------------------------------------------------------- */
+
+/* 128 times the sum of one row of x. */
+EP_AVX512 EP_INLINE int32_t sum_row(const int8_t *x, int32_t count)
 {
     const __m512i high = _mm512_set1_epi8(-128);
     __m512i sum = _mm512_setzero_si512();
@@ -162,106 +311,8 @@ EP_AVX512 EP_INLINE __m512i sum_row(const int8_t *x, int32_t count)
         const __mmask64 mask = ~(__mmask64)0 >> (64 - (count - i));
         sum = _mm512_dpbusd_epi32(sum, high, _mm512_maskz_loadu_epi8(mask, x + i));
     }
-    return sum;
+    return _mm512_reduce_add_epi32(sum);
 }
-
-/* sums[r] = 128 * sum of row r of x, for r up to the next multiple of 16. */
-EP_AVX512 static void sum_rows(int32_t *sums, const int8_t *x, ptrdiff_t x_step, int32_t rows, int32_t count)
-{
-    for (int32_t r = 0; r < rows; r += 16) {
-        __m512i v[16];
-        EP_UNROLL
-        for (int32_t i = 0; i < 16; i++) {
-            v[i] = sum_row(x + (r + i < rows ? r + i : rows - 1) * x_step, count);
-        }
-        _mm512_storeu_si512(sums + r, fold16(v));
-    }
-}
-
-/* The last codes of a row of `count`, which do not fill a dword, and zeros. */
-EP_INLINE int32_t last_codes(const int8_t *x, int32_t count)
-{
-    uint32_t word = 0;
-    if (count < 4) {
-        memcpy(&word, x, (size_t)count);
-        return (int32_t)word;
-    }
-    memcpy(&word, x + count - 4, 4);
-    return (int32_t)(word >> (32 - 8 * (count % 4)));
-}
-
-/* `rows` rows, a constant where this is called, by one panel. */
-EP_AVX512 EP_INLINE void multiply(const ep_gemm_s8 *g, const target *t, const __m512i *panel, __m512i bias,
-                                  const int32_t *row_sums, const int8_t *x, int8_t *y, const int rows)
-{
-    const int32_t whole = g->count / 4;
-    __m512i sums[8];
-    EP_UNROLL
-    for (int r = 0; r < rows; r++) {
-        sums[r] = _mm512_sub_epi32(bias, _mm512_set1_epi32(row_sums[r]));
-    }
-    for (int32_t i = 0; i < whole; i++) {
-        const __m512i w = panel[i];
-        EP_UNROLL
-        for (int r = 0; r < rows; r++) {
-            int32_t four;
-            memcpy(&four, x + r * g->x_step + 4 * i, 4);
-            sums[r] = _mm512_dpbusd_epi32(sums[r], w, _mm512_set1_epi32(four));
-        }
-    }
-    if (g->count % 4 != 0) {
-        EP_UNROLL
-        for (int r = 0; r < rows; r++) {
-            const int32_t four = last_codes(x + r * g->x_step, g->count);
-            sums[r] = _mm512_dpbusd_epi32(sums[r], panel[whole], _mm512_set1_epi32(four));
-        }
-    }
-    if (rows % 4 == 0 && t->small) {
-        EP_UNROLL
-        for (int r = 0; r < rows; r += 4) {
-            store4(t, y + r * g->y_step, g->y_step, sums + r);
-        }
-        return;
-    }
-    EP_UNROLL
-    for (int r = 0; r < rows; r++) {
-        store(t, y + r * g->y_step, sums[r]);
-    }
-}
-
-EP_AVX512 static void multiply_rows(const ep_gemm_s8 *g, const target *t, const __m512i *panel, __m512i bias,
-                                    const int32_t *row_sums, const int8_t *x, int8_t *y, int32_t rows)
-{
-    int32_t r = 0;
-    for (; r + 8 <= rows; r += 8) {
-        multiply(g, t, panel, bias, row_sums + r, x + r * g->x_step, y + r * g->y_step, 8);
-    }
-    for (; r + 4 <= rows; r += 4) {
-        multiply(g, t, panel, bias, row_sums + r, x + r * g->x_step, y + r * g->y_step, 4);
-    }
-    for (; r < rows; r++) {
-        multiply(g, t, panel, bias, row_sums + r, x + r * g->x_step, y + r * g->y_step, 1);
-    }
-}
-
-EP_AVX512 static void gemm_packed(const ep_gemm_s8 *g)
-{
-    __m512i panel[DEPTH / 4];
-    int32_t row_sums[CHUNK];
-    for (int32_t r = 0; r < g->rows; r += CHUNK) {
-        const int32_t rows = g->rows - r < CHUNK ? g->rows - r : CHUNK;
-        const int8_t *x = g->x + r * g->x_step;
-        sum_rows(row_sums, x, g->x_step, rows, g->count);
-        for (int32_t k = 0; k < g->columns; k += COLUMNS) {
-            const target t = make_target(g, k);
-            pack(panel, g->w + (ptrdiff_t)k * g->count, g->columns - k, g->count);
-            multiply_rows(g, &t, panel, _mm512_maskz_loadu_epi32(t.mask, g->bias + k), row_sums, x,
-                          g->y + r * g->y_step + k, rows);
-        }
-    }
-}
-
-/* ---- A few rows -------------------------------------------------------------------------------------------------- */
 
 /* The 8 totals of 8 vectors. */
 EP_AVX512 EP_INLINE __m256i fold8(const __m256i v[8])
@@ -314,7 +365,7 @@ EP_AVX512 EP_INLINE __m256i dot8(const int8_t *x, const int8_t *w, int32_t count
 EP_AVX512 static void dot_row(const ep_gemm_s8 *g, const int8_t *x, int8_t *y, int32_t row_sum)
 {
     for (int32_t k = 0; k < g->columns; k += COLUMNS) {
-        const target t = make_target(g, k);
+        const target t = make_target(&g->q, k, g->columns - k);
         const int8_t *w = g->w + (ptrdiff_t)k * g->count;
         const int32_t last = g->columns - k - 1;
         const __m256i a = dot8(x, w, g->count, last),
@@ -327,13 +378,15 @@ EP_AVX512 static void dot_row(const ep_gemm_s8 *g, const int8_t *x, int8_t *y, i
 
 EP_AVX512 void ep_gemm_s8_avx512(const ep_gemm_s8 *g)
 {
-    if (g->rows > FEW && g->count <= DEPTH) {
-        gemm_packed(g);
+    if (g->rows > FEW && fits(1, g->count)) {
+        const ep_conv_s8 c = {g->y,      g->x, g->w, g->bias, g->q,       0, g->y_step, 0,
+                              g->x_step, 0,    1,    g->rows, g->columns, 1, g->count};
+        ep_conv_s8_avx512(&c);
         return;
     }
     for (int32_t r = 0; r < g->rows; r++) {
         const int8_t *x = g->x + r * g->x_step;
-        dot_row(g, x, g->y + r * g->y_step, _mm512_reduce_add_epi32(sum_row(x, g->count)));
+        dot_row(g, x, g->y + r * g->y_step, sum_row(x, g->count));
     }
 }
 

@@ -6,6 +6,7 @@
 const ep_kernels ep_kernels_avx512 = {
     .name = "avx512",
     .gemm_s8 = ep_gemm_s8_avx512,
+    .conv_s8 = ep_conv_s8_avx512,
     .depthwise_s8 = ep_depthwise_s8_avx512,
     .requantize_s8 = ep_requantize_s8_avx512,
     .add_s8 = ep_add_s8_avx512,
