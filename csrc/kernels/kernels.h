@@ -34,7 +34,8 @@ typedef struct ep_gemm_s8 {
 /* Convolution at `lines` x `run` positions, each of which sees `pieces` pieces of `piece` codes, x_piece apart:
  * y[l * y_line + p * y_step + k] = requantize(bias[k] + sum over s, i of
  *     x[l * x_line + p * x_step + s * x_piece + i] * w[k, s * piece + i]).
- * Used where a pick.h defines EP_CONV_S8; elsewhere convolutions gather what a position sees and call gemm_s8. */
+ * Used where a pick.h defines EP_PAD_LINES, which is worth it where the stack takes some padded lines of an image;
+ * elsewhere convolutions gather what a position sees and call gemm_s8. */
 typedef struct ep_conv_s8 {
     int8_t *y;
     const int8_t *x, *w; /* w (columns, pieces, piece) */

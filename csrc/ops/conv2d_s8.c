@@ -5,6 +5,7 @@
 #include "../kernels/scalar_s8.h"
 #include "../kernels/window.h"
 #include "check_s8.h"
+#include "padded_s8.h"
 
 #define LANES 16 /* output channels whose sums are kept while one position is gathered in parts */
 
@@ -131,29 +132,13 @@ static void conv_gathered(const conv *c, ep_gemm_s8 *g, const int8_t *x, int8_t 
 
 /* ---- By padded lines -------------------------------------------------------------------------------------------- */
 
-#ifdef EP_CONV_S8
-
-/* Line iy of the image as the windows of a line of outputs need it, (width, in_c): the padding is there. */
-static int8_t *pad_line(const conv *c, int8_t *to, const int8_t *x, int32_t iy, int32_t width)
-{
-    const ep_conv2d_attr *a = c->attr;
-    const int32_t left = a->pad_left < width ? a->pad_left : width;
-    const int32_t inside = width - left < a->in_w ? width - left : a->in_w;
-    if (iy < 0 || iy >= a->in_h) {
-        memset(to, c->x_zero, (size_t)width * (size_t)a->in_c);
-        return to + width * a->in_c;
-    }
-    to = ep_fill_s8(to, c->x_zero, left * a->in_c);
-    memcpy(to, x + (ptrdiff_t)iy * a->in_w * a->in_c, (size_t)inside * (size_t)a->in_c);
-    return ep_fill_s8(to + inside * a->in_c, c->x_zero, (width - left - inside) * a->in_c);
-}
+#ifdef EP_PAD_LINES
 
 /* As many lines of outputs at a time as what they see, padded, fits the stack. 0 if it is not one. */
 static int conv_lines(const conv *c, const ep_gemm_s8 *g, const int8_t *x, int8_t *y)
 {
     const ep_conv2d_attr *a = c->attr;
-    const int32_t width = (a->out_w - 1) * a->stride_w + a->kernel_w, line = width * a->in_c;
-    const int32_t tall = (a->kernel_h - 1) * a->dilation_h + 1, fit = EP_PATCH_BYTES / line;
+    const ep_padded p = ep_make_padded(a, c->x_zero);
     EP_ALIGNED int8_t lines[EP_PATCH_BYTES + EP_FILL];
     ep_conv_s8 job = {y,
                       lines,
@@ -162,24 +147,19 @@ static int conv_lines(const conv *c, const ep_gemm_s8 *g, const int8_t *x, int8_
                       g->q,
                       a->out_w * g->y_step,
                       g->y_step,
-                      (ptrdiff_t)a->stride_h * line,
+                      (ptrdiff_t)a->stride_h * p.line,
                       (ptrdiff_t)a->stride_w * a->in_c,
-                      (ptrdiff_t)a->dilation_h * line,
+                      (ptrdiff_t)a->dilation_h * p.line,
                       0,
                       a->out_w,
                       g->columns,
                       a->kernel_h,
                       a->kernel_w * a->in_c};
-    if (a->dilation_w != 1 || a->groups != 1 || fit < tall) {
+    if (a->dilation_w != 1 || a->groups != 1 || p.most == 0) {
         return 0;
     }
     for (int32_t oy = 0; oy < a->out_h; oy += job.lines) {
-        int8_t *to = lines;
-        job.lines = (fit - tall) / a->stride_h + 1;
-        job.lines = a->out_h - oy < job.lines ? a->out_h - oy : job.lines;
-        for (int32_t i = 0; i < (job.lines - 1) * a->stride_h + tall; i++) {
-            to = pad_line(c, to, x, oy * a->stride_h - a->pad_top + i, width);
-        }
+        job.lines = ep_pad_lines(&p, lines, x, oy);
         job.y = y + oy * job.y_line;
         EP_KERNEL(c->ep, conv_s8)(&job);
     }

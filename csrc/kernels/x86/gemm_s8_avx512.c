@@ -148,12 +148,6 @@ EP_AVX512 static void pack(__m512i *panel, const int8_t *w, ptrdiff_t step, int3
     }
 }
 
-/* _mm512_dpbusd_epi32; around that, gcc moves the sums from register to register and to memory. */
-EP_AVX512 EP_INLINE void add_products(__m512i *sums, __m512i x, __m512i w)
-{
-    __asm__("vpdpbusd %2, %1, %0" : "+v"(*sums) : "v"(x), "v"(w));
-}
-
 /* `rows` positions, a constant where this is called, by one panel; at: where the dwords of a position are. */
 EP_AVX512 EP_INLINE void multiply(const ep_conv_s8 *c, const target *t, const __m512i *panel, __m512i bias,
                                   const int32_t *at, const int8_t *x, int8_t *y, const int rows)
@@ -168,11 +162,12 @@ EP_AVX512 EP_INLINE void multiply(const ep_conv_s8 *c, const target *t, const __
     for (int32_t i = 0; i < depth; i++) {
         const __m512i w = panel[i];
         const int8_t *p = x + at[i], *p4 = p + 4 * step;
+        __asm__("" : "+r"(p4)); /* or gcc keeps eight offsets in vector registers */
         EP_UNROLL
         for (int r = 0; r < rows; r++) {
             int32_t four;
             memcpy(&four, r < 4 ? p + r * step : p4 + (r - 4) * step, 4);
-            add_products(&sums[r], _mm512_set1_epi32(four), w);
+            ep_add_products(&sums[r], _mm512_set1_epi32(four), w);
         }
     }
     if (rows % 4 == 0 && t->small) {

@@ -15,6 +15,12 @@
 #define EP_UNROLL _Pragma("GCC unroll 16") /* a loop over registers: -O2 alone would keep them in memory */
 #define EP_INLINE static inline __attribute__((always_inline))
 
+/* _mm512_dpbusd_epi32; around that, gcc moves the sums from register to register and to memory. */
+EP_AVX512 EP_INLINE void ep_add_products(__m512i *sums, __m512i x, __m512i w)
+{
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(*sums) : "v"(x), "v"(w));
+}
+
 #define EP_DECLARE(type, name, arguments) \
     type ep_##name##_avx2 arguments;      \
     type ep_##name##_avx512 arguments;
