@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx
@@ -21,6 +20,7 @@ from edgeprop.export.program import Program
 
 from . import peak
 from .learners import LEARNERS
+from .peers import bound
 from .rows import Row, row
 from .timing import Contestant, Effort, Local, interleaved
 
@@ -137,10 +137,7 @@ def ours(task: Task, dtype: str) -> tuple[Step, Contestant]:
     context = Context(model._image, capacity(model._image.model.train.bytes, n), what)
     step, loss = ffi.new("ep_step *", {"lr": RATE}), ffi.new("double *")
     pointers = ffi.from_buffer(x), x[0].nbytes, ffi.from_buffer(y), y[0].nbytes
-    fit, ep = lib.ep_py_fit, context.ep
-
-    def call(keep: Any = (model, x, y, context)) -> int:
-        return int(fit(ep, *pointers, n, batch, step, loss))
+    call = bound(lib.ep_py_fit, context.ep, *pointers, n, batch, step, loss, keep=(model, x, y, context))
 
     def one() -> float:
         loss[0] = 0
@@ -157,9 +154,4 @@ def forward(task: Task, dtype: str) -> Contestant:
     context = Context(model._image, capacity(model._image.model.train.bytes, len(x)), lib.EP_FOR_TRAIN)
     y = np.empty((len(x), *task.net.out_shape), np.float32)
     arguments = (context.ep, ffi.from_buffer(x), ffi.from_buffer(y), len(x))
-    infer = lib.ep_infer_batch
-
-    def call(keep: Any = (model, context, x, y)) -> int:
-        return int(infer(*arguments))
-
-    return Local(call)
+    return Local(bound(lib.ep_infer_batch, *arguments, keep=(model, context, x, y)))
