@@ -47,6 +47,24 @@ static void gather(const conv *c, int8_t *to, const int8_t *x, const ep_window *
     }
 }
 
+/* The same where all taps are inside and a row of them lies side by side: the usual case. x: at the first tap. */
+static void gather_inside(const conv *c, int8_t *to, const int8_t *x)
+{
+    const ep_conv2d_attr *a = c->attr;
+    const ptrdiff_t row = (ptrdiff_t)a->dilation_h * a->in_w * a->in_c;
+    const int32_t count = a->kernel_w * a->in_c;
+    for (int32_t ky = 0; ky < a->kernel_h; ky++, x += row) {
+        to = ep_copy_s8(to, x, count);
+    }
+}
+
+static int inside(const conv *c, const ep_window *at)
+{
+    const ep_conv2d_attr *a = c->attr;
+    return at->rows.end - at->rows.begin == a->kernel_h && at->columns.end - at->columns.begin == a->kernel_w &&
+           a->dilation_w == 1 && a->groups == 1;
+}
+
 /* The group's output channels at the `rows` positions that lie gathered, or side by side in x. */
 static void multiply(const conv *c, ep_gemm_s8 *g, const int8_t *x, int8_t *y, int32_t rows)
 {
@@ -56,41 +74,59 @@ static void multiply(const conv *c, ep_gemm_s8 *g, const int8_t *x, int8_t *y, i
     EP_KERNEL(c->ep, gemm_s8)(g);
 }
 
-static ep_window row_window(const ep_conv2d_attr *a, int32_t oy)
+/* Positions that wait, gathered, to be multiplied together. */
+typedef struct queue {
+    EP_ALIGNED int8_t patches[EP_PATCH_BYTES + EP_FILL];
+    int32_t rows, most;
+    int8_t *y; /* of the first */
+} queue;
+
+static void flush(const conv *c, ep_gemm_s8 *g, queue *q)
 {
-    ep_window at = {oy * a->stride_h - a->pad_top, 0, {0, 0}, {0, 0}};
-    at.rows = ep_taps_inside(at.top, a->kernel_h, a->dilation_h, a->in_h);
-    return at;
+    if (q->rows > 0) {
+        multiply(c, g, q->patches, q->y, q->rows);
+        q->y += q->rows * g->y_step;
+        q->rows = 0;
+    }
 }
 
-static void move_to(const ep_conv2d_attr *a, ep_window *at, int32_t ox)
+/* A span of neighbouring positions that see the same taps; x: the image. */
+static void queue_span(const conv *c, ep_gemm_s8 *g, queue *q, const int8_t *x, ep_window *at, int32_t run)
 {
-    at->left = ox * a->stride_w - a->pad_left;
-    at->columns = ep_taps_inside(at->left, a->kernel_w, a->dilation_w, a->in_w);
+    const ep_conv2d_attr *a = c->attr;
+    const int whole = inside(c, at);
+    for (int32_t i = 0; i < run; i++, at->left += a->stride_w) {
+        int8_t *to = q->patches + q->rows * c->step;
+        if (whole) {
+            gather_inside(c, to, x + ((ptrdiff_t)at->top * a->in_w + at->left) * a->in_c);
+        } else {
+            gather(c, to, x, at);
+        }
+        if (++q->rows == q->most) {
+            flush(c, g, q);
+        }
+    }
 }
 
 /* One image; y at the group's first channel. Positions are gathered across the ends of rows. */
 static void conv_gathered(const conv *c, ep_gemm_s8 *g, const int8_t *x, int8_t *y)
 {
     const ep_conv2d_attr *a = c->attr;
-    EP_ALIGNED int8_t patches[EP_PATCH_BYTES];
-    const int32_t most = EP_PATCH_BYTES / c->step;
-    int32_t rows = 0;
+    const ep_axis columns = ep_make_axis(a->in_w, a->out_w, a->kernel_w, a->stride_w, a->dilation_w, a->pad_left);
+    queue q;
+    q.rows = 0;
+    q.most = EP_PATCH_BYTES / c->step;
+    q.y = y;
     for (int32_t oy = 0; oy < a->out_h; oy++) {
-        ep_window at = row_window(a, oy);
-        for (int32_t ox = 0; ox < a->out_w; ox++) {
-            move_to(a, &at, ox);
-            gather(c, patches + rows * c->step, x, &at);
-            if (++rows == most) {
-                multiply(c, g, patches, y, rows);
-                y += rows * g->y_step;
-                rows = 0;
-            }
+        ep_window at = {oy * a->stride_h - a->pad_top, 0, {0, 0}, {0, 0}};
+        at.rows = ep_taps_inside(at.top, a->kernel_h, a->dilation_h, a->in_h);
+        for (ep_span s = {0}; ep_next_span(&columns, &s);) {
+            at.columns = s.taps;
+            at.left = s.start;
+            queue_span(c, g, &q, x, &at, s.run);
         }
     }
-    if (rows > 0) {
-        multiply(c, g, patches, y, rows);
-    }
+    flush(c, g, &q);
 }
 
 /* sums += the tap at weights w of each channel, `value` the code of the padding where x is NULL. */
@@ -129,9 +165,11 @@ static void conv_direct(const conv *c, const ep_gemm_s8 *g, const int8_t *x, int
 {
     const ep_conv2d_attr *a = c->attr;
     for (int32_t oy = 0; oy < a->out_h; oy++) {
-        ep_window at = row_window(a, oy);
+        ep_window at = {oy * a->stride_h - a->pad_top, 0, {0, 0}, {0, 0}};
+        at.rows = ep_taps_inside(at.top, a->kernel_h, a->dilation_h, a->in_h);
         for (int32_t ox = 0; ox < a->out_w; ox++, y += g->y_step) {
-            move_to(a, &at, ox);
+            at.left = ox * a->stride_w - a->pad_left;
+            at.columns = ep_taps_inside(at.left, a->kernel_w, a->dilation_w, a->in_w);
             for (int32_t k = 0; k < g->columns; k += LANES) {
                 conv_lanes(c, g, x, y, &at, k, g->columns - k < LANES ? g->columns - k : LANES);
             }

@@ -23,15 +23,16 @@ static void pad_bias(const depthwise *d, int32_t *bias, const ep_window *at, int
 {
     const ep_conv2d_attr *a = d->attr;
     const int8_t *w = d->weight + k;
-    memcpy(bias, d->bias + k, (size_t)lanes * sizeof *bias);
+    memset(bias, 0, (size_t)lanes * sizeof *bias);
     for (int32_t ky = 0; d->x_zero != 0 && ky < a->kernel_h; ky++) {
         for (int32_t kx = 0; kx < a->kernel_w; kx++, w += a->out_c) {
-            const int inside =
-                ky >= at->rows.begin && ky < at->rows.end && kx >= at->columns.begin && kx < at->columns.end;
-            for (int32_t i = 0; !inside && i < lanes; i++) {
-                bias[i] += d->x_zero * w[i];
+            if (ky < at->rows.begin || ky >= at->rows.end || kx < at->columns.begin || kx >= at->columns.end) {
+                EP_KERNEL(d->ep, sum_s8)(bias, w, lanes);
             }
         }
+    }
+    for (int32_t i = 0; i < lanes; i++) {
+        bias[i] = d->bias[k + i] + d->x_zero * bias[i];
     }
 }
 
