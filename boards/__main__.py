@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from . import count
+from . import compare, count
 
-COMMANDS = {"count": count}
+COMMANDS = {"compare": compare, "count": count}
 
 
 def main() -> int:

@@ -36,11 +36,15 @@ class BuildError(Exception):
     """A command failed; the text has it, and what it said."""
 
 
-def run(command: list[str], timeout: float | None = None) -> str:
-    """Standard output of a command; `BuildError` if it fails."""
+class NoRoom(BuildError):
+    """The board's memory is too small for the program."""
+
+
+def run(command: list[str], timeout: float | None = None, folder: str | None = None) -> str:
+    """Standard output of a command that runs in a folder; `BuildError` if it fails."""
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=timeout, stdin=subprocess.DEVNULL
+            command, capture_output=True, text=True, timeout=timeout, cwd=folder, stdin=subprocess.DEVNULL, check=False
         )
     except subprocess.TimeoutExpired as error:
         raise BuildError(f"{' '.join(command)}\nstill ran after {timeout} s") from error
@@ -170,13 +174,22 @@ def program(
     flags : for all files; switches of the runtime too
     defines : for `source` alone
     includes : headers outside csrc/ that it includes
+
+    Raises
+    ------
+    NoRoom, BuildError, MissingTools
     """
     support = _object(board, HERE / ("start.c" if board.memory else "hosted.c"), ("-Os",))
     application = _object(board, source, (*flags, *defines), includes)
     runtime = tuple(_object(board, path, flags) for path in runtime_sources())
     path = BUILD / board.name / f"{name}.elf"
     objects = [str(part) for part in (support, application, *runtime)]
-    run([*compiler(board), *flags, *objects, *_link_flags(board, path), "-lm", "-o", str(path)])
+    try:
+        run([*compiler(board), *flags, *objects, *_link_flags(board, path), "-lm", "-o", str(path)])
+    except BuildError as error:
+        if "will not fit in region" in str(error) or "RAM is full" in str(error):
+            raise NoRoom(str(error)) from error
+        raise
     return Program(board, path, runtime, application, support)
 
 

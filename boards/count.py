@@ -46,10 +46,8 @@ def measure(board: Board, work: str, model: models.Model) -> int | None:
     """Instructions; None if the board has no room. The answer of an int8 network must be this machine's, bit for bit."""
     try:
         built = link(board, work, model)
-    except build.BuildError as error:
-        if "will not fit in region" in str(error) or "RAM is full" in str(error):
-            return None
-        raise
+    except build.NoRoom:
+        return None
     counted = build.count(built)
     if "_int8_" in work and counted.output.split()[1] != _expected(work, model):
         raise build.BuildError(f"{board.name} {work}: not the int8 codes that this machine's portable C gives")

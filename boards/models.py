@@ -61,6 +61,17 @@ def _mlp() -> t.Sequential:
     return net
 
 
+def _small() -> t.Sequential:
+    """One of each layer of an image network, with sizes that no register's width divides; it fits a micro:bit."""
+    block = t.Residual(t.DepthwiseConv2D(3, padding="same"), t.ReLU(), t.Conv2D(5, 1))
+    net = t.Sequential(
+        *(t.Conv2D(5, 3, padding="same"), t.ReLU(), block, t.ReLU(), t.MaxPool2D(2)),
+        *(t.Conv2D(11, 3, stride=2), t.ReLU6(), t.GlobalAveragePool(), t.Flatten(), t.Dense(3)),
+    )
+    net.build((3, 11, 9), seed=0)
+    return net
+
+
 def _write(stem: Path, model: t.Sequential | onnx.ModelProto, source: str, **options: object) -> Model:
     exported = export.save(stem, model, name=stem.name, **options)  # type: ignore[arg-type]
     program = exported.program
@@ -108,6 +119,8 @@ def make(name: str, *, seeded: bool = False) -> Model:
     makers = {
         "head_64_10": _float("head_64_10", _head),
         "mlp_64_32_10": _float("mlp_64_32_10", _mlp),
+        "small": _float("small", _small),
+        "small_int8": _int8_head("small_int8", _small),
         "ds_cnn_head": _int8_head("ds_cnn_head", networks.ds_cnn),
     }
     if name not in makers:
