@@ -89,7 +89,9 @@ static inline ep_codes ep_make_codes(const ep_requant *q)
 
 static inline int32_t ep_code(const ep_codes *c, int32_t sum, ep_factor factor)
 {
-    return (int32_t)__ssat(__qadd(ep_scale(sum, factor), c->zero_point), 8);
+    int32_t v = __qadd(ep_scale(sum, factor), c->zero_point);
+    __asm__("ssat %0, #8, %0" : "+r"(v));
+    return v;
 }
 
 static inline int32_t ep_limit(const ep_codes *c, int32_t code)
