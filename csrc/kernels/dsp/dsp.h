@@ -2,16 +2,10 @@
 #ifndef EP_DSP_H
 #define EP_DSP_H
 
-#include "../scalar_s8.h"
+#include "../assembly.h"
+#include "../codes.h"
 
 #include <arm_acle.h>
-
-/* A function whose body is assembly to the last instruction; nothing is concluded from its not using its argument. */
-#if defined(__has_attribute) && __has_attribute(noipa)
-#define EP_ASSEMBLY __attribute__((naked, noipa))
-#else
-#define EP_ASSEMBLY __attribute__((naked, noinline, used))
-#endif
 
 /* Four codes from anywhere: these processors load unaligned words. */
 static inline uint32_t ep_word(const int8_t *p)
@@ -73,31 +67,11 @@ static inline int32_t ep_scale(int32_t sum, ep_factor factor)
 #include "../integer_s8.h"
 #endif
 
-/* What codes are clamped to. Rounding never changes the order of two numbers, so clamping the rounded value to the rounded
- * limits gives what rounding the clamped value does; the zero point may then be added first. */
-typedef struct ep_codes {
-    int32_t lo, hi, zero_point;
-    int all; /* lo and hi are those of int8 */
-} ep_codes;
-
-static inline ep_codes ep_make_codes(const ep_requant *q)
-{
-    ep_codes c = {ep_nearest(q->lo) + q->zero_point, ep_nearest(q->hi) + q->zero_point, q->zero_point, 0};
-    c.all = c.lo == -128 && c.hi == 127;
-    return c;
-}
-
 static inline int32_t ep_code(const ep_codes *c, int32_t sum, ep_factor factor)
 {
     int32_t v = __qadd(ep_scale(sum, factor), c->zero_point);
     __asm__("ssat %0, #8, %0" : "+r"(v));
     return v;
-}
-
-static inline int32_t ep_limit(const ep_codes *c, int32_t code)
-{
-    code = code < c->lo ? c->lo : code;
-    return code > c->hi ? c->hi : code;
 }
 
 /* Four codes from four sums, to y, y + step, .. ; factors `by` elements apart. */
