@@ -71,8 +71,8 @@ static int32_t ep_scale_exactly(uint32_t magnitude, const ep_factor *f)
 /* A processor that multiplies 32 x 32 -> 32 bits alone: 16 bits of the sum and 15 of the mantissa are mostly enough.
  *
  * t, at most 2^31, in units of 2^-d, is the product less what is cut off: below 2^15 for what the sum loses (1 times the
- * mantissa) and 2^16 for what the mantissa does. float32 rounds the sum and the product by up to 2^7 each. So the float
- * lies within EP_SPAN around t + 2^16; where that touches a half, only the exact way will do. */
+ * mantissa) and 2^16 for what the mantissa does. float32 rounds the sum and the product by up to 2^6 each. So the float
+ * lies within EP_SPAN around t + 2^16; unless all of that rounds alike, only the exact way will do. */
 #define EP_SPAN 0x10200u
 
 static inline int32_t ep_scale_magnitude(uint32_t s, const ep_factor *f)
@@ -88,17 +88,15 @@ static inline int32_t ep_scale_magnitude(uint32_t s, const ep_factor *f)
     if (d < 19) { /* EP_SPAN is not small */
         return ep_scale_exactly(s, f);
     }
-    const uint32_t c = v * (f->mantissa >> 9) + 0x10000u + (1u << (d - 1)); /* < 2^32 */
-    if ((c + EP_SPAN) << (32 - d) <= (2 * EP_SPAN) << (32 - d)) {
-        return ep_scale_exactly(s, f);
-    }
-    return (int32_t)(c >> d);
+    const uint32_t most = v * (f->mantissa >> 9) + (1u << (d - 1)) + (0x10000u + EP_SPAN); /* < 2^32 */
+    const uint32_t code = most >> d;
+    return (most - 2 * EP_SPAN) >> d == code ? (int32_t)code : ep_scale_exactly(s, f);
 }
 
 #else
 
 /* The upper half of a 32 x 32 -> 64 bit product: t, at most 2^31, in units of 2^-d, less than 1 below the product, which
- * float32 rounds by up to 2^7. Where a half is that near, only the exact way will do. */
+ * float32 rounds by up to 2^6: the float lies within EP_SPAN around t. */
 #define EP_SPAN 0x82u
 
 static inline int32_t ep_scale_magnitude(uint32_t s, const ep_factor *f)
@@ -110,21 +108,19 @@ static inline int32_t ep_scale_magnitude(uint32_t s, const ep_factor *f)
     if (d < 9 || s >= 0x1000000u) {
         return ep_scale_exactly(s, f);
     }
-    const uint32_t c = (uint32_t)(((uint64_t)(s << 7) * (f->mantissa << 8)) >> 32) + (1u << (d - 1));
-    if ((c + EP_SPAN) << (32 - d) <= (2 * EP_SPAN) << (32 - d)) {
-        return ep_scale_exactly(s, f);
-    }
-    return (int32_t)(c >> d);
+    const uint32_t most = (uint32_t)(((uint64_t)(s << 7) * (f->mantissa << 8)) >> 32) + (1u << (d - 1)) + EP_SPAN;
+    const uint32_t code = most >> d;
+    return (most - 2 * EP_SPAN) >> d == code ? (int32_t)code : ep_scale_exactly(s, f);
 }
 
 #endif
 
 /* (float)sum * multiplier rounded half to even, or what is as far out of the codes' reach. */
-static inline int32_t ep_scale(int32_t sum, ep_factor f)
+static inline int32_t ep_scale(int32_t sum, const ep_factor *f)
 {
     const int32_t sign = sum >> 31;
-    const int32_t v = ep_scale_magnitude((uint32_t)((sum ^ sign) - sign), &f);
-    return (v ^ (sign ^ f.sign)) - (sign ^ f.sign);
+    const int32_t v = ep_scale_magnitude((uint32_t)((sum ^ sign) - sign), f);
+    return (v ^ (sign ^ f->sign)) - (sign ^ f->sign);
 }
 
 /* add_s8. In fixed point both floats' roundings and what the integers leave out move the sum by less than EP_ADD_SPAN;

@@ -56,10 +56,10 @@ static inline ep_factor ep_make_factor(float multiplier)
 
 /* (float)sum * factor rounded half to even, or the int32 nearest to it: FPSCR rounds so unless the program has changed it,
  * which would change all its floats. */
-static inline int32_t ep_scale(int32_t sum, ep_factor factor)
+static inline int32_t ep_scale(int32_t sum, const ep_factor *factor)
 {
     int32_t v;
-    __asm__("vcvtr.s32.f32 %0, %1" : "=t"(v) : "t"((float)sum * factor));
+    __asm__("vcvtr.s32.f32 %0, %1" : "=t"(v) : "t"((float)sum * *factor));
     return v;
 }
 
@@ -67,7 +67,7 @@ static inline int32_t ep_scale(int32_t sum, ep_factor factor)
 #include "../integer_s8.h"
 #endif
 
-static inline int32_t ep_code(const ep_codes *c, int32_t sum, ep_factor factor)
+static inline int32_t ep_code(const ep_codes *c, int32_t sum, const ep_factor *factor)
 {
     int32_t v = __qadd(ep_scale(sum, factor), c->zero_point);
     __asm__("ssat %0, #8, %0" : "+r"(v));
@@ -78,8 +78,8 @@ static inline int32_t ep_code(const ep_codes *c, int32_t sum, ep_factor factor)
 static inline void ep_store_4(const ep_codes *c, int8_t *y, ptrdiff_t step, const int32_t *sums, const ep_factor *f,
                               int32_t by)
 {
-    int32_t v0 = ep_code(c, sums[0], f[0]), v1 = ep_code(c, sums[1], f[by]);
-    int32_t v2 = ep_code(c, sums[2], f[2 * by]), v3 = ep_code(c, sums[3], f[3 * by]);
+    int32_t v0 = ep_code(c, sums[0], f), v1 = ep_code(c, sums[1], f + by);
+    int32_t v2 = ep_code(c, sums[2], f + 2 * by), v3 = ep_code(c, sums[3], f + 3 * by);
     if (!c->all) {
         v0 = ep_limit(c, v0);
         v1 = ep_limit(c, v1);

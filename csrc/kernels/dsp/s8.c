@@ -153,13 +153,19 @@ static void gemm_rows(const ep_gemm_s8 *g, const ep_codes *codes, int32_t r, int
                 continue;
             }
             for (int32_t i = 0; i < rows; i++) {
-                y[i * g->y_step] = (int8_t)ep_limit(codes, ep_code(codes, sums[4 * j + i], f));
+                y[i * g->y_step] = (int8_t)ep_limit(codes, ep_code(codes, sums[4 * j + i], &f));
             }
         }
     }
 }
 
 /* ---- .. one row -------------------------------------------------------------------------------------------------- */
+
+static int8_t code_of(const ep_codes *codes, int32_t sum, float multiplier)
+{
+    const ep_factor f = ep_make_factor(multiplier);
+    return (int8_t)ep_limit(codes, ep_code(codes, sum, &f));
+}
 
 static int32_t dot(const int8_t *x, const int8_t *w, int32_t count)
 {
@@ -204,12 +210,12 @@ static void gemm_row(const ep_gemm_s8 *g, const ep_codes *codes, int32_t r)
         int32_t sums[4] = {g->bias[k], g->bias[k + 1], g->bias[k + 2], g->bias[k + 3]};
         dot_4(sums, x, w, g->count);
         for (int32_t i = 0; i < 4; i++) {
-            y[k + i] = (int8_t)ep_limit(codes, ep_code(codes, sums[i], ep_make_factor(g->q.multiplier[k + i])));
+            y[k + i] = code_of(codes, sums[i], g->q.multiplier[k + i]);
         }
     }
     for (; k < g->columns; k++, w += g->count) {
         const int32_t sum = g->bias[k] + dot(x, w, g->count);
-        y[k] = (int8_t)ep_limit(codes, ep_code(codes, sum, ep_make_factor(g->q.multiplier[k])));
+        y[k] = code_of(codes, sum, g->q.multiplier[k]);
     }
 }
 
@@ -356,7 +362,7 @@ static void depthwise_1(const ep_depthwise_s8 *d, const ep_codes *codes, int32_t
                 sum += (int32_t)x[ky * d->x_row + kx * d->x_tap] * w[ky * d->w_row + kx * d->w_tap];
             }
         }
-        d->y[l * d->y_line + p * d->y_step + c] = (int8_t)ep_limit(codes, ep_code(codes, sum, f));
+        d->y[l * d->y_line + p * d->y_step + c] = (int8_t)ep_limit(codes, ep_code(codes, sum, &f));
     }
 }
 
@@ -378,7 +384,7 @@ void ep_requantize_s8_dsp(int8_t *y, const int32_t *sums, const ep_requant *q, i
 {
     const ep_codes codes = ep_make_codes(q);
     for (int32_t k = 0; k < count; k++) {
-        y[k] = (int8_t)ep_limit(&codes, ep_code(&codes, sums[k], ep_make_factor(q->multiplier[k])));
+        y[k] = code_of(&codes, sums[k], q->multiplier[k]);
     }
 }
 

@@ -163,10 +163,24 @@ static void expand_rows(int32_t *x32, const int8_t *x, ptrdiff_t x_step, int32_t
     }
 }
 
-static int8_t code_of(const ep_codes *codes, int32_t sum, ep_factor f)
+/* Codes of count sums, to y, y + step, .. ; factors `by` elements apart. */
+#ifndef __OPTIMIZE_SIZE__
+__attribute__((noinline))
+#endif
+static void store_codes(const ep_codes *codes, int8_t *y, ptrdiff_t step, const int32_t *sums, const ep_factor *f,
+                        int32_t by, int32_t count)
 {
-    const int32_t v = ep_scale(sum, f); /* below 2^21, so the zero point cannot overflow it */
-    return (int8_t)ep_limit(codes, v + codes->zero_point);
+    const int32_t *end = sums + count;
+    for (; sums != end; y += step, f += by) {
+        const int32_t v = ep_scale(*sums++, f); /* below 2^21, so the zero point cannot overflow it */
+        *y = (int8_t)ep_limit(codes, v + codes->zero_point);
+    }
+}
+
+static void store_code(const ep_codes *codes, int8_t *y, int32_t sum, float multiplier)
+{
+    const ep_factor f = ep_make_factor(multiplier);
+    store_codes(codes, y, 0, &sum, &f, 0, 1);
 }
 
 /* Rows r .. r + rows - 1, two to four. */
@@ -197,9 +211,7 @@ static void gemm_rows(const ep_gemm_s8 *g, const ep_codes *codes, int32_t r, int
         }
         for (int32_t j = 0; j < columns; j++, y++) {
             const ep_factor f = ep_make_factor(g->q.multiplier[k + j]);
-            for (int32_t i = 0; i < rows; i++) {
-                y[i * g->y_step] = code_of(codes, sums[4 * j + i], f);
-            }
+            store_codes(codes, y, g->y_step, sums + 4 * j, &f, 0, rows);
         }
     }
 }
@@ -228,11 +240,11 @@ static void gemm_row(const ep_gemm_s8 *g, const ep_codes *codes, int32_t r)
     for (; k + 2 <= g->columns; k += 2, w += 2 * (ptrdiff_t)g->count) {
         int32_t sums[2] = {g->bias[k], g->bias[k + 1]};
         dot_2(sums, x, w, g->count);
-        y[k] = code_of(codes, sums[0], ep_make_factor(m[k]));
-        y[k + 1] = code_of(codes, sums[1], ep_make_factor(m[k + 1]));
+        store_code(codes, y + k, sums[0], m[k]);
+        store_code(codes, y + k + 1, sums[1], m[k + 1]);
     }
     if (k < g->columns) {
-        y[k] = code_of(codes, g->bias[k] + ep_dot_s8(x, w, g->count), ep_make_factor(m[k]));
+        store_code(codes, y + k, g->bias[k] + ep_dot_s8(x, w, g->count), m[k]);
     }
 }
 
@@ -377,9 +389,7 @@ static void depthwise_4(const ep_depthwise_s8 *d, const ep_codes *codes, int32_t
                 sums[i] = d->bias[c + i];
             }
             depthwise_position(&job);
-            for (int32_t i = 0; i < 4; i++) {
-                y[i] = code_of(codes, sums[i], f[i]);
-            }
+            store_codes(codes, y, 1, sums, f, 1, 4);
         }
     }
 }
@@ -397,7 +407,7 @@ static void depthwise_1(const ep_depthwise_s8 *d, const ep_codes *codes, int32_t
                     sum += (int32_t)x[ky * d->x_row + kx * d->x_tap] * w[ky * d->w_row + kx * d->w_tap];
                 }
             }
-            d->y[l * d->y_line + p * d->y_step + c] = code_of(codes, sum, f);
+            store_codes(codes, d->y + l * d->y_line + p * d->y_step + c, 0, &sum, &f, 0, 1);
         }
     }
 }
@@ -420,7 +430,7 @@ void ep_requantize_s8_thumb(int8_t *y, const int32_t *sums, const ep_requant *q,
 {
     const ep_codes codes = ep_make_codes(q);
     for (int32_t k = 0; k < count; k++) {
-        y[k] = code_of(&codes, sums[k], ep_make_factor(q->multiplier[k]));
+        store_code(&codes, y + k, sums[k], q->multiplier[k]);
     }
 }
 
