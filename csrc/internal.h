@@ -2,6 +2,8 @@
 #ifndef EP_INTERNAL_H
 #define EP_INTERNAL_H
 
+#include "kernels/contract.h"
+
 #include "edgeprop.h"
 
 /* No weight, and no state of an optimizer, may pass this; FLT_MAX is far enough that rounding does not matter. */

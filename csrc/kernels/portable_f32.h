@@ -5,6 +5,8 @@
 #ifndef EP_PORTABLE_F32_H
 #define EP_PORTABLE_F32_H
 
+#include "contract.h"
+
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>

@@ -3,6 +3,7 @@
 #ifndef EP_PORTABLE_S8_H
 #define EP_PORTABLE_S8_H
 
+#include "contract.h"
 #include "window.h"
 
 #include <stdint.h>
