@@ -23,7 +23,6 @@ _CMAKE = """\
 cmake_minimum_required(VERSION 3.20)
 project({name} VERSION {version} LANGUAGES C)
 include(GNUInstallDirs)
-include(CMakePackageConfigHelpers)
 
 # Several networks share one runtime.
 if(NOT TARGET edgeprop::edgeprop)
@@ -61,9 +60,7 @@ target_link_libraries({name} PUBLIC edgeprop::edgeprop)
 install(TARGETS {name} EXPORT {name}-targets ARCHIVE DESTINATION ${{CMAKE_INSTALL_LIBDIR}})
 install(FILES include/{header} DESTINATION ${{CMAKE_INSTALL_INCLUDEDIR}})
 install(EXPORT {name}-targets NAMESPACE {name}:: DESTINATION ${{CMAKE_INSTALL_LIBDIR}}/cmake/{name})
-write_basic_package_version_file({name}-config-version.cmake COMPATIBILITY SameMinorVersion)
-install(FILES {name}-config.cmake ${{CMAKE_CURRENT_BINARY_DIR}}/{name}-config-version.cmake
-  DESTINATION ${{CMAKE_INSTALL_LIBDIR}}/cmake/{name})
+install(FILES {name}-config.cmake {name}-config-version.cmake DESTINATION ${{CMAKE_INSTALL_LIBDIR}}/cmake/{name})
 
 if(CMAKE_SOURCE_DIR STREQUAL CMAKE_CURRENT_SOURCE_DIR)
   add_executable({name}_example examples/{name}.c)
@@ -91,6 +88,19 @@ endif()
 include(${{CMAKE_CURRENT_LIST_DIR}}/{name}-targets.cmake)
 """
 
+_VERSION = """\
+# A later patch of the same minor version does.
+set(PACKAGE_VERSION {version})
+string(REGEX MATCH "^[0-9]+[.][0-9]+" _wanted "${{PACKAGE_FIND_VERSION}}")
+string(REGEX MATCH "^[0-9]+[.][0-9]+" _given ${{PACKAGE_VERSION}})
+if(PACKAGE_FIND_VERSION VERSION_LESS_EQUAL PACKAGE_VERSION AND "${{_wanted}}" STREQUAL "${{_given}}")
+  set(PACKAGE_VERSION_COMPATIBLE TRUE)
+endif()
+if(PACKAGE_FIND_VERSION VERSION_EQUAL PACKAGE_VERSION)
+  set(PACKAGE_VERSION_EXACT TRUE)
+endif()
+"""
+
 
 def files(library: Library) -> dict[str, str | bytes]:
     """The project."""
@@ -106,6 +116,7 @@ def files(library: Library) -> dict[str, str | bytes]:
     return {
         "CMakeLists.txt": _CMAKE.format(**words),
         f"{library.name}-config.cmake": _CONFIG.format(**words),
+        f"{library.name}-config-version.cmake": _VERSION.format(**words),
         f"examples/{library.name}.c": c_example(library),
         **within("include", library.public),
         **within("src", {**library.runtime, **library.model}),
