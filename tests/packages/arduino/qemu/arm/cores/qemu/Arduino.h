@@ -13,13 +13,24 @@ unsigned long millis();
 
 class Console {
   public:
-    void begin(unsigned long) {}
-    explicit operator bool() const { return true; }
+    void begin(unsigned long)
+    {
+    }
+    explicit operator bool() const
+    {
+        return true;
+    }
     void print(const char *text);
     void print(long value);
     void print(double value, int digits = 2);
-    template <class T> void println(T value) { print(value), print("\n"); }
-    void println(double value, int digits) { print(value, digits), print("\n"); }
+    template <class T> void println(T value)
+    {
+        print(value), print("\n");
+    }
+    void println(double value, int digits)
+    {
+        print(value, digits), print("\n");
+    }
 };
 
 extern Console Serial;

@@ -53,7 +53,10 @@ void Console::print(double value, int digits)
     print(text + 1);
 }
 
-unsigned long millis() { return 10000; }
+unsigned long millis()
+{
+    return 10000;
+}
 
 void reset()
 {
@@ -66,8 +69,11 @@ void reset()
     leave(0);
 }
 
-void fault() { leave(99); }
+void fault()
+{
+    leave(99);
+}
 
-extern "C" __attribute__((section(".vectors"), used)) const void *const vectors[16] = {
-    stack_top, (const void *)reset, (const void *)fault, (const void *)fault,
-    (const void *)fault, (const void *)fault, (const void *)fault};
+extern "C" __attribute__((section(".vectors"), used))
+const void *const vectors[16] = {stack_top,           (const void *)reset, (const void *)fault, (const void *)fault,
+                                 (const void *)fault, (const void *)fault, (const void *)fault};
