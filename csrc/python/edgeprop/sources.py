@@ -8,7 +8,7 @@ from . import _core
 
 __all__ = ["c_headers", "c_sources", "include_dir", "license_file"]
 
-_FOLDERS = ("", "ops/", "kernels/", "kernels/*/")
+_FOLDERS = ("", "ops/", "kernels/**/")
 
 
 def include_dir() -> Path:
