@@ -60,7 +60,8 @@ class Exported:
     def __str__(self) -> str:
         learns = f", {self.train_arena:,} bytes to learn" if self.train_arena else ""
         costs = f"flash {self.flash_bytes:,} bytes, RAM {self.infer_arena:,} bytes{learns}"
-        return "\n".join([f"{self.program.name}: {costs}", *(f"  {path}" for path in (*self.paths.values(), *self.packages.values()))])
+        paths = (*self.paths.values(), *self.packages.values())
+        return "\n".join([f"{self.program.name}: {costs}", *(f"  {path}" for path in paths)])
 
 
 def save(

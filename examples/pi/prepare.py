@@ -70,9 +70,7 @@ def vowels() -> People | None:
         x, y, speaker = data["x"], data["y"].astype(int), data["speaker"]
     others, user = speaker != USER, np.flatnonzero(speaker == USER)
     lesson, exam = user[: 11 * TAKES], user[11 * TAKES :]  # takes one after the other, each of all vowels
-    return People(
-        Samples(x[others], y[others]), Samples(x[lesson], y[lesson]), Samples(x[exam], y[exam]), WORDS
-    )
+    return People(Samples(x[others], y[others]), Samples(x[lesson], y[lesson]), Samples(x[exam], y[exam]), WORDS)
 
 
 def digits() -> People:

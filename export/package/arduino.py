@@ -49,6 +49,9 @@ def _keywords(library: Library) -> str:
     words = {
         "KEYWORD1": ("ep_t", "ep_step", "ep_storage", "ep_model"),
         "KEYWORD2": ("ep_init", "ep_infer", "ep_learn", "ep_save", "ep_restore", "ep_reset", "ep_error"),
-        "LITERAL1": (library.name, *(f"{library.macro}_{end}" for end in ("INFER_ARENA", "TRAIN_ARENA", "INPUT_COUNT"))),
+        "LITERAL1": (
+            library.name,
+            *(f"{library.macro}_{end}" for end in ("INFER_ARENA", "TRAIN_ARENA", "INPUT_COUNT")),
+        ),
     }
     return "".join(f"{word}\t{kind}\n" for kind, listed in words.items() for word in listed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import PurePath
 
 from ... import __version__, sources
 from ..c_text import identifier
@@ -14,13 +15,11 @@ from ..program import Program
 PUBLIC = ("edgeprop.h", "edgeprop_ops.h")
 
 #: names of headers that a file of the model must not take: a compiler would find it instead
-_HEADERS = frozenset(
-    """
+_HEADERS = """
     assert complex ctype errno fenv float inttypes iso646 limits locale math setjmp signal stdalign stdarg stdatomic
     stdbool stddef stdint stdio stdlib stdnoreturn string tgmath threads time uchar wchar wctype
     alloca arduino config endian features fcntl malloc memory new sched sdkconfig strings types unistd version
-    """.split()
-)
+"""
 
 
 class Library:
@@ -47,7 +46,7 @@ class Library:
     def header(self) -> str:
         """Name of the model's header."""
         folder = sources.include_dir()
-        taken = _HEADERS | {path.stem for path in folder.glob("*.[ch]")}
+        taken = {*_HEADERS.split()} | {path.stem for path in folder.glob("*.[ch]")}
         return (self.name + "_model" if self.name.lower() in taken else self.name) + ".h"
 
     @cached_property
@@ -59,10 +58,9 @@ class Library:
 
     @cached_property
     def runtime(self) -> dict[str, bytes]:
-        """The runtime's sources and the headers that only they include, by path."""
-        folder = sources.include_dir()
+        """The runtime's sources and the headers that only they include, by path in the package."""
         files = [path for path in (*sources.c_sources(), *sources.c_headers()) if path.name not in PUBLIC]
-        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+        return {place(path.relative_to(sources.include_dir())): path.read_bytes() for path in files}
 
     @property
     def runtime_sources(self) -> list[str]:
@@ -102,6 +100,14 @@ class Library:
             "program shares this runtime: add only its header and its `..._data.c`.\n"
         )
         return {"README.md": text.encode()}
+
+
+def place(path: PurePath) -> str:
+    """Where a file of the runtime lies in a package: kernels/neon/s8.c as kernels/neon/neon_s8.c, for some tools put all
+    objects into one archive by their names alone, and of two with one name the last stays."""
+    if path.suffix == ".c" and len(path.parts) > 2:
+        path = path.with_name(f"{path.parent.name}_{path.name}")
+    return path.as_posix()
 
 
 def within(folder: str, files: dict[str, bytes]) -> dict[str, bytes]:

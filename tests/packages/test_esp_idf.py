@@ -16,9 +16,7 @@ from tests.support.packaged import Packaged, Run
 HERE = Path(__file__).resolve().parent
 
 
-def test_component_manager_packs_it(
-    classifier: Packaged, tmp_path: Path, tool: Callable[[str], str], run: Run
-) -> None:
+def test_component_manager_packs_it(classifier: Packaged, tmp_path: Path, tool: Callable[[str], str], run: Run) -> None:
     component = classifier.copy("esp-idf", tmp_path)
     run(tool("compote"), "component", "pack", "--name", "core", cwd=component)
     with tarfile.open(component / "dist" / f"core_{edgeprop.__version__}.tgz") as archive:
