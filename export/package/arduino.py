@@ -35,7 +35,7 @@ def _properties(library: Library) -> str:
         "sentence": f"{library.what}.",
         "paragraph": "One arena of memory, no malloc. The header tells layers, sizes and labels.",
         "category": "Data Processing",
-        "url": "https://pypi.org/project/edgeprop/",
+        "url": "",
         "architectures": "*",
         "includes": library.header,
         # An archive, of which the linker takes only the ops that the model names.

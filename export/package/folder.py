@@ -71,8 +71,9 @@ class Folder:
 
     def clean(self) -> None:
         """Remove what is beside the place, and the folder around it if nothing is in it."""
-        for path in (self._new, self._old):
-            shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(self._new, ignore_errors=True)
+        if self.path.exists():  # else what was here before could not be put back: it stays where it is
+            shutil.rmtree(self._old, ignore_errors=True)
         with contextlib.suppress(OSError):
             self.path.parent.rmdir()
 

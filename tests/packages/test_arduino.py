@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,8 +34,8 @@ def test_metadata(packaged: Packaged) -> None:
     assert not list(library.rglob("*.part"))
 
 
-def build(packaged: Packaged, folder: Path, tool: Callable[[str], str], run: Run) -> Path:
-    """The example's ELF."""
+def build(packaged: Packaged, folder: Path, tool: Callable[[str], str], run: Run, extra: str = "") -> Path:
+    """The example's ELF; `extra`: a flag for C files."""
     builder = tool("arduino-builder")
     for needed in ("arduino-ctags", "arm-none-eabi-g++", "qemu-system-arm"):
         tool(needed)
@@ -43,7 +44,8 @@ def build(packaged: Packaged, folder: Path, tool: Callable[[str], str], run: Run
         (folder / name).mkdir()
     sketch = library / "examples" / packaged.name / f"{packaged.name}.ino"
     places = ["-hardware", HERE / "arduino", "-tools", folder / "tools", "-libraries", folder / "libraries"]
-    run(builder, "-compile", *places, "-fqbn", "qemu:arm:m4f", "-build-path", folder / "build", sketch)
+    places += ["-fqbn", "qemu:arm:m4f", "-build-path", folder / "build", "-prefs", f"extra={extra}"]
+    run(builder, "-compile", *places, sketch)
     return folder / "build" / f"{packaged.name}.ino.elf"
 
 
@@ -59,3 +61,13 @@ def test_built_by_arduino_builder_and_run(
     assert printed.endswith(f"{packaged.name}: ok\n")
     if packaged.name == "core":
         assert printed == packaged.printed(arduino=True)
+
+
+def test_products_are_not_fused(classifier: Packaged, tmp_path: Path, tool: Callable[[str], str], run: Run) -> None:
+    """A sketch has as many fused instructions as with -ffp-contract=off, which Arduino has no place for."""
+    found = []
+    for extra in ("", "-ffp-contract=off", "-DEP_CONTRACT_H"):  # the last: as if contract.h were not there
+        (tmp_path / extra).mkdir(exist_ok=True)
+        elf = build(classifier, tmp_path / extra, tool, run, extra)
+        found.append(len(re.findall(r"\tvfn?m[as]\.f32", run(tool("arm-none-eabi-objdump"), "-d", elf))))
+    assert found[0] == found[1] < found[2]

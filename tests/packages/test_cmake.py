@@ -86,3 +86,20 @@ def test_two_models_share_a_runtime(
     run(tool("cmake"), "-S", ".", "-B", "again", f"-DCMAKE_PREFIX_PATH={tmp_path / 'prefix'}", cwd=tmp_path)
     run(tool("cmake"), "--build", "again", cwd=tmp_path)
     run(tmp_path / "again" / "user")
+
+
+def test_for_a_microcontroller(classifier: Packaged, tmp_path: Path, tool: Callable[[str], str], run: Run) -> None:
+    """Both libraries, by a cross compiler as a toolchain file names it; the linking is the firmware project's."""
+    package = classifier.copy("cmake", tmp_path)
+    toolchain = {
+        "SYSTEM_NAME": "Generic",
+        "SYSTEM_PROCESSOR": "arm",
+        "C_COMPILER": tool("arm-none-eabi-gcc"),
+        "C_FLAGS": "-mcpu=cortex-m4 -mthumb -mfloat-abi=hard -mfpu=fpv4-sp-d16",
+        "TRY_COMPILE_TARGET_TYPE": "STATIC_LIBRARY",
+    }
+    flags = [f"-DCMAKE_{key}={value}" for key, value in toolchain.items()]
+    run(tool("cmake"), "-S", package, "-B", tmp_path / "build", *flags)
+    run(tool("cmake"), "--build", tmp_path / "build", "--target", "core")
+    symbols = run(tool("arm-none-eabi-nm"), tmp_path / "build" / "libcore.a")
+    assert " R core\n" in symbols
