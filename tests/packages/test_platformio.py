@@ -1,7 +1,7 @@
 """The PlatformIO library, built by PlatformIO.
 
 Its builder runs SCons from a package of its own registry, and platforms come from there too; here SCons is PyPI's, and the
-platform `native` one of these tests, so that nothing is downloaded. Boards are not built.
+platforms are those of these tests, so that nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -19,24 +19,29 @@ from tests.support.packaged import Packaged, Run
 HERE = Path(__file__).resolve().parent
 
 
+def installed(folder: Path, kind: str, version: str) -> None:
+    """Tell PlatformIO that the folder is a package of its registry."""
+    spec = {"owner": "platformio", "id": None, "name": folder.name, "requirements": None, "uri": None}
+    (folder / ".piopm").write_text(json.dumps({"type": kind, "name": folder.name, "version": version, "spec": spec}))
+
+
 @pytest.fixture
 def home(tmp_path: Path, tool: Callable[[str], str]) -> dict[str, str]:
-    """An environment with a home for PlatformIO that holds SCons and the platform `native`."""
+    """An environment with a home for PlatformIO that holds SCons and the platforms `native` and `ststm32`."""
     tool("pio")
     pytest.importorskip("SCons")
     dependencies = pytest.importorskip("platformio.dependencies")
     core = tmp_path / "core"
-    shutil.copytree(HERE / "platformio" / "native", core / "platforms" / "native")
+    for name in ("native", "ststm32"):
+        platform = shutil.copytree(HERE / "platformio" / name, core / "platforms" / name)
+        installed(platform, "platform", "1.0.0")
+    shutil.copytree(HERE / "arduino/qemu/arm/cores/qemu", core / "platforms/ststm32/core")
     scons = core / "packages" / "tool-scons"
     scons.mkdir(parents=True)
     version = dependencies.get_core_dependencies()["tool-scons"].lstrip("~^=")
     (scons / "scons.py").write_text("from SCons.Script.Main import main\n\nmain()\n")
     (scons / "package.json").write_text(json.dumps({"name": "tool-scons", "version": version}))
-    for folder, name, number in ((scons, "tool-scons", version), (core / "platforms" / "native", "native", "1.0.0")):
-        spec = {"owner": "platformio", "id": None, "name": name, "requirements": None, "uri": None}
-        kind = "tool" if name == "tool-scons" else "platform"
-        installed = {"type": kind, "name": name, "version": number, "spec": spec}
-        (folder / ".piopm").write_text(json.dumps(installed))
+    installed(scons, "tool", version)
     return {"PLATFORMIO_CORE_DIR": str(core), "PLATFORMIO_SETTING_ENABLE_TELEMETRY": "no", "CI": "true"}
 
 
@@ -73,8 +78,14 @@ def test_packed_by_platformio(
         run(tool("pio"), "pkg", "pack", "-o", tmp_path / "bad.tar.gz", package, env=home)
 
 
-def test_board_example_is_the_sketch_that_arduino_builds(classifier: Packaged) -> None:
-    """The board's environment needs PlatformIO's registry; its source is the sketch, which test_arduino.py builds."""
-    board = (classifier.result.packages["platformio"] / "examples/core/src/board.cpp").read_text()
-    sketch = (classifier.result.packages["arduino"] / "examples/core/core.ino").read_text()
-    assert board.replace("#include <Arduino.h>\n", "", 1) == sketch
+def test_board_built_by_platformio(
+    classifier: Packaged, tmp_path: Path, tool: Callable[[str], str], run: Run, home: dict[str, str]
+) -> None:
+    """The board's environment, as platformio.ini has it, with a platform of these tests for its registry's; in QEMU."""
+    tool("arm-none-eabi-g++")
+    example = classifier.copy("platformio", tmp_path / "lib") / "examples" / "core"
+    run(tool("pio"), "run", "-d", example, "-e", "board", env=home)
+    board = ["-M", "mps2-an386", "-nographic", "-monitor", "none", "-serial", "none"]
+    board += ["-semihosting-config", "enable=on,target=native"]
+    printed = run(tool("qemu-system-arm"), *board, "-kernel", example / ".pio/build/board/program.elf")
+    assert printed == classifier.printed(arduino=True)

@@ -75,9 +75,12 @@ def scores(printed: str) -> list[tuple[int, int]]:
     return [(int(right), int(asked)) for right, asked in re.findall(r"(\d+) of (\d+) right", printed)]
 
 
-def test_it_learns_and_remembers(pi: Pi) -> None:
+def test_it_learns_and_remembers(pi: Pi, root: Path) -> None:
     (before, asked), (after, _) = scores(pi.first)
     assert after - before > 0.15 * asked
+    if pi.folder.name.startswith("vowels"):
+        assert "the lesson doubles" in (root / "examples/pi/README.md").read_text()
+        assert 1.7 * before < after
     assert pi.second.startswith(f"restored\nbefore: {after} of {asked} right\n")
 
 
