@@ -16,6 +16,8 @@ M4F = ["-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16"]
 ARM64 = ["--target=aarch64-linux-gnu", "-I/usr/aarch64-linux-gnu/include"]
 COMPILERS = {
     "gcc, Cortex-M4F": ["arm-none-eabi-gcc", *M4F],
+    "gcc, Cortex-M55": ["arm-none-eabi-gcc", "-mcpu=cortex-m55", "-mthumb", "-mfloat-abi=hard"],
+    "gcc, ARMv7 NEON": ["arm-linux-gnueabihf-gcc", "-mcpu=cortex-a7", "-mfpu=neon-vfpv4"],
     "gcc, AArch64": ["aarch64-linux-gnu-gcc"],
     "gcc, x86 with FMA": ["gcc", "-mavx2", "-mfma"],
     "clang, AArch64": ["clang", *ARM64],
