@@ -1,0 +1,78 @@
+"""Cross-build the wheels: all, or those whose platform tag contains one of the words given."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from . import headers
+from .targets import TARGETS, Target
+
+ROOT = Path(__file__).resolve().parents[1]
+WORK = ROOT / "build" / "wheels"
+
+
+def zig() -> Path:
+    """The compiler, out of PyPI's package of it.
+
+    Raises
+    ------
+    SystemExit : it is not installed; the text says how
+    """
+    found = importlib.util.find_spec("ziglang")
+    if found is None or found.origin is None:
+        sys.exit("no zig: pip install -r wheels/requirements.txt, or make wheels")
+    return Path(found.origin).with_name("zig")
+
+
+def environment() -> dict[str, str]:
+    """This environment, with all that zig compiles for itself kept below build/."""
+    caches = {"ZIG_GLOBAL_CACHE_DIR": str(WORK / "zig"), "ZIG_LOCAL_CACHE_DIR": str(WORK / "zig")}
+    return {**os.environ, **caches}
+
+
+def build(target: Target, include: Path, out: Path) -> Path:
+    """Build one wheel into `out`.
+
+    Raises
+    ------
+    subprocess.CalledProcessError : a tool failed; what it said is on the terminal
+    """
+    settings = {
+        "wheel.tags": target.tag,
+        "build-dir": WORK / target.platform,
+        "install.strip": "false",
+        "cmake.toolchain-file": ROOT / "wheels" / "zig.cmake",
+        "cmake.define.EDGEPROP_ZIG": zig(),
+        "cmake.define.EDGEPROP_ZIG_TARGET": target.zig,
+        "cmake.define.EDGEPROP_ZIG_CPU": target.cpu,
+        "cmake.define.Python_INCLUDE_DIR": include,
+    }
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)]
+    command += [f"-C{name}={value}" for name, value in settings.items()]
+    subprocess.run(command, check=True, env=environment(), stdout=subprocess.DEVNULL)
+    (wheel,) = out.glob(f"edgeprop-*-{target.tag}.whl")
+    return wheel
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m wheels", description=__doc__)
+    parser.add_argument("words", nargs="*", help="such as armv6l, musllinux; none: all")
+    parser.add_argument("--out", type=Path, default=ROOT / "dist")
+    args = parser.parse_args()
+    chosen = [target for target in TARGETS if not args.words or any(word in target.platform for word in args.words)]
+    if not chosen:
+        parser.error(f"none of {', '.join(target.platform for target in TARGETS)}")
+    include = headers.write(WORK / "include")
+    for target in chosen:
+        wheel = build(target, include, args.out)
+        print(f"{wheel.name}  {wheel.stat().st_size:,} B", flush=True)
+
+
+if __name__ == "__main__":
+    main()
