@@ -10,9 +10,9 @@ RUN := $(BIN)/python
 
 SOURCES := $(shell find csrc trainer export -type f -not -name '*.pyc' 2>/dev/null) pyproject.toml CMakeLists.txt README.md
 PY := $(wildcard csrc/python trainer export tests examples benchmarks docs/*.py)
-C_SOURCES := $(wildcard csrc/*.c csrc/ops/*.c csrc/kernels/*.c)
+C_SOURCES := $(wildcard csrc/*.c csrc/ops/*.c csrc/kernels/*.c csrc/kernels/*/*.c)
 # The cdef is no C: `...` stands for what Python does not see.
-C_FILES := $(filter-out %.cdef.h,$(wildcard csrc/*.[ch] csrc/*/*.[ch] csrc/python/edgeprop/*.h boards/*.[ch] tests/*/*.[ch]))
+C_FILES := $(filter-out %.cdef.h,$(wildcard csrc/*.[ch] csrc/*/*.[ch] csrc/kernels/*/*.[ch] csrc/python/edgeprop/*.h boards/*.[ch] tests/*/*.[ch]))
 
 WARNINGS := -std=c99 -Wall -Wextra -Wpedantic -Wconversion -Wdouble-promotion -Wshadow -Werror
 VARIANTS := -UEP_NONE -DEP_TRACE -DEP_NO_TRAIN -DEP_NO_ERRMSG

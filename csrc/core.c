@@ -74,6 +74,7 @@ static void bind(ep_t *ep, const ep_model *model, void *arena, size_t size, uint
     layout at = lay_out(model, batch, what);
     memset(ep, 0, sizeof *ep);
     ep->model = model;
+    ep->kernels = ep_best_kernels();
     ep->arena = (uint8_t *)arena;
     ep->size = size < ARENA_LIMIT ? size : ARENA_LIMIT;
     ep->batch = batch;
@@ -187,7 +188,7 @@ int ep_set_params(ep_t *ep, const float *values, uint32_t count)
 {
     uint32_t have;
     if (values == NULL || ep_params(ep, &have) == NULL || have != count) return EP_ERR_ARG;
-    if (!(ep_max_abs(values, count) <= FLT_MAX)) return EP_ERR_DIVERGED;
+    if (!(EP_KERNEL(ep, max_abs_f32)(values, count) <= FLT_MAX)) return EP_ERR_DIVERGED;
     memcpy(ep_weights(ep), values, (size_t)count * sizeof *values);
     ep->weight_bound = INFINITY;
     return EP_OK;

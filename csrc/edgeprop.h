@@ -203,6 +203,7 @@ struct ep_step {
 
 struct ep_s { /* all fields private */
     const ep_model *model;
+    const struct ep_kernels *kernels; /* of this processor; NULL where the compiler chose them */
     uint8_t *arena;
     size_t size;
     uint32_t batch;                                             /* capacity: samples that fit at once */

@@ -3,6 +3,7 @@
 #define EP_INTERNAL_H
 
 #include "edgeprop.h"
+#include "kernels/kernels.h"
 
 /* No weight, and no state of an optimizer, may pass this; FLT_MAX is far enough that rounding does not matter. */
 #define EP_WEIGHT_LIMIT 1e38f
@@ -81,18 +82,9 @@ void ep_emit(const ep_t *ep, const ep_sink *sink, uint16_t index, uint32_t first
 /* 1 if the sink adds to sums, so that several contributions to one element are allowed. */
 int ep_sink_adds(const ep_sink *sink);
 
-/* dY of a fused clamp, in place: 0 where y is not strictly between lo and hi. */
-void ep_mask_clamp(float *dy, const float *y, float lo, float hi, size_t count);
-
-/* Largest |v[i]|; NaN or infinity if there is one. */
-float ep_max_abs(const float *v, size_t count);
-
 /* The checks of the ops, for ep_registry_row. */
 #define EP_DECLARE(code, name, attr, grad) int ep_check_##name(const ep_model *model, const ep_node *node);
 EP_OPS(EP_DECLARE)
 #undef EP_DECLARE
-
-/* Round half to even, as ONNX Runtime does; |v| < 2^22. */
-int32_t ep_round_even(float v);
 
 #endif

@@ -110,7 +110,7 @@ static int admit(ep_t *ep, const update *u, float gmax)
 {
     const ep_step *step = &u->step;
     float smax = 0;
-    if (u->state_at != EP_NONE && !u->fresh) smax = ep_max_abs(at(ep, u->state_at), weights_of(ep));
+    if (u->state_at != EP_NONE && !u->fresh) smax = EP_KERNEL(ep, max_abs_f32)(at(ep, u->state_at), weights_of(ep));
     for (int looked = 0;; looked = 1) {
         float g = step->weight_decay == 0 ? gmax : gmax + step->weight_decay * ep->weight_bound;
         float reach = ep->weight_bound + step->optimizer->bound(step, u->t, g, smax);
@@ -119,7 +119,7 @@ static int admit(ep_t *ep, const update *u, float gmax)
             return EP_OK;
         }
         if (looked) return EP_ERR_DIVERGED;
-        ep->weight_bound = ep_max_abs(ep_weights(ep), weights_of(ep));
+        ep->weight_bound = EP_KERNEL(ep, max_abs_f32)(ep_weights(ep), weights_of(ep));
     }
 }
 
@@ -150,7 +150,7 @@ void ep_emit(const ep_t *ep, const ep_sink *sink, uint16_t index, uint32_t first
                                      sink->s1 != NULL ? sink->s1 + i : NULL, a, g, count);
         return;
     }
-    for (uint32_t k = 0; k < count; k++) to[k] += a * g[k];
+    EP_KERNEL(ep, axpy_f32)(to, a, g, count);
 }
 
 int ep_sink_adds(const ep_sink *sink)
@@ -245,7 +245,7 @@ static int check_targets(const ep_t *ep, const void *target, uint32_t n)
     const uint32_t count = ep->model->tensors[train->logits].count;
     const int32_t *labels = (const int32_t *)target;
     if (!train->loss->labels) {
-        return ep_max_abs((const float *)target, (size_t)n * count) <= FLT_MAX ? EP_OK : EP_ERR_LABEL;
+        return EP_KERNEL(ep, max_abs_f32)((const float *)target, (size_t)n * count) <= FLT_MAX ? EP_OK : EP_ERR_LABEL;
     }
     for (uint32_t i = 0; i < n; i++) {
         if (labels[i] < 0 || (uint32_t)labels[i] >= count) return EP_ERR_LABEL;
@@ -371,7 +371,7 @@ int ep_apply(ep_t *ep, const ep_step *step)
     rc = prepare(ep, step, 1, &u);
     if (rc != EP_OK) return rc;
     sums = at(ep, ep->sums_at);
-    gmax = ep_max_abs(sums, weights_of(ep));
+    gmax = EP_KERNEL(ep, max_abs_f32)(sums, weights_of(ep));
     a = mean_factor(&u.step, ep->samples, sums, weights_of(ep), gmax);
     rc = admit(ep, &u, gmax * a); /* refused too if a sum is not finite */
     ep->samples = 0;

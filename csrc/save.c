@@ -49,14 +49,15 @@ static int check_storage(const ep_t *ep, const ep_storage *storage)
 /* ---- Reading ----------------------------------------------------------------------------------------------------- */
 
 /* Reads weights piece by piece, for their checksum; *finite is cleared if one is not. */
-static int stream_weights(const ep_storage *storage, uint32_t at, uint32_t size, uint32_t *crc, int *finite)
+static int stream_weights(const ep_t *ep, const ep_storage *storage, uint32_t at, uint32_t size, uint32_t *crc,
+                          int *finite)
 {
     float buffer[UNIT / sizeof(float)];
     while (size != 0) {
         const uint32_t take = size < UNIT ? size : UNIT;
         if (storage->read(storage->user, at, buffer, take) != 0) return EP_ERR_IO;
         *crc = ep_crc32(*crc, buffer, take);
-        if (!(ep_max_abs(buffer, take / sizeof(float)) <= FLT_MAX)) *finite = 0;
+        if (!(EP_KERNEL(ep, max_abs_f32)(buffer, take / sizeof(float)) <= FLT_MAX)) *finite = 0;
         at += take;
         size -= take;
     }
@@ -79,7 +80,7 @@ static slot inspect(const ep_t *ep, const ep_storage *storage, uint32_t index)
     found.size = get_u32(header + 20);
     if (memcmp(header, "EPH1", 4) != 0 || found.size > storage->slot_size - HEADER) return found;
     crc = ep_crc32(0, header + 8, HEADER - 8);
-    if (stream_weights(storage, at + HEADER, found.size, &crc, &finite) != EP_OK) {
+    if (stream_weights(ep, storage, at + HEADER, found.size, &crc, &finite) != EP_OK) {
         found.state = UNREADABLE;
         return found;
     }

@@ -10,7 +10,7 @@ static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
     for (size_t i = 0; i < count; i++) {
         y[i] = a[i] + b[i];
     }
-    ep_clamp_f32(y, attr->lo, attr->hi, count);
+    ep_clamp_output(ep, y, attr->lo, attr->hi, count);
 }
 
 const ep_op ep_add_f32 = {forward};

@@ -12,7 +12,7 @@ static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
         for (int32_t c = 0; c < a->channels; c++) {
             y[c] = x[c] * scale[c] + offset[c];
         }
-        ep_clamp_f32(y, a->lo, a->hi, (size_t)a->channels);
+        ep_clamp_output(ep, y, a->lo, a->hi, (size_t)a->channels);
     }
 }
 
@@ -48,7 +48,7 @@ static void emit_scale(const ep_t *ep, const ep_node *node, const ep_sink *sink,
         memset(sum, 0, sizeof sum);
         for (uint32_t r = 0; r < rows; r++) {
             const size_t at = (size_t)r * (size_t)channels + (size_t)c;
-            ep_multiply_add_f32(sum, x + at, dy + at, lanes);
+            EP_KERNEL(ep, multiply_add_f32)(sum, x + at, dy + at, (size_t)lanes);
         }
         ep_emit(ep, sink, node->io[1], (uint32_t)c, (uint32_t)lanes, 1.0f, sum);
     }

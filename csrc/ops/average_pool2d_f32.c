@@ -20,13 +20,13 @@ static float weight_of(const ep_pool2d_attr *a, const ep_window *at)
 }
 
 /* All channels at one position. */
-static void forward_window(const ep_pool2d_attr *a, const float *x, float *y, const ep_window *at)
+static void forward_window(const ep_t *ep, const ep_pool2d_attr *a, const float *x, float *y, const ep_window *at)
 {
     const float weight = weight_of(a, at);
     memset(y, 0, (size_t)a->channels * sizeof *y);
     for (int32_t ky = at->rows.begin; ky < at->rows.end; ky++) {
         for (int32_t kx = at->columns.begin; kx < at->columns.end; kx++) {
-            ep_add_row_f32(y, x + ep_pool_pixel(a, at, ky, kx), a->channels);
+            EP_KERNEL(ep, add_f32)(y, x + ep_pool_pixel(a, at, ky, kx), (size_t)a->channels);
         }
     }
     for (int32_t c = 0; c < a->channels; c++) {
@@ -43,7 +43,7 @@ static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
         for (int32_t oy = 0; oy < a->out_h; oy++) {
             for (int32_t ox = 0; ox < a->out_w; ox++, y += a->channels) {
                 const ep_window at = ep_pool_window(a, oy, ox);
-                forward_window(a, x, y, &at);
+                forward_window(ep, a, x, y, &at);
             }
         }
     }
@@ -54,12 +54,12 @@ const ep_op ep_average_pool2d_f32 = {forward};
 #ifndef EP_NO_TRAIN
 
 /* dx of every tap of one window += dy * weight. */
-static void backward_window(const ep_pool2d_attr *a, float *dx, const float *dy, const ep_window *at)
+static void backward_window(const ep_t *ep, const ep_pool2d_attr *a, float *dx, const float *dy, const ep_window *at)
 {
     const float weight = weight_of(a, at);
     for (int32_t ky = at->rows.begin; ky < at->rows.end; ky++) {
         for (int32_t kx = at->columns.begin; kx < at->columns.end; kx++) {
-            ep_axpy_f32(dx + ep_pool_pixel(a, at, ky, kx), weight, dy, a->channels);
+            EP_KERNEL(ep, axpy_f32)(dx + ep_pool_pixel(a, at, ky, kx), weight, dy, (size_t)a->channels);
         }
     }
 }
@@ -73,7 +73,7 @@ static void backward(const ep_t *ep, const ep_node *node, uint32_t n)
         for (int32_t oy = 0; oy < a->out_h; oy++) {
             for (int32_t ox = 0; ox < a->out_w; ox++, dy += a->channels) {
                 const ep_window at = ep_pool_window(a, oy, ox);
-                backward_window(a, dx, dy, &at);
+                backward_window(ep, a, dx, dy, &at);
             }
         }
     }

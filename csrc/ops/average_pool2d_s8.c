@@ -1,7 +1,10 @@
 /* Average pooling on codes, in the float32 steps of ONNX Runtime's QLinearAveragePool: dequantize, sum row by row,
  * divide by the number of taps, divide by the output's scale, add its zero point, round half to even. */
-#include "../kernels/portable_s8.h"
+#include "../kernels/scalar_s8.h"
+#include "../kernels/window.h"
 #include "check_s8.h"
+
+#define LANES 16 /* channels whose sums are kept at once, on the stack */
 
 typedef struct pool_args {
     const ep_pool2d_attr *attr;
@@ -34,7 +37,7 @@ static void average_lanes(const pool_args *p, const int8_t *x, int8_t *y, const 
 {
     const ep_pool2d_attr *a = p->attr;
     const int32_t inside = (at->rows.end - at->rows.begin) * (at->columns.end - at->columns.begin);
-    float sum[EP_LANES] = {0.0f};
+    float sum[LANES] = {0.0f};
     for (int32_t ky = at->rows.begin; ky < at->rows.end; ky++) {
         const ptrdiff_t row = (ptrdiff_t)(at->top + ky) * a->in_w;
         for (int32_t kx = at->columns.begin; kx < at->columns.end; kx++) {
@@ -54,8 +57,8 @@ static void average_image(const pool_args *p, const int8_t *x, int8_t *y)
         for (int32_t ox = 0; ox < a->out_w; ox++, y += a->channels) {
             at.left = ox * a->stride_w - a->pad_left;
             at.columns = ep_taps_inside(at.left, a->kernel_w, 1, a->in_w);
-            for (int32_t c = 0; c < a->channels; c += EP_LANES) {
-                average_lanes(p, x + c, y + c, &at, a->channels - c < EP_LANES ? a->channels - c : EP_LANES);
+            for (int32_t c = 0; c < a->channels; c += LANES) {
+                average_lanes(p, x + c, y + c, &at, a->channels - c < LANES ? a->channels - c : LANES);
             }
         }
     }

@@ -1,40 +1,13 @@
 /* Small loops that several float32 ops share. */
 #include "common.h"
 
-void ep_mask_clamp(float *dy, const float *y, float lo, float hi, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        dy[i] = y[i] <= lo || y[i] >= hi ? 0.0f : dy[i];
-    }
-}
-
-float ep_max_abs(const float *v, size_t count)
-{
-    /* Without the sign, floats are ordered as their bits are, infinity above all numbers and NaN above infinity. */
-    int32_t largest = 0;
-    for (size_t i = 0; i < count; i++) {
-        int32_t bits;
-        memcpy(&bits, v + i, sizeof bits);
-        bits &= 0x7FFFFFFF;
-        largest = bits > largest ? bits : largest;
-    }
-    float result;
-    memcpy(&result, &largest, sizeof result);
-    return result;
-}
-
-int32_t ep_round_even(float v)
-{
-    return ep_nearest(v);
-}
-
 #ifndef EP_NO_TRAIN
 
 void ep_mask_output(const ep_t *ep, const ep_node *node, float lo, float hi, uint32_t n)
 {
     if (lo != -INFINITY || hi != INFINITY) {
         const size_t count = (size_t)n * ep_out_tensor(ep, node, 0)->count;
-        ep_mask_clamp(ep_dout(ep, node, 0), ep_out(ep, node, 0), lo, hi, count);
+        EP_KERNEL(ep, mask_f32)(ep_dout(ep, node, 0), ep_out(ep, node, 0), lo, hi, count);
     }
 }
 
@@ -62,12 +35,12 @@ float ep_bound_layer(const ep_t *ep, const ep_node *node, uint32_t n, float term
     const size_t nx = (size_t)n * ep_in_tensor(ep, node, 0)->count, ny = (size_t)n * ep_out_tensor(ep, node, 0)->count;
     float factor = 1.0f;
     if (ep_trains(ep, node, 1)) {
-        factor = ep_max_abs(ep_in(ep, node, 0), nx);
+        factor = EP_KERNEL(ep, max_abs_f32)(ep_in(ep, node, 0), nx);
         if (ep_trains(ep, node, 2) && factor < 1.0f) {
             factor = 1.0f;
         }
     }
-    const float bound = ep_max_abs(ep_dout(ep, node, 0), ny) * factor;
+    const float bound = EP_KERNEL(ep, max_abs_f32)(ep_dout(ep, node, 0), ny) * factor;
     /* A sum of rounded terms may end above the exact one. */
     return terms > 1.0f ? bound * terms * (1.0f + terms * 1.2e-7f) : bound;
 }
@@ -80,10 +53,12 @@ void ep_emit_bias(const ep_t *ep, const ep_node *node, const ep_sink *sink, int3
         const int32_t lanes = channels - k < EP_TILE_COLUMNS ? channels - k : EP_TILE_COLUMNS;
         memset(sum, 0, sizeof sum);
         for (uint32_t r = 0; r < rows; r++) {
-            ep_add_row_f32(sum, dy + (size_t)r * (size_t)channels + k, lanes);
+            EP_KERNEL(ep, add_f32)(sum, dy + (size_t)r * (size_t)channels + k, (size_t)lanes);
         }
         ep_emit(ep, sink, node->io[2], (uint32_t)k, (uint32_t)lanes, 1.0f, sum);
     }
 }
 
+#else
+typedef int ep_common_left_out; /* ISO C wants a declaration in every file */
 #endif

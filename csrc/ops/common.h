@@ -3,13 +3,22 @@
 #define EP_COMMON_H
 
 #include "../internal.h"
-#include "../kernels/portable_f32.h"
-#include "../kernels/portable_s8.h"
+#include "../kernels/window.h"
 #include "check.h"
+
+#include <string.h>
 
 /* Part of a weight's gradient that is summed on the stack, 512 bytes, before it is handed over. */
 #define EP_TILE_ROWS 4
 #define EP_TILE_COLUMNS 32
+
+/* y, clamped by an activation fused into the op, if there is one. */
+static inline void ep_clamp_output(const ep_t *ep, float *y, float lo, float hi, size_t count)
+{
+    if (lo != -INFINITY || hi != INFINITY) {
+        EP_KERNEL(ep, clamp_f32)(y, lo, hi, count);
+    }
+}
 
 /* Masks the gradient of the output for a clamp fused into the op, if there is one. */
 void ep_mask_output(const ep_t *ep, const ep_node *node, float lo, float hi, uint32_t n);

@@ -8,6 +8,7 @@
 #define PATCH 64 /* weights of an output channel up to which patches are gathered on the stack, 512 bytes */
 
 typedef struct conv { /* what stays the same over the batch */
+    const ep_t *ep;
     ep_conv2d_attr attr;
     ep_axis columns;
     const float *weight, *bias;
@@ -30,7 +31,7 @@ static void flatten(conv *c)
 
 static conv make_conv(const ep_t *ep, const ep_node *node, uint32_t n)
 {
-    conv c = {.attr = *(const ep_conv2d_attr *)node->attr, .images = (int32_t)n};
+    conv c = {.ep = ep, .attr = *(const ep_conv2d_attr *)node->attr, .images = (int32_t)n};
     const ep_conv2d_attr *a = &c.attr;
     flatten(&c);
     c.weight = ep_in(ep, node, 1);
@@ -77,17 +78,17 @@ static void forward_span(const conv *c, const float *x, float *y, int32_t group,
     const ep_conv2d_attr *a = &c->attr;
     const float *w = c->weight + (ptrdiff_t)group * c->group_out * c->taps;
     const ep_taps rows = rows_inside(c, oy);
-    ep_dots d = {y + (ptrdiff_t)s->at * a->out_c,
-                 c->bias + group * c->group_out,
-                 x,
-                 w,
-                 a->out_c,
-                 0,
-                 (ptrdiff_t)a->stride_w * a->in_c,
-                 c->taps,
-                 s->run,
-                 c->group_out,
-                 0};
+    ep_dots_f32 d = {y + (ptrdiff_t)s->at * a->out_c,
+                     c->bias + group * c->group_out,
+                     x,
+                     w,
+                     a->out_c,
+                     0,
+                     (ptrdiff_t)a->stride_w * a->in_c,
+                     c->taps,
+                     s->run,
+                     c->group_out,
+                     0};
     for (int32_t ky = rows.begin; ky < rows.end; ky++) {
         for (int32_t kx = 0; kx < a->kernel_w; kx += c->unit) {
             const ep_taps t = stretch_of(c, s, kx);
@@ -95,14 +96,14 @@ static void forward_span(const conv *c, const float *x, float *y, int32_t group,
                 d.x = x + pixel_of(c, oy, s, ky, t.begin);
                 d.w = w + (ky * a->kernel_w + t.begin) * c->group_in;
                 d.count = (t.end - t.begin) * c->group_in;
-                ep_dot_rows_f32(&d);
+                EP_KERNEL(c->ep, dots_f32)(&d);
                 d.base = d.y; /* the bias was the first sum's; further ones add to it */
                 d.base_step = d.y_step;
             }
         }
     }
     if (d.base != d.y) { /* nothing but padding */
-        ep_dot_rows_f32(&d);
+        EP_KERNEL(c->ep, dots_f32)(&d);
     }
 }
 
@@ -137,13 +138,13 @@ static void forward_patches(const conv *c, const float *x, float *y, int32_t oy)
 {
     const ep_conv2d_attr *a = &c->attr;
     float patch[2 * PATCH];
-    ep_dots d = {y, c->bias, patch, c->weight, a->out_c, 0, PATCH, c->taps, 0, a->out_c, c->taps};
+    ep_dots_f32 d = {y, c->bias, patch, c->weight, a->out_c, 0, PATCH, c->taps, 0, a->out_c, c->taps};
     for (int32_t ox = 0; ox < a->out_w; ox += d.rows, d.y += d.rows * a->out_c) {
         d.rows = a->out_w - ox < 2 ? 1 : 2;
         for (int32_t i = 0; i < d.rows; i++) {
             gather(c, x, patch + i * PATCH, oy, ox + i);
         }
-        ep_dot_rows_f32(&d);
+        EP_KERNEL(c->ep, dots_f32)(&d);
     }
 }
 
@@ -157,7 +158,7 @@ static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
     for (int32_t i = 0; i < c.images; i++, x += image_in(&c)) {
         for (int32_t oy = 0; oy < c.attr.out_h; oy++, y += row) {
             (patches ? forward_patches : forward_row)(&c, x, y, oy);
-            ep_clamp_f32(y, c.attr.lo, c.attr.hi, row);
+            ep_clamp_output(ep, y, c.attr.lo, c.attr.hi, row);
         }
     }
 }
@@ -172,11 +173,11 @@ static void backward_span(const conv *c, float *dx, const float *dy, int32_t gro
     const ep_conv2d_attr *a = &c->attr;
     const float *w = c->weight + (ptrdiff_t)group * c->group_out * c->taps;
     const ep_taps rows = rows_inside(c, oy);
-    ep_outer o = {dx,       dy + (ptrdiff_t)s->at * a->out_c,
-                  w,        (ptrdiff_t)a->stride_w * a->in_c,
-                  a->out_c, 1,
-                  c->taps,  s->run,
-                  0,        c->group_out};
+    ep_outer_f32 o = {dx,       dy + (ptrdiff_t)s->at * a->out_c,
+                      w,        (ptrdiff_t)a->stride_w * a->in_c,
+                      a->out_c, 1,
+                      c->taps,  s->run,
+                      0,        c->group_out};
     for (int32_t ky = rows.begin; ky < rows.end; ky++) {
         for (int32_t kx = 0; kx < a->kernel_w; kx += c->unit) {
             const ep_taps t = stretch_of(c, s, kx);
@@ -184,7 +185,7 @@ static void backward_span(const conv *c, float *dx, const float *dy, int32_t gro
                 o.c = dx + pixel_of(c, oy, s, ky, t.begin);
                 o.b = w + (ky * a->kernel_w + t.begin) * c->group_in;
                 o.columns = (t.end - t.begin) * c->group_in;
-                ep_outer_f32(&o);
+                EP_KERNEL(c->ep, outer_f32)(&o);
             }
         }
     }
@@ -219,7 +220,7 @@ typedef struct tile_place {
 } tile_place;
 
 /* Adds what one span of output row oy gives to the tile; x: the image at the group's first channel, dy: the row. */
-static void add_span(const conv *c, ep_outer *o, float *tile, const float *x, const float *dy, const tile_place *p,
+static void add_span(const conv *c, ep_outer_f32 *o, float *tile, const float *x, const float *dy, const tile_place *p,
                      int32_t oy, const ep_span *s)
 {
     const ep_taps t = stretch_of(c, s, p->kx);
@@ -234,7 +235,7 @@ static void add_span(const conv *c, ep_outer *o, float *tile, const float *x, co
         o->b = x + (pixel_of(c, oy, s, p->ky, p->kx) + begin);
         o->columns = end - begin;
         o->count = s->run;
-        ep_outer_f32(o);
+        EP_KERNEL(c->ep, outer_f32)(o);
     }
 }
 
@@ -242,7 +243,7 @@ static void add_span(const conv *c, ep_outer *o, float *tile, const float *x, co
 static void sum_tile(const conv *c, float *tile, const float *x, const float *dy, const tile_place *p)
 {
     const ep_conv2d_attr *a = &c->attr;
-    ep_outer o = {tile, dy, x, EP_TILE_COLUMNS, 1, a->out_c, (ptrdiff_t)a->stride_w * a->in_c, p->rows, 0, 0};
+    ep_outer_f32 o = {tile, dy, x, EP_TILE_COLUMNS, 1, a->out_c, (ptrdiff_t)a->stride_w * a->in_c, p->rows, 0, 0};
     memset(tile, 0, EP_TILE_ROWS * EP_TILE_COLUMNS * sizeof *tile);
     x += p->k / c->group_out * c->group_in;
     for (int32_t i = 0; i < c->images; i++, x += image_in(c)) {

@@ -1,102 +1,207 @@
-/* Convolution on codes, with groups and dilation: y = requantize(bias + sum of taps). The bias has the input's zero
- * point folded in over all taps, so a tap in the padding counts as the zero point itself. */
-#include "../kernels/portable_s8.h"
+/* Convolution on codes, with groups and dilation: y = requantize(bias + sum of taps), as matrix products over what the
+ * output positions see. A 1x1 convolution finds that in the image as it lies; others gather it on the stack, as many
+ * positions at a time as fit. The bias has the input's zero point folded in over all taps, so a tap in the padding
+ * counts as the zero point itself. */
+#include "../kernels/scalar_s8.h"
+#include "../kernels/window.h"
 #include "check_s8.h"
 
-typedef struct conv_args { /* what stays the same over the image */
-    const ep_conv2d_attr *attr;
-    const int8_t *weight;    /* (out_c, kernel_h, kernel_w, in_c / groups) */
-    const int32_t *bias;     /* (out_c) */
-    const float *multiplier; /* (out_c) */
-    int32_t x_zero, y_zero;
-    int32_t group_in; /* input channels of a group */
-    int32_t taps;     /* kernel_h * kernel_w * group_in: weights of one output channel */
-} conv_args;
+#define LANES 16 /* output channels whose sums are kept while one position is gathered in parts */
 
-/* A stretch of `count` weights at `w` of each of `lanes` channels that lies in the padding. */
-static void pad_taps(const conv_args *c, int32_t *acc, const int8_t *w, int32_t lanes, int32_t count)
+typedef struct conv { /* what stays the same over the batch */
+    const ep_t *ep;
+    const ep_conv2d_attr *attr;
+    ep_gemm_s8 gemm;  /* of one group: weights, bias and multipliers change from group to group */
+    int32_t x_zero;   /* what the padding holds */
+    int32_t group_in; /* input channels of a group */
+    int32_t step;     /* bytes from one gathered position to the next */
+} conv;
+
+/* Taps first .. end-1 of a kernel row, all channels of the group, from x to `to`; x: at the first tap. */
+static int8_t *gather_taps(const conv *c, int8_t *to, const int8_t *x, int32_t first, int32_t end)
 {
-    if (c->x_zero != 0 && count > 0) {
-        ep_sum_rows_s8(acc, c->x_zero, w, c->taps, lanes, count);
+    const ep_conv2d_attr *a = c->attr;
+    if (a->dilation_w == 1 && a->groups == 1) {
+        return ep_copy_s8(to, x, (end - first) * a->in_c);
     }
+    for (; first < end; first++, x += (ptrdiff_t)a->dilation_w * a->in_c) {
+        to = ep_copy_s8(to, x, c->group_in);
+    }
+    return to;
 }
 
-/* One row of the kernels of `lanes` channels; `x`: the input row, at the group's first channel. */
-static void kernel_row(const conv_args *c, int32_t *acc, const int8_t *x, const int8_t *w, int32_t lanes,
-                       const ep_window *at)
+/* What one position sees, (kernel_h, kernel_w, group_in); x: the image, at the group's first channel. */
+static void gather(const conv *c, int8_t *to, const int8_t *x, const ep_window *at)
 {
     const ep_conv2d_attr *a = c->attr;
     const ep_taps t = at->columns;
-    pad_taps(c, acc, w, lanes, t.begin * c->group_in);
-    pad_taps(c, acc, w + t.end * c->group_in, lanes, (a->kernel_w - t.end) * c->group_in);
-    if (t.begin < t.end && a->dilation_w == 1 && a->groups == 1) {
-        x += (ptrdiff_t)(at->left + t.begin) * a->in_c;
-        ep_dot_rows_s8(acc, x, w + t.begin * a->in_c, c->taps, lanes, (t.end - t.begin) * a->in_c);
+    for (int32_t ky = 0; ky < a->kernel_h; ky++) {
+        if (ky < at->rows.begin || ky >= at->rows.end || t.begin == t.end) {
+            to = ep_fill_s8(to, c->x_zero, a->kernel_w * c->group_in);
+            continue;
+        }
+        const ptrdiff_t row = (ptrdiff_t)(at->top + ky * a->dilation_h) * a->in_w;
+        to = ep_fill_s8(to, c->x_zero, t.begin * c->group_in);
+        to = gather_taps(c, to, x + (row + at->left + t.begin * a->dilation_w) * a->in_c, t.begin, t.end);
+        to = ep_fill_s8(to, c->x_zero, (a->kernel_w - t.end) * c->group_in);
+    }
+}
+
+/* The group's output channels at the `rows` positions that lie gathered, or side by side in x. */
+static void multiply(const conv *c, ep_gemm_s8 *g, const int8_t *x, int8_t *y, int32_t rows)
+{
+    g->x = x;
+    g->y = y;
+    g->rows = rows;
+    EP_KERNEL(c->ep, gemm_s8)(g);
+}
+
+static ep_window row_window(const ep_conv2d_attr *a, int32_t oy)
+{
+    ep_window at = {oy * a->stride_h - a->pad_top, 0, {0, 0}, {0, 0}};
+    at.rows = ep_taps_inside(at.top, a->kernel_h, a->dilation_h, a->in_h);
+    return at;
+}
+
+static void move_to(const ep_conv2d_attr *a, ep_window *at, int32_t ox)
+{
+    at->left = ox * a->stride_w - a->pad_left;
+    at->columns = ep_taps_inside(at->left, a->kernel_w, a->dilation_w, a->in_w);
+}
+
+/* One image; y at the group's first channel. Positions are gathered across the ends of rows. */
+static void conv_gathered(const conv *c, ep_gemm_s8 *g, const int8_t *x, int8_t *y)
+{
+    const ep_conv2d_attr *a = c->attr;
+    EP_ALIGNED int8_t patches[EP_PATCH_BYTES];
+    const int32_t most = EP_PATCH_BYTES / c->step;
+    int32_t rows = 0;
+    for (int32_t oy = 0; oy < a->out_h; oy++) {
+        ep_window at = row_window(a, oy);
+        for (int32_t ox = 0; ox < a->out_w; ox++) {
+            move_to(a, &at, ox);
+            gather(c, patches + rows * c->step, x, &at);
+            if (++rows == most) {
+                multiply(c, g, patches, y, rows);
+                y += rows * g->y_step;
+                rows = 0;
+            }
+        }
+    }
+    if (rows > 0) {
+        multiply(c, g, patches, y, rows);
+    }
+}
+
+/* sums += the tap at weights w of each channel, `value` the code of the padding where x is NULL. */
+static void add_tap(const conv *c, int32_t *sums, const int8_t *x, const int8_t *w, int32_t lanes)
+{
+    for (int32_t k = 0; k < lanes; k++, w += c->gemm.count) {
+        for (int32_t i = 0; i < c->group_in; i++) {
+            sums[k] += (x != NULL ? x[i] : c->x_zero) * w[i];
+        }
+    }
+}
+
+/* `lanes` output channels from k on at one position, tap by tap. */
+static void conv_lanes(const conv *c, const ep_gemm_s8 *g, const int8_t *x, int8_t *y, const ep_window *at, int32_t k,
+                       int32_t lanes)
+{
+    const ep_conv2d_attr *a = c->attr;
+    const int8_t *w = g->w + (ptrdiff_t)k * g->count;
+    ep_requant q = g->q;
+    int32_t sums[LANES];
+    memcpy(sums, g->bias + k, (size_t)lanes * sizeof *sums);
+    for (int32_t ky = 0; ky < a->kernel_h; ky++) {
+        const ptrdiff_t row = (ptrdiff_t)(at->top + ky * a->dilation_h) * a->in_w;
+        for (int32_t kx = 0; kx < a->kernel_w; kx++, w += c->group_in) {
+            const int inside =
+                ky >= at->rows.begin && ky < at->rows.end && kx >= at->columns.begin && kx < at->columns.end;
+            add_tap(c, sums, inside ? x + (row + at->left + kx * a->dilation_w) * a->in_c : NULL, w, lanes);
+        }
+    }
+    q.multiplier += k;
+    EP_KERNEL(c->ep, requantize_s8)(y + k, sums, &q, lanes);
+}
+
+/* One image whose kernels are too large for the stack. */
+static void conv_direct(const conv *c, const ep_gemm_s8 *g, const int8_t *x, int8_t *y)
+{
+    const ep_conv2d_attr *a = c->attr;
+    for (int32_t oy = 0; oy < a->out_h; oy++) {
+        ep_window at = row_window(a, oy);
+        for (int32_t ox = 0; ox < a->out_w; ox++, y += g->y_step) {
+            move_to(a, &at, ox);
+            for (int32_t k = 0; k < g->columns; k += LANES) {
+                conv_lanes(c, g, x, y, &at, k, g->columns - k < LANES ? g->columns - k : LANES);
+            }
+        }
+    }
+}
+
+/* 1 if there is nothing to gather: a kernel of one tap, no padding. */
+static int sees_itself(const ep_conv2d_attr *a)
+{
+    return a->kernel_h == 1 && a->kernel_w == 1 && a->pad_top == 0 && a->pad_left == 0 &&
+           (a->out_h - 1) * a->stride_h < a->in_h && (a->out_w - 1) * a->stride_w < a->in_w;
+}
+
+static void conv_pointwise(const conv *c, ep_gemm_s8 *g, const int8_t *x, int8_t *y)
+{
+    const ep_conv2d_attr *a = c->attr;
+    if (a->stride_h == 1 && a->stride_w == 1) {
+        multiply(c, g, x, y, a->out_h * a->out_w);
         return;
     }
-    for (int32_t kx = t.begin; kx < t.end; kx++) {
-        const int8_t *tap = x + (ptrdiff_t)(at->left + kx * a->dilation_w) * a->in_c;
-        ep_dot_rows_s8(acc, tap, w + kx * c->group_in, c->taps, lanes, c->group_in);
-    }
-}
-
-/* `lanes` output channels of one group, from `k` on, at one position. `x`: the image, at the group's first channel. */
-static void conv_lanes(const conv_args *c, const int8_t *x, int8_t *y, const ep_window *at, int32_t k, int32_t lanes)
-{
-    const ep_conv2d_attr *a = c->attr;
-    const int32_t row_taps = a->kernel_w * c->group_in;
-    const int8_t *w = c->weight + (size_t)k * (size_t)c->taps;
-    int32_t acc[EP_LANES];
-    memcpy(acc, c->bias + k, (size_t)lanes * sizeof *acc);
-    pad_taps(c, acc, w, lanes, at->rows.begin * row_taps);
-    pad_taps(c, acc, w + at->rows.end * row_taps, lanes, (a->kernel_h - at->rows.end) * row_taps);
-    for (int32_t ky = at->rows.begin; ky < at->rows.end; ky++) {
-        const ptrdiff_t row = (ptrdiff_t)(at->top + ky * a->dilation_h) * a->in_w * a->in_c;
-        kernel_row(c, acc, x + row, w + ky * row_taps, lanes, at);
-    }
-    ep_requantize_row_s8(y + k, acc, c->multiplier + k, lanes, a->lo, a->hi, c->y_zero);
-}
-
-/* All output channels at one position. */
-static void conv_position(const conv_args *c, const int8_t *x, int8_t *y, const ep_window *at)
-{
-    const int32_t group_out = c->attr->out_c / c->attr->groups;
-    for (int32_t group = 0; group < c->attr->groups; group++) {
-        const int32_t first = group * group_out, end = first + group_out;
-        for (int32_t k = first; k < end; k += EP_LANES) {
-            conv_lanes(c, x + group * c->group_in, y, at, k, end - k < EP_LANES ? end - k : EP_LANES);
-        }
-    }
-}
-
-/* One image. */
-static void conv_image(const conv_args *c, const int8_t *x, int8_t *y)
-{
-    const ep_conv2d_attr *a = c->attr;
-    ep_window at;
     for (int32_t oy = 0; oy < a->out_h; oy++) {
-        at.top = oy * a->stride_h - a->pad_top;
-        at.rows = ep_taps_inside(at.top, a->kernel_h, a->dilation_h, a->in_h);
-        for (int32_t ox = 0; ox < a->out_w; ox++, y += a->out_c) {
-            at.left = ox * a->stride_w - a->pad_left;
-            at.columns = ep_taps_inside(at.left, a->kernel_w, a->dilation_w, a->in_w);
-            conv_position(c, x, y, &at);
-        }
+        multiply(c, g, x, y, a->out_w);
+        x += (ptrdiff_t)a->stride_h * a->in_w * a->in_c;
+        y += a->out_w * g->y_step;
     }
+}
+
+/* One image, group by group. */
+static void conv_image(const conv *c, const int8_t *x, int8_t *y)
+{
+    const ep_conv2d_attr *a = c->attr;
+    ep_gemm_s8 g = c->gemm;
+    const int pointwise = sees_itself(a);
+    for (int32_t group = 0; group < a->groups; group++, x += c->group_in, y += g.columns) {
+        if (pointwise) {
+            conv_pointwise(c, &g, x, y);
+        } else if (c->step <= EP_PATCH_BYTES) {
+            conv_gathered(c, &g, x, y);
+        } else {
+            conv_direct(c, &g, x, y);
+        }
+        g.w += (ptrdiff_t)g.columns * g.count;
+        g.bias += g.columns;
+        g.q.multiplier += g.columns;
+    }
+}
+
+static conv make_conv(const ep_t *ep, const ep_node *node)
+{
+    const ep_conv2d_attr *a = node->attr;
+    const int32_t group_in = a->in_c / a->groups, taps = a->kernel_h * a->kernel_w * group_in;
+    conv c = {.ep = ep, .attr = a, .x_zero = ep_in_tensor(ep, node, 0)->zero_point, .group_in = group_in};
+    c.step = (taps + 15) / 16 * 16;
+    c.gemm.w = ep_in(ep, node, 1);
+    c.gemm.bias = ep_in(ep, node, 2);
+    c.gemm.q.multiplier = ep_in(ep, node, 3);
+    c.gemm.q.lo = a->lo;
+    c.gemm.q.hi = a->hi;
+    c.gemm.q.zero_point = ep_out_tensor(ep, node, 0)->zero_point;
+    c.gemm.y_step = a->out_c;
+    c.gemm.x_step = sees_itself(a) ? (ptrdiff_t)a->stride_w * a->in_c : c.step;
+    c.gemm.columns = a->out_c / a->groups;
+    c.gemm.count = taps;
+    return c;
 }
 
 static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
 {
-    const ep_conv2d_attr *a = node->attr;
-    const int32_t group_in = a->in_c / a->groups;
-    const conv_args c = {a,
-                         ep_in(ep, node, 1),
-                         ep_in(ep, node, 2),
-                         ep_in(ep, node, 3),
-                         ep_in_tensor(ep, node, 0)->zero_point,
-                         ep_out_tensor(ep, node, 0)->zero_point,
-                         group_in,
-                         a->kernel_h * a->kernel_w * group_in};
+    const conv c = make_conv(ep, node);
     const int8_t *x = ep_in(ep, node, 0);
     int8_t *y = ep_out(ep, node, 0);
     for (uint32_t i = 0; i < n; i++) {

@@ -4,19 +4,19 @@
 static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
 {
     const ep_dense_attr *a = node->attr;
-    ep_dots d = {ep_out(ep, node, 0),
-                 ep_in(ep, node, 2),
-                 ep_in(ep, node, 0),
-                 ep_in(ep, node, 1),
-                 a->n_out,
-                 0,
-                 a->n_in,
-                 a->n_in,
-                 a->rows * (int32_t)n,
-                 a->n_out,
-                 a->n_in};
-    ep_dot_rows_f32(&d);
-    ep_clamp_f32(d.y, a->lo, a->hi, (size_t)d.rows * (size_t)d.columns);
+    ep_dots_f32 d = {ep_out(ep, node, 0),
+                     ep_in(ep, node, 2),
+                     ep_in(ep, node, 0),
+                     ep_in(ep, node, 1),
+                     a->n_out,
+                     0,
+                     a->n_in,
+                     a->n_in,
+                     a->rows * (int32_t)n,
+                     a->n_out,
+                     a->n_in};
+    EP_KERNEL(ep, dots_f32)(&d);
+    ep_clamp_output(ep, d.y, a->lo, a->hi, (size_t)d.rows * (size_t)d.columns);
 }
 
 const ep_op ep_dense_f32 = {forward};
@@ -30,17 +30,17 @@ static void backward(const ep_t *ep, const ep_node *node, uint32_t n)
     ep_mask_output(ep, node, a->lo, a->hi, n);
     float *dx = ep_begin_din(ep, node, n);
     if (dx != NULL) {
-        const ep_outer o = {dx,
-                            ep_dout(ep, node, 0),
-                            ep_in(ep, node, 1),
-                            a->n_in,
-                            a->n_out,
-                            1,
-                            a->n_in,
-                            a->rows * (int32_t)n,
-                            a->n_in,
-                            a->n_out};
-        ep_outer_f32(&o);
+        const ep_outer_f32 o = {dx,
+                                ep_dout(ep, node, 0),
+                                ep_in(ep, node, 1),
+                                a->n_in,
+                                a->n_out,
+                                1,
+                                a->n_in,
+                                a->rows * (int32_t)n,
+                                a->n_in,
+                                a->n_out};
+        EP_KERNEL(ep, outer_f32)(&o);
     }
 }
 
@@ -60,7 +60,7 @@ static void emit_tiles(const ep_t *ep, const ep_node *node, const ep_sink *sink,
     const ep_dense_attr *a = node->attr;
     const float *dy = ep_dout(ep, node, 0), *x = ep_in(ep, node, 0);
     float tile[EP_TILE_ROWS * EP_TILE_COLUMNS];
-    ep_outer o = {tile, NULL, NULL, EP_TILE_COLUMNS, 1, a->n_out, a->n_in, 0, 0, rows};
+    ep_outer_f32 o = {tile, NULL, NULL, EP_TILE_COLUMNS, 1, a->n_out, a->n_in, 0, 0, rows};
     for (int32_t k = 0; k < a->n_out; k += EP_TILE_ROWS) {
         for (int32_t j = 0; j < a->n_in; j += EP_TILE_COLUMNS) {
             memset(tile, 0, sizeof tile);
@@ -68,7 +68,7 @@ static void emit_tiles(const ep_t *ep, const ep_node *node, const ep_sink *sink,
             o.b = x + j;
             o.rows = a->n_out - k < EP_TILE_ROWS ? a->n_out - k : EP_TILE_ROWS;
             o.columns = a->n_in - j < EP_TILE_COLUMNS ? a->n_in - j : EP_TILE_COLUMNS;
-            ep_outer_f32(&o);
+            EP_KERNEL(ep, outer_f32)(&o);
             for (int32_t r = 0; r < o.rows; r++) {
                 ep_emit(ep, sink, node->io[1], (uint32_t)((k + r) * a->n_in + j), (uint32_t)o.columns, 1.0f,
                         tile + r * EP_TILE_COLUMNS);

@@ -1,31 +1,21 @@
 /* Fully connected layer on codes: y = requantize(bias + W x). */
-#include "../kernels/portable_s8.h"
+#include "../kernels/kernels.h"
 #include "check_s8.h"
-
-/* One row of x (n_in,) to one of y (n_out,), EP_LANES outputs at a time. */
-static void dense_row(const ep_dense_attr *attr, const int8_t *x, const int8_t *weight, const int32_t *bias,
-                      const float *multiplier, int8_t *y, int32_t zero_point)
-{
-    for (int32_t k = 0; k < attr->n_out; k += EP_LANES) {
-        const int32_t lanes = attr->n_out - k < EP_LANES ? attr->n_out - k : EP_LANES;
-        int32_t acc[EP_LANES];
-        memcpy(acc, bias + k, (size_t)lanes * sizeof *acc);
-        ep_dot_rows_s8(acc, x, weight + (size_t)k * (size_t)attr->n_in, attr->n_in, lanes, attr->n_in);
-        ep_requantize_row_s8(y + k, acc, multiplier + k, lanes, attr->lo, attr->hi, zero_point);
-    }
-}
 
 static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
 {
-    const ep_dense_attr *attr = node->attr;
-    const int8_t *x = ep_in(ep, node, 0), *weight = ep_in(ep, node, 1);
-    int8_t *y = ep_out(ep, node, 0);
-    const size_t rows = (size_t)n * (size_t)attr->rows;
-    for (size_t i = 0; i < rows; i++) {
-        dense_row(attr, x, weight, ep_in(ep, node, 2), ep_in(ep, node, 3), y, ep_out_tensor(ep, node, 0)->zero_point);
-        x += attr->n_in;
-        y += attr->n_out;
-    }
+    const ep_dense_attr *a = node->attr;
+    const ep_gemm_s8 g = {ep_out(ep, node, 0),
+                          ep_in(ep, node, 0),
+                          ep_in(ep, node, 1),
+                          ep_in(ep, node, 2),
+                          {ep_in(ep, node, 3), a->lo, a->hi, ep_out_tensor(ep, node, 0)->zero_point},
+                          a->n_out,
+                          a->n_in,
+                          (int32_t)n * a->rows,
+                          a->n_out,
+                          a->n_in};
+    EP_KERNEL(ep, gemm_s8)(&g);
 }
 
 const ep_op ep_dense_s8 = {forward};

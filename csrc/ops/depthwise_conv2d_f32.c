@@ -1,9 +1,8 @@
 /* Depthwise convolution, NHWC: output channel k sees input channel k / per_input alone. */
 #include "common.h"
 
-#define BLOCK (4 * EP_VEC) /* channels whose sums are kept in registers */
-
 typedef struct depthwise { /* what stays the same over the batch */
+    const ep_t *ep;
     const ep_conv2d_attr *attr;
     ep_axis columns;
     const float *weight, *bias;
@@ -14,7 +13,7 @@ static depthwise make_depthwise(const ep_t *ep, const ep_node *node)
 {
     const ep_conv2d_attr *a = node->attr;
     const ep_axis columns = ep_make_axis(a->in_w, a->out_w, a->kernel_w, a->stride_w, a->dilation_w, a->pad_left);
-    const depthwise d = {a, columns, ep_in(ep, node, 1), ep_in(ep, node, 2), a->out_c / a->in_c};
+    const depthwise d = {ep, a, columns, ep_in(ep, node, 1), ep_in(ep, node, 2), a->out_c / a->in_c};
     return d;
 }
 
@@ -36,43 +35,40 @@ static ptrdiff_t pixel_of(const ep_conv2d_attr *a, const ep_window *at, int32_t 
     return ((ptrdiff_t)(at->top + ky * a->dilation_h) * a->in_w + at->left + kx * a->dilation_w) * a->in_c;
 }
 
-/* BLOCK channels from k on at one position, one output channel for each input channel. */
-static void forward_block(const depthwise *d, const float *x, float *y, const ep_window *at, int32_t k)
+/* Neighbouring positions that see the same taps, each output channel its own input channel; x: the image. */
+static void forward_span(const depthwise *d, const float *x, float *y, const ep_window *at, int32_t run)
 {
     const ep_conv2d_attr *a = d->attr;
-    const float *b = d->bias + k;
-    ep_vec s0 = ep_get(b), s1 = ep_get(b + EP_VEC), s2 = ep_get(b + 2 * EP_VEC), s3 = ep_get(b + 3 * EP_VEC);
-    const ptrdiff_t step = (ptrdiff_t)a->dilation_w * a->in_c;
-    for (int32_t ky = at->rows.begin; ky < at->rows.end; ky++) {
-        const float *restrict p = x + (pixel_of(a, at, ky, at->columns.begin) + k);
-        const float *restrict w = d->weight + (ky * a->kernel_w + at->columns.begin) * a->out_c + k;
-        for (int32_t kx = at->columns.begin; kx < at->columns.end; kx++, p += step, w += a->out_c) {
-            s0 = ep_mac(s0, ep_get(p), ep_get(w));
-            s1 = ep_mac(s1, ep_get(p + EP_VEC), ep_get(w + EP_VEC));
-            s2 = ep_mac(s2, ep_get(p + 2 * EP_VEC), ep_get(w + 2 * EP_VEC));
-            s3 = ep_mac(s3, ep_get(p + 3 * EP_VEC), ep_get(w + 3 * EP_VEC));
-        }
-    }
-    ep_put(y + k, s0);
-    ep_put(y + k + EP_VEC, s1);
-    ep_put(y + k + 2 * EP_VEC, s2);
-    ep_put(y + k + 3 * EP_VEC, s3);
+    const ep_depthwise_f32 job = {y,
+                                  x + pixel_of(a, at, at->rows.begin, at->columns.begin),
+                                  d->weight + (at->rows.begin * a->kernel_w + at->columns.begin) * a->out_c,
+                                  d->bias,
+                                  0,
+                                  a->out_c,
+                                  0,
+                                  (ptrdiff_t)a->stride_w * a->in_c,
+                                  (ptrdiff_t)a->dilation_h * a->in_w * a->in_c,
+                                  (ptrdiff_t)a->dilation_w * a->in_c,
+                                  (ptrdiff_t)a->kernel_w * a->out_c,
+                                  a->out_c,
+                                  1,
+                                  run,
+                                  a->out_c,
+                                  at->rows.end - at->rows.begin,
+                                  at->columns.end - at->columns.begin};
+    EP_KERNEL(d->ep, depthwise_f32)(&job);
 }
 
-/* Channels from k on; from the first if there are several output channels for an input channel. */
-static void forward_rest(const depthwise *d, const float *x, float *y, const ep_window *at, int32_t k)
+/* One position, several output channels for each input channel. */
+static void forward_multiplied(const depthwise *d, const float *x, float *y, const ep_window *at)
 {
     const ep_conv2d_attr *a = d->attr;
-    memcpy(y + k, d->bias + k, (size_t)(a->out_c - k) * sizeof *y);
-    for (int32_t ky = at->rows.begin; k < a->out_c && ky < at->rows.end; ky++) {
+    memcpy(y, d->bias, (size_t)a->out_c * sizeof *y);
+    for (int32_t ky = at->rows.begin; ky < at->rows.end; ky++) {
         for (int32_t kx = at->columns.begin; kx < at->columns.end; kx++) {
             const float *p = x + pixel_of(a, at, ky, kx), *w = d->weight + (ky * a->kernel_w + kx) * a->out_c;
-            if (d->per_input == 1) {
-                ep_multiply_add_f32(y + k, p + k, w + k, a->out_c - k);
-                continue;
-            }
-            for (int32_t c = 0; c < a->in_c; c++) {
-                ep_axpy_f32(y + c * d->per_input, p[c], w + c * d->per_input, d->per_input);
+            for (int32_t c = 0; c < a->in_c; c++, w += d->per_input) {
+                EP_KERNEL(d->ep, axpy_f32)(y + c * d->per_input, p[c], w, (size_t)d->per_input);
             }
         }
     }
@@ -84,12 +80,12 @@ static void forward_row(const depthwise *d, const float *x, float *y, int32_t oy
     for (ep_span s = {0}; ep_next_span(&d->columns, &s);) {
         at.columns = s.taps;
         at.left = s.start;
-        for (int32_t i = 0; i < s.run; i++, y += d->attr->out_c, at.left += d->attr->stride_w) {
-            int32_t k = 0;
-            for (; d->per_input == 1 && k + BLOCK <= d->attr->out_c; k += BLOCK) {
-                forward_block(d, x, y, &at, k);
-            }
-            forward_rest(d, x, y, &at, k);
+        if (d->per_input == 1) {
+            forward_span(d, x, y + (ptrdiff_t)s.at * d->attr->out_c, &at, s.run);
+            continue;
+        }
+        for (int32_t i = 0; i < s.run; i++, at.left += d->attr->stride_w) {
+            forward_multiplied(d, x, y + (ptrdiff_t)(s.at + i) * d->attr->out_c, &at);
         }
     }
 }
@@ -104,7 +100,7 @@ static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
     for (uint32_t i = 0; i < n; i++, x += image_in(a)) {
         for (int32_t oy = 0; oy < a->out_h; oy++, y += row) {
             forward_row(&d, x, y, oy);
-            ep_clamp_f32(y, a->lo, a->hi, row);
+            ep_clamp_output(ep, y, a->lo, a->hi, row);
         }
     }
 }
@@ -117,11 +113,13 @@ const ep_op ep_depthwise_conv2d_f32 = {forward};
 static void backward_tap(const depthwise *d, float *restrict dx, const float *restrict dy, const float *restrict w)
 {
     if (d->per_input == 1) {
-        ep_multiply_add_f32(dx, dy, w, d->attr->in_c);
+        EP_KERNEL(d->ep, multiply_add_f32)(dx, dy, w, (size_t)d->attr->in_c);
         return;
     }
     for (int32_t c = 0; c < d->attr->in_c; c++, dy += d->per_input, w += d->per_input) {
-        dx[c] += ep_dot_f32(dy, w, d->per_input);
+        for (int32_t i = 0; i < d->per_input; i++) {
+            dx[c] += dy[i] * w[i];
+        }
     }
 }
 
@@ -170,11 +168,11 @@ static void add_outputs(const depthwise *d, float *restrict sum, const float *x,
     const ptrdiff_t step = (ptrdiff_t)a->stride_w * a->in_c;
     for (int32_t i = 0; i < count; i++, x += step, dy += a->out_c) {
         if (d->per_input == 1) {
-            ep_multiply_add_f32(sum, x + k, dy + k, lanes);
+            EP_KERNEL(d->ep, multiply_add_f32)(sum, x + k, dy + k, (size_t)lanes);
             continue;
         }
         for (int32_t j = 0; j < lanes; j++) {
-            sum[j] = ep_mac1(sum[j], x[(k + j) / d->per_input], dy[k + j]);
+            sum[j] += x[(k + j) / d->per_input] * dy[k + j];
         }
     }
 }

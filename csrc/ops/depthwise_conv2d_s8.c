@@ -1,68 +1,119 @@
-/* Depthwise convolution on codes: each output channel sees one input channel. Bias and padding as in conv2d_s8. */
-#include "../kernels/portable_s8.h"
+/* Depthwise convolution on codes: each output channel sees one input channel. Bias and padding as in conv2d_s8: taps in
+ * the padding all see the zero point, so they are a part of the bias, which lasts for all positions that lie alike. */
+#include "../kernels/scalar_s8.h"
+#include "../kernels/window.h"
 #include "check_s8.h"
 
-typedef struct depthwise_args { /* what stays the same over the image */
+typedef struct depthwise { /* what stays the same over the batch */
+    const ep_t *ep;
     const ep_conv2d_attr *attr;
-    const int8_t *weight;    /* (kernel_h, kernel_w, out_c) */
-    const int32_t *bias;     /* (out_c) */
-    const float *multiplier; /* (out_c) */
-    int32_t x_zero, y_zero;
-    int32_t per_input; /* output channels of one input channel */
-} depthwise_args;
+    const int8_t *weight; /* (kernel_h, kernel_w, out_c) */
+    const int32_t *bias;  /* (out_c) */
+    ep_requant q;
+    int32_t x_zero;
+} depthwise;
 
-/* One tap: acc[i] += x of output channel k + i, times w[i]. `x`: the pixel's first channel. */
-static void add_tap(const depthwise_args *d, int32_t *acc, const int8_t *x, const int8_t *w, int32_t k, int32_t lanes)
+static int all_inside(const ep_conv2d_attr *a, const ep_window *at)
 {
-    if (d->per_input == 1) {
-        ep_multiply_add_s8(acc, x + k, w, lanes);
-        return;
-    }
-    int32_t channel = k / d->per_input, used = k % d->per_input;
-    for (int32_t i = 0; i < lanes; i++) {
-        acc[i] += (int32_t)x[channel] * w[i];
-        if (++used == d->per_input) {
-            used = 0;
-            channel++;
-        }
-    }
+    return at->rows.end - at->rows.begin == a->kernel_h && at->columns.end - at->columns.begin == a->kernel_w;
 }
 
-/* Taps `begin` to `end` of a kernel row, in the padding. */
-static void add_pad(const depthwise_args *d, int32_t *acc, const int8_t *w, int32_t begin, int32_t end, int32_t lanes)
-{
-    for (int32_t kx = begin; d->x_zero != 0 && kx < end; kx++) {
-        const int8_t *tap = w + (ptrdiff_t)kx * d->attr->out_c;
-        for (int32_t i = 0; i < lanes; i++) {
-            acc[i] += d->x_zero * tap[i];
-        }
-    }
-}
-
-/* Output channels k .. k + lanes - 1 at one position. */
-static void depthwise_lanes(const depthwise_args *d, const int8_t *x, int8_t *y, const ep_window *at, int32_t k,
-                            int32_t lanes)
+/* The bias of channels k .. k + lanes - 1 with what the taps in the padding give. */
+static void pad_bias(const depthwise *d, int32_t *bias, const ep_window *at, int32_t k, int32_t lanes)
 {
     const ep_conv2d_attr *a = d->attr;
     const int8_t *w = d->weight + k;
-    int32_t acc[EP_LANES];
-    memcpy(acc, d->bias + k, (size_t)lanes * sizeof *acc);
-    for (int32_t ky = 0; ky < a->kernel_h; ky++) {
-        const int inside = ky >= at->rows.begin && ky < at->rows.end;
-        const int32_t begin = inside ? at->columns.begin : 0, end = inside ? at->columns.end : 0;
-        const int8_t *row = w + (ptrdiff_t)ky * a->kernel_w * a->out_c;
-        add_pad(d, acc, row, 0, begin, lanes);
-        for (int32_t kx = begin; kx < end; kx++) {
-            const ptrdiff_t pixel = (ptrdiff_t)(at->top + ky * a->dilation_h) * a->in_w + at->left + kx * a->dilation_w;
-            add_tap(d, acc, x + pixel * a->in_c, row + (ptrdiff_t)kx * a->out_c, k, lanes);
+    memcpy(bias, d->bias + k, (size_t)lanes * sizeof *bias);
+    for (int32_t ky = 0; d->x_zero != 0 && ky < a->kernel_h; ky++) {
+        for (int32_t kx = 0; kx < a->kernel_w; kx++, w += a->out_c) {
+            const int inside =
+                ky >= at->rows.begin && ky < at->rows.end && kx >= at->columns.begin && kx < at->columns.end;
+            for (int32_t i = 0; !inside && i < lanes; i++) {
+                bias[i] += d->x_zero * w[i];
+            }
         }
-        add_pad(d, acc, row, end, a->kernel_w, lanes);
     }
-    ep_requantize_row_s8(y + k, acc, d->multiplier + k, lanes, a->lo, a->hi, d->y_zero);
 }
 
-/* One image. */
-static void depthwise_image(const depthwise_args *d, const int8_t *x, int8_t *y)
+/* Channels k .. k + lanes - 1 of `lines` x `run` positions, whose taps `at` says. x, y: the image, y at the first position. */
+static void depthwise_block(const depthwise *d, const int8_t *x, int8_t *y, const ep_window *at, const int32_t *bias,
+                            int32_t k, int32_t lanes, int32_t run, int32_t lines)
+{
+    const ep_conv2d_attr *a = d->attr;
+    const ptrdiff_t line = (ptrdiff_t)a->in_w * a->in_c;
+    const ptrdiff_t pixel =
+        (ptrdiff_t)(at->top + at->rows.begin * a->dilation_h) * a->in_w + at->left + at->columns.begin * a->dilation_w;
+    const ep_depthwise_s8 job = {y + k,
+                                 x + pixel * a->in_c + k,
+                                 d->weight + (at->rows.begin * a->kernel_w + at->columns.begin) * a->out_c + k,
+                                 bias,
+                                 {d->q.multiplier + k, d->q.lo, d->q.hi, d->q.zero_point},
+                                 (ptrdiff_t)a->out_w * a->out_c,
+                                 a->out_c,
+                                 a->stride_h * line,
+                                 (ptrdiff_t)a->stride_w * a->in_c,
+                                 a->dilation_h * line,
+                                 (ptrdiff_t)a->dilation_w * a->in_c,
+                                 (ptrdiff_t)a->kernel_w * a->out_c,
+                                 a->out_c,
+                                 lines,
+                                 run,
+                                 lanes,
+                                 at->rows.end - at->rows.begin,
+                                 at->columns.end - at->columns.begin};
+    EP_KERNEL(d->ep, depthwise_s8)(&job);
+}
+
+/* Channels k .. k + lanes - 1 of one span of columns: rows of the image that see the same taps together. */
+static void depthwise_column(const depthwise *d, const int8_t *x, int8_t *y, const ep_span *s, int32_t k, int32_t lanes)
+{
+    const ep_conv2d_attr *a = d->attr;
+    const ep_axis rows = ep_make_axis(a->in_h, a->out_h, a->kernel_h, a->stride_h, a->dilation_h, a->pad_top);
+    int32_t padded[EP_DEPTHWISE_LANES];
+    for (ep_span r = {0}; ep_next_span(&rows, &r);) {
+        const ep_window at = {r.start, s->start, r.taps, s->taps};
+        const int32_t *bias = d->bias + k;
+        if (!all_inside(a, &at)) {
+            pad_bias(d, padded, &at, k, lanes);
+            bias = padded;
+        }
+        depthwise_block(d, x, y + ((ptrdiff_t)r.at * a->out_w + s->at) * a->out_c, &at, bias, k, lanes, s->run, r.run);
+    }
+}
+
+/* One image, each output channel its own input channel. */
+static void depthwise_image(const depthwise *d, const int8_t *x, int8_t *y)
+{
+    const ep_conv2d_attr *a = d->attr;
+    const ep_axis columns = ep_make_axis(a->in_w, a->out_w, a->kernel_w, a->stride_w, a->dilation_w, a->pad_left);
+    for (ep_span s = {0}; ep_next_span(&columns, &s);) {
+        for (int32_t k = 0; k < a->out_c; k += EP_DEPTHWISE_LANES) {
+            const int32_t lanes = a->out_c - k < EP_DEPTHWISE_LANES ? a->out_c - k : EP_DEPTHWISE_LANES;
+            depthwise_column(d, x, y, &s, k, lanes);
+        }
+    }
+}
+
+/* One output channel at one position, where several share an input channel. */
+static int32_t sum_channel(const depthwise *d, const int8_t *x, const ep_window *at, int32_t k)
+{
+    const ep_conv2d_attr *a = d->attr;
+    const int32_t channel = k / (a->out_c / a->in_c);
+    const int8_t *w = d->weight + k;
+    int32_t sum = d->bias[k];
+    for (int32_t ky = 0; ky < a->kernel_h; ky++) {
+        const ptrdiff_t row = (ptrdiff_t)(at->top + ky * a->dilation_h) * a->in_w;
+        for (int32_t kx = 0; kx < a->kernel_w; kx++, w += a->out_c) {
+            const int inside =
+                ky >= at->rows.begin && ky < at->rows.end && kx >= at->columns.begin && kx < at->columns.end;
+            sum += (inside ? x[(row + at->left + kx * a->dilation_w) * a->in_c + channel] : d->x_zero) * *w;
+        }
+    }
+    return sum;
+}
+
+/* One image, several output channels for each input channel. */
+static void multiplied_image(const depthwise *d, const int8_t *x, int8_t *y)
 {
     const ep_conv2d_attr *a = d->attr;
     ep_window at;
@@ -72,8 +123,9 @@ static void depthwise_image(const depthwise_args *d, const int8_t *x, int8_t *y)
         for (int32_t ox = 0; ox < a->out_w; ox++, y += a->out_c) {
             at.left = ox * a->stride_w - a->pad_left;
             at.columns = ep_taps_inside(at.left, a->kernel_w, a->dilation_w, a->in_w);
-            for (int32_t k = 0; k < a->out_c; k += EP_LANES) {
-                depthwise_lanes(d, x, y, &at, k, a->out_c - k < EP_LANES ? a->out_c - k : EP_LANES);
+            for (int32_t k = 0; k < a->out_c; k++) {
+                const int32_t sum = sum_channel(d, x, &at, k);
+                y[k] = ep_requantize(sum, d->q.multiplier[k], d->q.lo, d->q.hi, d->q.zero_point);
             }
         }
     }
@@ -82,17 +134,16 @@ static void depthwise_image(const depthwise_args *d, const int8_t *x, int8_t *y)
 static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
 {
     const ep_conv2d_attr *a = node->attr;
-    const depthwise_args d = {a,
-                              ep_in(ep, node, 1),
-                              ep_in(ep, node, 2),
-                              ep_in(ep, node, 3),
-                              ep_in_tensor(ep, node, 0)->zero_point,
-                              ep_out_tensor(ep, node, 0)->zero_point,
-                              a->out_c / a->in_c};
+    const depthwise d = {ep,
+                         a,
+                         ep_in(ep, node, 1),
+                         ep_in(ep, node, 2),
+                         {ep_in(ep, node, 3), a->lo, a->hi, ep_out_tensor(ep, node, 0)->zero_point},
+                         ep_in_tensor(ep, node, 0)->zero_point};
     const int8_t *x = ep_in(ep, node, 0);
     int8_t *y = ep_out(ep, node, 0);
     for (uint32_t i = 0; i < n; i++) {
-        depthwise_image(&d, x, y);
+        (a->out_c == a->in_c ? depthwise_image : multiplied_image)(&d, x, y);
         x += ep_in_tensor(ep, node, 0)->count;
         y += ep_out_tensor(ep, node, 0)->count;
     }

@@ -1,27 +1,22 @@
 /* Global average pooling on codes, in the integer arithmetic of ONNX Runtime's QLinearGlobalAveragePool. */
-#include "../kernels/portable_s8.h"
+#include "../kernels/scalar_s8.h"
 #include "check_s8.h"
 
-static void add_pixel(int32_t *acc, const int8_t *x, int32_t lanes)
-{
-    for (int32_t i = 0; i < lanes; i++) {
-        acc[i] += x[i];
-    }
-}
+#define LANES 64 /* channels whose sums are kept at once, on the stack */
 
 /* One image: x (size, channels) -> y (channels,). */
-static void average_image(const ep_global_pool_attr *a, const int8_t *x, int8_t *y, float multiplier, int32_t x_zero,
-                          int32_t y_zero)
+static void average_image(const ep_t *ep, const ep_global_pool_attr *a, const int8_t *x, int8_t *y, float multiplier,
+                          int32_t x_zero, int32_t y_zero)
 {
     const float lo = (float)(-128 - y_zero), hi = (float)(127 - y_zero);
-    for (int32_t c = 0; c < a->channels; c += EP_LANES) {
-        const int32_t lanes = a->channels - c < EP_LANES ? a->channels - c : EP_LANES;
-        int32_t acc[EP_LANES] = {0};
+    for (int32_t c = 0; c < a->channels; c += LANES) {
+        const int32_t lanes = a->channels - c < LANES ? a->channels - c : LANES;
+        int32_t acc[LANES] = {0};
         for (int32_t i = 0; i < a->size; i++) {
-            add_pixel(acc, x + (ptrdiff_t)i * a->channels + c, lanes);
+            EP_KERNEL(ep, sum_s8)(acc, x + (ptrdiff_t)i * a->channels + c, lanes);
         }
         for (int32_t i = 0; i < lanes; i++) {
-            y[c + i] = ep_requantize_s8(acc[i] - x_zero * a->size, multiplier, lo, hi, y_zero);
+            y[c + i] = ep_requantize(acc[i] - x_zero * a->size, multiplier, lo, hi, y_zero);
         }
     }
 }
@@ -35,7 +30,7 @@ static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
     const int8_t *x = ep_in(ep, node, 0);
     int8_t *y = ep_out(ep, node, 0);
     for (uint32_t i = 0; i < n; i++) {
-        average_image(a, x, y, multiplier, tx->zero_point, ty->zero_point);
+        average_image(ep, a, x, y, multiplier, tx->zero_point, ty->zero_point);
         x += tx->count;
         y += ty->count;
     }

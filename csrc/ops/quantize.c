@@ -1,4 +1,5 @@
 /* ONNX QuantizeLinear: float32 to int8 or uint8. In place where y begins where x does. */
+#include "../kernels/scalar_s8.h"
 #include "common.h"
 
 /* Rounded half to even, saturated; the code itself, without an offset. NaN gives the lowest, as ONNX Runtime on x86 does. */

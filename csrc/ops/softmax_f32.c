@@ -41,7 +41,10 @@ static void backward(const ep_t *ep, const ep_node *node, uint32_t n)
     const float *y = ep_out(ep, node, 0), *dy = ep_dout(ep, node, 0);
     float *dx = ep_din(ep, node, 0);
     for (uint32_t r = 0; dx != NULL && r < rows; r++, dx += a->channels, y += a->channels, dy += a->channels) {
-        const float sum = ep_dot_f32(y, dy, a->channels);
+        float sum = 0.0f;
+        for (int32_t c = 0; c < a->channels; c++) {
+            sum += y[c] * dy[c];
+        }
         for (int32_t c = 0; c < a->channels; c++) {
             const float d = y[c] * (dy[c] - sum);
             dx[c] = add ? dx[c] + d : d;

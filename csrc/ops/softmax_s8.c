@@ -1,6 +1,5 @@
 /* Softmax on codes, in the steps of ONNX Runtime's QLinearSoftmax: exponentials from a table, a float32 sum, a
  * division in double. May run in place. */
-#include "../kernels/portable_s8.h"
 #include "check_s8.h"
 
 static int32_t largest(const int8_t *x, int32_t count)

@@ -554,10 +554,10 @@ static void no_step_makes_a_weight_infinite(void)
         take(&s, &ep);
         if (ep_learn(&ep, x, &label, &step, NULL) == EP_OK) {
             const float *w = ep_params(&ep, &count);
-            CHECK(ep_max_abs(w, count) <= ep.weight_bound * 1.0001f && ep.weight_bound < FLT_MAX);
+            CHECK(EP_KERNEL(&ep, max_abs_f32)(w, count) <= ep.weight_bound * 1.0001f && ep.weight_bound < FLT_MAX);
             if (ep.state_at != EP_NONE) {
-                CHECK(isfinite(
-                    ep_max_abs((const float *)(const void *)(ep.arena + ep.state_at), ep.optimizer->slots * count)));
+                CHECK(isfinite(EP_KERNEL(&ep, max_abs_f32)((const float *)(const void *)(ep.arena + ep.state_at),
+                                                           ep.optimizer->slots * count)));
             }
             accepted++;
         } else {

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 CSRC, TESTS = ROOT / "csrc", ROOT / "tests" / "c"
 CORE = sorted(CSRC.glob("*.c"))
-LIBRARY = CORE + sorted(CSRC.glob("ops/*.c")) + sorted(CSRC.glob("kernels/*.c"))
+LIBRARY = CORE + sorted(CSRC.glob("ops/*.c")) + sorted(CSRC.glob("kernels/**/*.c"))
 FLAGS = ["-std=c99", "-ffp-contract=off", "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Werror"]
 STRICT = ["-Wconversion", "-Wdouble-promotion"]
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g"]

@@ -32,7 +32,7 @@ def library(*flags: str) -> Path:
     """The runtime as a static library."""
     folder = Path(_scratch().name) / ("lib" + "".join(flags).replace("/", "_"))
     folder.mkdir()
-    sources = [*CSRC.glob("*.c"), *CSRC.glob("ops/*.c"), *CSRC.glob("kernels/*.c")]
+    sources = [*CSRC.glob("*.c"), *CSRC.glob("ops/*.c"), *CSRC.glob("kernels/**/*.c")]
     cc = os.environ.get("CC", "cc")
     for source in sources:
         run([cc, *FLAGS, *flags, "-I", CSRC, "-c", source, "-o", folder / f"{source.parent.name}_{source.stem}.o"])

@@ -235,7 +235,7 @@ int run_node(const char *name, const void *attr, const run_args *args, run_resul
                           args->accumulate};
     const ep_model model = {
         .abi = EP_ABI, .tensors = tensors, .nodes = &node, .n_tensors = (uint16_t)count, .n_nodes = 1};
-    const ep_t ep = {.model = &model, .arena = (uint8_t *)(void *)&m, .batch = args->n};
+    const ep_t ep = {.model = &model, .kernels = ep_best_kernels(), .arena = (uint8_t *)(void *)&m, .batch = args->n};
     int rc = r->check(&model, &node);
     if (rc != EP_OK || args->phases == 0) {
         return rc;

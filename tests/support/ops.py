@@ -63,7 +63,7 @@ def attribute_structs() -> dict[str, str]:
 
 def compile_with(target: Path, *extra: str, main: str = "harness.c") -> Path:
     """All ops and the harness, as `target`."""
-    sources = [*sorted((CSRC / "ops").glob("*.c")), HERE / main]
+    sources = [*sorted((CSRC / "ops").glob("*.c")), *sorted(CSRC.glob("kernels/**/*.c")), HERE / main]
     flags = [*FLAGS, *os.environ.get("EP_TEST_CFLAGS", "").split(), *extra]
     compiler = os.environ.get("CC", "cc").split()
     subprocess.run([*compiler, *flags, "-o", str(target), *map(str, sources), "-lm"], check=True)

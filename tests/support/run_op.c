@@ -92,7 +92,8 @@ int run_op(const char *op, const void *attr, operand *args, unsigned n_in, unsig
     }
     uint8_t *arena = malloc((size_t)bytes * n), *before = malloc((size_t)bytes * n);
     memset(arena, 0xA5, (size_t)bytes * n);
-    const ep_t ep = {.model = &model, .arena = arena, .size = (size_t)bytes * n, .batch = n};
+    const ep_t ep = {
+        .model = &model, .kernels = ep_best_kernels(), .arena = arena, .size = (size_t)bytes * n, .batch = n};
     for (unsigned i = 0; i < n_in; i++) {
         if (!args[i].constant) {
             memcpy(ep_tensor_ptr(&ep, io[i]), args[i].data, args[i].count * element_size(args[i].dtype) * n);

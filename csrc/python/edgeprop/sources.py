@@ -34,4 +34,4 @@ def c_sources() -> list[Path]:
     FileNotFoundError : the package was installed without its C sources
     """
     folder = include_dir()
-    return [path for pattern in ("*.c", "ops/*.c", "kernels/*.c") for path in sorted(folder.glob(pattern))]
+    return [path for pattern in ("*.c", "ops/*.c", "kernels/**/*.c") for path in sorted(folder.glob(pattern))]

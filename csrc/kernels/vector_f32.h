@@ -1,27 +1,16 @@
-/* Inner loops of the float32 ops: what a version for one instruction set replaces.
- *
- * They are written for an ep_vec of EP_VEC floats, which compilers with GNU vectors map to a register of the target, and which is
- * one float elsewhere. The order of the sums so depends on the target: results agree to rounding, not to the bit. */
-#ifndef EP_PORTABLE_F32_H
-#define EP_PORTABLE_F32_H
+/* The float32 kernels, written for an ep_vec of EP_VEC floats: a register of an instruction set whose compiler knows GNU
+ * vectors, one float elsewhere. Included once by each instruction set that is served so, with
+ *     EP_ISA    the end of the kernels' names
+ *     EP_VEC    floats in a vector: 1, 4, 8, 16
+ *     EP_FUSED  if sum + a * b of vectors is to be one instruction: the expression, of sum, a, b */
+#include "kernels.h"
 
 #include <math.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <string.h>
 
-#if defined(EP_VEC) /* the build says */
-#elif !defined(__GNUC__)
-#define EP_VEC 1
-#elif defined(__AVX512F__)
-#define EP_VEC 16
-#elif defined(__AVX__)
-#define EP_VEC 8
-#elif defined(__SSE__) || defined(__ARM_NEON)
-#define EP_VEC 4
-#else
-#define EP_VEC 1
-#endif
+#define EP_NAME(name) EP_NAMED(name, EP_ISA)
+#define EP_NAMED(name, isa) EP_NAMED_SO(name, isa)
+#define EP_NAMED_SO(name, isa) ep_##name##_##isa
 
 #if EP_VEC == 1
 typedef float ep_vec;
@@ -41,10 +30,10 @@ static inline void ep_put(float *p, ep_vec v)
     memcpy(p, &v, sizeof v);
 }
 
-/* sum + a * b. Fused only where that is one instruction of a scalar unit, as on a Cortex-M4F. */
+/* sum + a * b of scalars. Fused where that is one instruction and no slower, as on a Cortex-M4F. */
 static inline float ep_mac1(float sum, float a, float b)
 {
-#if defined(FP_FAST_FMAF) && EP_VEC == 1
+#if defined(EP_FUSED) || (defined(FP_FAST_FMAF) && EP_VEC == 1)
     return fmaf(a, b, sum);
 #else
     return sum + a * b;
@@ -71,7 +60,11 @@ static inline ep_vec ep_splat(float a)
 }
 static inline ep_vec ep_mac(ep_vec sum, ep_vec a, ep_vec b)
 {
+#ifdef EP_FUSED
+    return EP_FUSED(sum, a, b);
+#else
     return sum + a * b;
+#endif
 }
 static inline float ep_total(ep_vec v)
 {
@@ -87,14 +80,6 @@ static inline float ep_total(ep_vec v)
 #endif
 
 /* ---- y (rows, columns) = base (rows, columns) + x (rows, count) . w (columns, count)^T --------------------------- */
-
-typedef struct
-    ep_dots { /* steps: elements from one row to the next; base may be y; base_step 0: the same for all rows */
-    float *y;
-    const float *base, *x, *w;
-    ptrdiff_t y_step, base_step, x_step, w_step;
-    int32_t rows, columns, count;
-} ep_dots;
 
 static inline float ep_dot_f32(const float *restrict x, const float *restrict w, int32_t count)
 {
@@ -112,7 +97,7 @@ static inline float ep_dot_f32(const float *restrict x, const float *restrict w,
 }
 
 /* The last elements of each dot product of a tile, which do not fill a vector. */
-static inline void ep_dot_rest(const ep_dots *d, int32_t r, int32_t k, int32_t rows, int32_t from)
+static inline void ep_dot_rest(const ep_dots_f32 *d, int32_t r, int32_t k, int32_t rows, int32_t from)
 {
     for (int32_t i = r; EP_VEC > 1 && from < d->count && i < r + rows; i++) {
         for (int32_t j = k; j < k + 4; j++) {
@@ -126,7 +111,7 @@ static inline void ep_dot_rest(const ep_dots *d, int32_t r, int32_t k, int32_t r
 }
 
 /* One row, columns k .. k + 3: x is read once. */
-static inline void ep_dot_1x4(const ep_dots *d, int32_t r, int32_t k)
+static inline void ep_dot_1x4(const ep_dots_f32 *d, int32_t r, int32_t k)
 {
     const float *restrict x = d->x + r * d->x_step, *restrict w0 = d->w + k * d->w_step;
     const float *restrict w1 = w0 + d->w_step, *restrict w2 = w1 + d->w_step, *restrict w3 = w2 + d->w_step;
@@ -149,7 +134,7 @@ static inline void ep_dot_1x4(const ep_dots *d, int32_t r, int32_t k)
 }
 
 /* Rows r and r + 1, columns k .. k + 3: eight sums in registers, six loads for eight products. */
-static inline void ep_dot_2x4(const ep_dots *d, int32_t r, int32_t k)
+static inline void ep_dot_2x4(const ep_dots_f32 *d, int32_t r, int32_t k)
 {
     const float *restrict x0 = d->x + r * d->x_step, *restrict x1 = x0 + d->x_step;
     const float *restrict w0 = d->w + k * d->w_step, *restrict w1 = w0 + d->w_step;
@@ -183,7 +168,7 @@ static inline void ep_dot_2x4(const ep_dots *d, int32_t r, int32_t k)
     ep_dot_rest(d, r, k, 2, i);
 }
 
-static inline void ep_dot_rows_f32(const ep_dots *d)
+void EP_NAME(dots_f32)(const ep_dots_f32 *d)
 {
     for (int32_t k = 0; k < d->columns;) {
         const int32_t wide = d->columns - k >= 4 ? 4 : 1;
@@ -207,15 +192,8 @@ static inline void ep_dot_rows_f32(const ep_dots *d)
 
 /* ---- c (rows, columns) += sum over t of a[row, t] * b[t, column] -------------------------------------------------- */
 
-typedef struct ep_outer { /* a[r * a_row + t * a_step], b[t * b_step + j]; rows of c may overlap */
-    float *c;
-    const float *a, *b;
-    ptrdiff_t c_step, a_row, a_step, b_step;
-    int32_t rows, columns, count;
-} ep_outer;
-
 /* One element. */
-static inline void ep_outer_1x1(const ep_outer *o, int32_t r, int32_t j)
+static inline void ep_outer_1x1(const ep_outer_f32 *o, int32_t r, int32_t j)
 {
     const float *restrict a = o->a + r * o->a_row, *restrict b = o->b + j;
     float sum = 0.0f;
@@ -226,7 +204,7 @@ static inline void ep_outer_1x1(const ep_outer *o, int32_t r, int32_t j)
 }
 
 /* One row, four vectors wide. */
-static inline void ep_outer_1x4(const ep_outer *o, int32_t r, int32_t j)
+static inline void ep_outer_1x4(const ep_outer_f32 *o, int32_t r, int32_t j)
 {
     const float *restrict a = o->a + r * o->a_row, *restrict b = o->b + j;
     float *c = o->c + r * o->c_step + j;
@@ -251,7 +229,7 @@ static inline void ep_add_pair(float *c, ep_vec s, ep_vec t)
 }
 
 /* Four rows, two vectors wide: six loads for eight products. */
-static inline void ep_outer_4x2(const ep_outer *o, int32_t r, int32_t j)
+static inline void ep_outer_4x2(const ep_outer_f32 *o, int32_t r, int32_t j)
 {
     const float *restrict a0 = o->a + r * o->a_row, *restrict a1 = a0 + o->a_row;
     const float *restrict a2 = a1 + o->a_row, *restrict a3 = a2 + o->a_row, *restrict b = o->b + j;
@@ -276,7 +254,7 @@ static inline void ep_outer_4x2(const ep_outer *o, int32_t r, int32_t j)
     ep_add_pair(c + 3 * o->c_step, s3, t3);
 }
 
-static inline void ep_outer_f32(const ep_outer *o)
+void EP_NAME(outer_f32)(const ep_outer_f32 *o)
 {
     int32_t r = 0;
 #ifndef __OPTIMIZE_SIZE__
@@ -303,43 +281,116 @@ static inline void ep_outer_f32(const ep_outer *o)
     }
 }
 
-/* ---- Over the channels of one pixel ---------------------------------------------------------------------------- */
+/* ---- Depthwise: a block of channels whose sums stay in registers, at one position after the other ----------------- */
 
-/* y += a * x. */
-static inline void ep_axpy_f32(float *restrict y, float a, const float *restrict x, int32_t count)
+#define EP_BLOCK (4 * EP_VEC)
+
+static inline void ep_depthwise_block(const ep_depthwise_f32 *d, const float *x, float *y, int32_t c)
 {
-    for (int32_t i = 0; i < count; i++) {
+    const float *b = d->bias + c;
+    ep_vec s0 = ep_get(b), s1 = ep_get(b + EP_VEC), s2 = ep_get(b + 2 * EP_VEC), s3 = ep_get(b + 3 * EP_VEC);
+    for (int32_t ky = 0; ky < d->kernel_h; ky++) {
+        const float *restrict p = x + ky * d->x_row + c, *restrict w = d->w + ky * d->w_row + c;
+        for (int32_t kx = 0; kx < d->kernel_w; kx++, p += d->x_tap, w += d->w_tap) {
+            s0 = ep_mac(s0, ep_get(p), ep_get(w));
+            s1 = ep_mac(s1, ep_get(p + EP_VEC), ep_get(w + EP_VEC));
+            s2 = ep_mac(s2, ep_get(p + 2 * EP_VEC), ep_get(w + 2 * EP_VEC));
+            s3 = ep_mac(s3, ep_get(p + 3 * EP_VEC), ep_get(w + 3 * EP_VEC));
+        }
+    }
+    ep_put(y + c, s0);
+    ep_put(y + c + EP_VEC, s1);
+    ep_put(y + c + 2 * EP_VEC, s2);
+    ep_put(y + c + 3 * EP_VEC, s3);
+}
+
+static inline float ep_depthwise_one(const ep_depthwise_f32 *d, const float *x, int32_t c)
+{
+    float sum = d->bias[c];
+    for (int32_t ky = 0; ky < d->kernel_h; ky++) {
+        const float *restrict p = x + ky * d->x_row + c, *restrict w = d->w + ky * d->w_row + c;
+        for (int32_t kx = 0; kx < d->kernel_w; kx++, p += d->x_tap, w += d->w_tap) {
+            sum = ep_mac1(sum, *p, *w);
+        }
+    }
+    return sum;
+}
+
+void EP_NAME(depthwise_f32)(const ep_depthwise_f32 *d)
+{
+    for (int32_t i = 0; i < d->lines * d->run; i++) {
+        const int32_t l = i / d->run, p = i % d->run;
+        const float *x = d->x + l * d->x_line + p * d->x_step;
+        float *y = d->y + l * d->y_line + p * d->y_step;
+        int32_t c = 0;
+        for (; c + EP_BLOCK <= d->channels; c += EP_BLOCK) {
+            ep_depthwise_block(d, x, y, c);
+        }
+        for (; c < d->channels; c++) {
+            y[c] = ep_depthwise_one(d, x, c);
+        }
+    }
+}
+
+/* ---- Element by element ------------------------------------------------------------------------------------------ */
+
+void EP_NAME(axpy_f32)(float *restrict y, float a, const float *restrict x, size_t count)
+{
+    const ep_vec v = ep_splat(a);
+    size_t i = 0;
+    for (; i + EP_VEC <= count; i += EP_VEC) {
+        ep_put(y + i, ep_mac(ep_get(y + i), v, ep_get(x + i)));
+    }
+    for (; i < count; i++) {
         y[i] = ep_mac1(y[i], a, x[i]);
     }
 }
 
-/* y += x * w, element by element. */
-static inline void ep_multiply_add_f32(float *restrict y, const float *restrict x, const float *restrict w,
-                                       int32_t count)
+void EP_NAME(multiply_add_f32)(float *restrict y, const float *restrict x, const float *restrict w, size_t count)
 {
-    for (int32_t i = 0; i < count; i++) {
+    size_t i = 0;
+    for (; i + EP_VEC <= count; i += EP_VEC) {
+        ep_put(y + i, ep_mac(ep_get(y + i), ep_get(x + i), ep_get(w + i)));
+    }
+    for (; i < count; i++) {
         y[i] = ep_mac1(y[i], x[i], w[i]);
     }
 }
 
-/* y += x. */
-static inline void ep_add_row_f32(float *restrict y, const float *restrict x, int32_t count)
+void EP_NAME(add_f32)(float *restrict y, const float *restrict x, size_t count)
 {
-    for (int32_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++) {
         y[i] += x[i];
     }
 }
 
-/* y, clamped. The comparisons let NaN pass. */
-static inline void ep_clamp_f32(float *y, float lo, float hi, size_t count)
+/* The comparisons let NaN pass. */
+void EP_NAME(clamp_f32)(float *y, float lo, float hi, size_t count)
 {
-    if (lo == -INFINITY && hi == INFINITY) {
-        return;
-    }
     for (size_t i = 0; i < count; i++) {
         const float v = y[i] < lo ? lo : y[i];
         y[i] = v > hi ? hi : v;
     }
 }
 
-#endif
+void EP_NAME(mask_f32)(float *restrict dy, const float *restrict y, float lo, float hi, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        dy[i] = y[i] <= lo || y[i] >= hi ? 0.0f : dy[i];
+    }
+}
+
+/* Without the sign, floats are ordered as their bits are, infinity above all numbers and NaN above infinity. */
+float EP_NAME(max_abs_f32)(const float *v, size_t count)
+{
+    int32_t largest = 0;
+    for (size_t i = 0; i < count; i++) {
+        int32_t bits;
+        memcpy(&bits, v + i, sizeof bits);
+        bits &= 0x7FFFFFFF;
+        largest = bits > largest ? bits : largest;
+    }
+    float result;
+    memcpy(&result, &largest, sizeof result);
+    return result;
+}

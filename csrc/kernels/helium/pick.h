@@ -1,0 +1,1 @@
+/* Helium: the vectors of a Cortex-M55 and M85. */

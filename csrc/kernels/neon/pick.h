@@ -1,0 +1,1 @@
+/* NEON, 32 and 64 bits, with and without dot products. */

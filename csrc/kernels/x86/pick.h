@@ -1,0 +1,3 @@
+/* AVX2 and AVX-512, chosen at run time. */
+#define EP_PATCH_BYTES 16384
+#define EP_DEPTHWISE_LANES 256

@@ -1,0 +1,444 @@
+/* Every kernel an instruction set brings, against the portable one, on random shapes and values. Runs on a PC, where all
+ * tables of the processor take their turn, and on boards; prints a line per kernel, exits with the number of failures. */
+#include "kernels/kernels.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifndef ROUNDS
+#define ROUNDS 400
+#endif
+
+#define EP_ENTRY(type, name, arguments) ep_##name##_portable,
+static const ep_kernels portable = {"portable", EP_KERNELS(EP_ENTRY)};
+#undef EP_ENTRY
+
+static uint32_t state = 1;
+static int failures;
+
+static uint32_t random_u32(void)
+{
+    state = state * 1664525u + 1013904223u;
+    return state >> 8 ^ state << 16;
+}
+
+/* lo .. hi. */
+static int32_t between(int32_t lo, int32_t hi)
+{
+    return lo + (int32_t)(random_u32() % (uint32_t)(hi - lo + 1));
+}
+
+static float random_float(void)
+{
+    return (float)between(-1000000, 1000000) * 1e-6f;
+}
+
+/* ---- Memory: exact blocks where a sanitizer may watch, else a pool ------------------------------------------------ */
+
+#if defined(__unix__) || defined(__APPLE__)
+static void *blocks[64];
+static unsigned n_blocks;
+
+static void *take(size_t size)
+{
+    blocks[n_blocks] = malloc(size > 0 ? size : 1);
+    return blocks[n_blocks++];
+}
+
+static void drop_all(void)
+{
+    while (n_blocks > 0) {
+        free(blocks[--n_blocks]);
+    }
+}
+#else
+static union {
+    float aligned;
+    uint8_t bytes[160000];
+} pool;
+static size_t used;
+
+static void *take(size_t size)
+{
+    void *block = pool.bytes + used;
+    used += (size + 15) / 16 * 16;
+    if (used > sizeof pool.bytes) {
+        printf("the pool is too small\n");
+        exit(99);
+    }
+    return block;
+}
+
+static void drop_all(void)
+{
+    used = 0;
+}
+#endif
+
+/* Now and then all values are the extreme one: sums that do not fit in between show. */
+static int8_t *codes(size_t count)
+{
+    int8_t *v = take(count);
+    const uint32_t kind = random_u32() % 8;
+    for (size_t i = 0; i < count; i++) {
+        v[i] = (int8_t)(kind == 0 ? -128 : kind == 1 ? 127 : between(-128, 127));
+    }
+    return v;
+}
+
+static float *floats(size_t count)
+{
+    float *v = take(count * sizeof *v);
+    for (size_t i = 0; i < count; i++) {
+        v[i] = random_float();
+    }
+    return v;
+}
+
+static int32_t *biases(size_t count)
+{
+    int32_t *v = take(count * sizeof *v);
+    for (size_t i = 0; i < count; i++) {
+        v[i] = between(-20000, 20000);
+    }
+    return v;
+}
+
+/* `spread`: sums are about as large as this. */
+static ep_requant requant(size_t channels, float spread)
+{
+    float *multiplier = take(channels * sizeof *multiplier);
+    ep_requant q = {multiplier, 0, 0, between(-128, 127)};
+    const int32_t lo = between(-128, 0), hi = between(1, 127);
+    const float part = (float)between(0, 8) / 8;
+    const uint32_t kind = random_u32() % 4;
+    for (size_t i = 0; i < channels; i++) {
+        multiplier[i] = 128.0f / spread * (float)between(100, 4000) * 1e-3f;
+        if (kind == 0) {
+            multiplier[i] = 1.0f / (float)(1 << between(1, 10)); /* ties */
+        }
+    }
+    q.lo = (float)((kind & 1 ? -128 : lo) - q.zero_point);
+    q.hi = (float)((kind & 1 ? 127 : hi) - q.zero_point);
+    if (kind == 2) {
+        q.lo += part * 0.9f;
+        q.hi -= part * 0.7f;
+    }
+    return q;
+}
+
+/* ---- Comparison --------------------------------------------------------------------------------------------------- */
+
+static void expect_codes(const char *what, const int8_t *got, const int8_t *want, size_t count, const int32_t *shape)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (got[i] != want[i]) {
+            if (failures++ < 10) {
+                printf("%s: shape %ld %ld %ld %ld, element %lu: %d, not %d\n", what, (long)shape[0], (long)shape[1],
+                       (long)shape[2], (long)shape[3], (unsigned long)i, got[i], want[i]);
+            }
+            return;
+        }
+    }
+}
+
+static void expect_floats(const char *what, const float *got, const float *want, size_t count, const int32_t *shape)
+{
+    for (size_t i = 0; i < count; i++) {
+        const float limit = 2e-5f + 2e-5f * fabsf(want[i]);
+        if (!(fabsf(got[i] - want[i]) <= limit) && !(isnan(got[i]) && isnan(want[i])) && !(got[i] == want[i])) {
+            if (failures++ < 10) {
+                printf("%s: shape %ld %ld %ld %ld, element %lu: %g, not %g\n", what, (long)shape[0], (long)shape[1],
+                       (long)shape[2], (long)shape[3], (unsigned long)i, (double)got[i], (double)want[i]);
+            }
+            return;
+        }
+    }
+}
+
+static void *copy_of(const void *v, size_t size)
+{
+    return memcpy(take(size), v, size);
+}
+
+/* ---- int8 --------------------------------------------------------------------------------------------------------- */
+
+static void gemm_s8(const ep_kernels *k)
+{
+    const int32_t rows = between(1, 9), columns = between(1, 40), count = between(1, random_u32() % 4 ? 80 : 300);
+    const int32_t gap_x = between(0, 5), gap_y = between(0, 5), shape[4] = {rows, columns, count, gap_x};
+    const ptrdiff_t x_step = count + gap_x, y_step = columns + gap_y;
+    ep_gemm_s8 g = {NULL,
+                    codes((size_t)((rows - 1) * x_step + count)),
+                    codes((size_t)(columns * count)),
+                    biases((size_t)columns),
+                    requant((size_t)columns, 128.0f * 74 * sqrtf((float)count)),
+                    y_step,
+                    x_step,
+                    rows,
+                    columns,
+                    count};
+    const size_t size = (size_t)((rows - 1) * y_step + columns);
+    int8_t *want = codes(size), *got = copy_of(want, size);
+    g.y = want;
+    portable.gemm_s8(&g);
+    g.y = got;
+    k->gemm_s8(&g);
+    expect_codes("gemm_s8", got, want, size, shape);
+}
+
+static void depthwise_s8(const ep_kernels *k)
+{
+    static const uint8_t kernels[] = {1, 2, 3, 3, 3, 4, 5};
+    const int32_t kh = kernels[between(0, 6)], kw = kernels[between(0, 6)];
+    const int32_t channels = between(1, random_u32() % 4 ? 40 : 150), run = between(1, 6), stride = between(1, 2);
+    const int32_t dilation = between(1, 2), gap = random_u32() % 2 ? between(0, 7) : 0, all = channels + gap;
+    const int32_t lines = between(1, 3), shape[4] = {run, channels, kh, kw};
+    const int32_t width = (run - 1) * stride + (kw - 1) * dilation + 1, height = (lines - 1) * stride + kh;
+    const size_t x_size = (size_t)((height * width - 1) * all + channels);
+    const size_t w_size = (size_t)((kh * kw - 1) * all + channels),
+                 y_size = (size_t)((lines * run - 1) * all + channels);
+    ep_depthwise_s8 d = {NULL,
+                         codes(x_size),
+                         codes(w_size),
+                         biases((size_t)channels),
+                         requant((size_t)channels, 128.0f * 74 * sqrtf((float)(kh * kw))),
+                         run * all,
+                         all,
+                         stride * width * all,
+                         stride * all,
+                         width * all,
+                         dilation * all,
+                         kw * all,
+                         all,
+                         lines,
+                         run,
+                         channels,
+                         kh,
+                         kw};
+    int8_t *want = codes(y_size), *got = copy_of(want, y_size);
+    d.y = want;
+    portable.depthwise_s8(&d);
+    d.y = got;
+    k->depthwise_s8(&d);
+    expect_codes("depthwise_s8", got, want, y_size, shape);
+}
+
+static void requantize_s8(const ep_kernels *k)
+{
+    const int32_t count = between(1, 70), shape[4] = {count, 0, 0, 0};
+    const int32_t bits = between(1, 30);
+    const ep_requant q = requant((size_t)count, (float)(1 << bits));
+    int32_t *sums = take((size_t)count * sizeof *sums);
+    for (int32_t i = 0; i < count; i++) {
+        sums[i] = (int32_t)(random_u32() % (2u << bits)) - (1 << bits);
+    }
+    sums[0] = random_u32() % 2 ? INT32_MAX - between(0, 9) : -INT32_MAX + between(0, 9);
+    int8_t *want = codes((size_t)count + 1), *got = copy_of(want, (size_t)count + 1);
+    portable.requantize_s8(want, sums, &q, count);
+    k->requantize_s8(got, sums, &q, count);
+    expect_codes("requantize_s8", got, want, (size_t)count + 1, shape);
+}
+
+static void add_s8(const ep_kernels *k)
+{
+    const int32_t count = between(1, 200), shape[4] = {count, 0, 0, 0};
+    const int32_t offset = random_u32() % 2 ? 128 : 0, zero = between(-128, 127) + offset;
+    const float whole = random_u32() % 4 == 0 ? 0.5f : 0; /* ties */
+    const ep_add_args args = {whole > 0 ? whole : 0.01f + fabsf(random_float()),
+                              whole > 0 ? whole : 0.01f + fabsf(random_float()) * 2,
+                              whole > 0 ? (float)between(-100, 100) / 2 : random_float() * 100,
+                              random_u32() % 2 ? (float)(-128 + offset) : (float)(zero < 120 ? zero : 120),
+                              (float)(127 + offset),
+                              offset};
+    const int8_t *a = codes((size_t)count), *b = codes((size_t)count);
+    int8_t *want = codes((size_t)count + 1), *got = copy_of(want, (size_t)count + 1);
+    portable.add_s8(&args, want, a, b, (size_t)count);
+    k->add_s8(&args, got, a, b, (size_t)count);
+    expect_codes("add_s8", got, want, (size_t)count + 1, shape);
+    int8_t *in_place = copy_of(a, (size_t)count);
+    k->add_s8(&args, in_place, in_place, b, (size_t)count);
+    expect_codes("add_s8 over a", in_place, want, (size_t)count, shape);
+    in_place = copy_of(b, (size_t)count);
+    k->add_s8(&args, in_place, a, in_place, (size_t)count);
+    expect_codes("add_s8 over b", in_place, want, (size_t)count, shape);
+}
+
+static void max_s8(const ep_kernels *k)
+{
+    const int32_t count = between(1, 200), shape[4] = {count, 0, 0, 0};
+    const int8_t *x = codes((size_t)count);
+    int8_t *want = codes((size_t)count + 1), *got = copy_of(want, (size_t)count + 1);
+    portable.max_s8(want, x, count);
+    k->max_s8(got, x, count);
+    expect_codes("max_s8", got, want, (size_t)count + 1, shape);
+}
+
+static void sum_s8(const ep_kernels *k)
+{
+    const int32_t count = between(1, 200), shape[4] = {count, 0, 0, 0};
+    const int8_t *x = codes((size_t)count);
+    int32_t *want = biases((size_t)count + 1), *got = copy_of(want, ((size_t)count + 1) * sizeof *want);
+    portable.sum_s8(want, x, count);
+    k->sum_s8(got, x, count);
+    expect_codes("sum_s8", (const int8_t *)got, (const int8_t *)want, ((size_t)count + 1) * sizeof *want, shape);
+}
+
+/* ---- float32 ------------------------------------------------------------------------------------------------------ */
+
+static void dots_f32(const ep_kernels *k)
+{
+    const int32_t rows = between(1, 20), columns = between(1, 40), count = between(0, random_u32() % 4 ? 40 : 130);
+    const int32_t gap = between(0, 5), mode = between(0, 2), shape[4] = {rows, columns, count, mode};
+    const ptrdiff_t x_step = count + gap, w_step = count + between(0, 5), y_step = columns + between(0, 5);
+    const size_t size = (size_t)((rows - 1) * y_step + columns);
+    ep_dots_f32 d = {NULL,
+                     NULL,
+                     floats((size_t)((rows - 1) * x_step + count)),
+                     floats((size_t)((columns - 1) * w_step + count)),
+                     y_step,
+                     y_step,
+                     x_step,
+                     w_step,
+                     rows,
+                     columns,
+                     count};
+    float *want = floats(size), *got = copy_of(want, size * sizeof *want);
+    const float *base = floats(size);
+    d.base = mode == 0 ? want : base; /* mode 0: adds to y; 1: a matrix; 2: one row for all */
+    d.base_step = mode == 2 ? 0 : y_step;
+    d.y = want;
+    portable.dots_f32(&d);
+    d.base = mode == 0 ? got : base;
+    d.y = got;
+    k->dots_f32(&d);
+    expect_floats("dots_f32", got, want, size, shape);
+}
+
+static void outer_f32(const ep_kernels *k)
+{
+    const int32_t rows = between(1, 12), columns = between(1, random_u32() % 4 ? 40 : 140), count = between(0, 20);
+    const int32_t transposed = between(0, 1), shape[4] = {rows, columns, count, transposed};
+    const ptrdiff_t c_step = random_u32() % 4 ? columns + between(0, 5) : between(0, columns); /* rows may overlap */
+    const ptrdiff_t b_step = columns + between(0, 5), a_row = transposed ? 1 : count + 2,
+                    a_step = transposed ? rows + 3 : 1;
+    const size_t size = (size_t)((rows - 1) * c_step + columns);
+    ep_outer_f32 o = {NULL,
+                      floats((size_t)((rows + 3) * (count + 3))),
+                      floats((size_t)(count * b_step + columns)),
+                      c_step,
+                      a_row,
+                      a_step,
+                      b_step,
+                      rows,
+                      columns,
+                      count};
+    float *want = floats(size), *got = copy_of(want, size * sizeof *want);
+    o.c = want;
+    portable.outer_f32(&o);
+    o.c = got;
+    k->outer_f32(&o);
+    expect_floats("outer_f32", got, want, size, shape);
+}
+
+static void depthwise_f32(const ep_kernels *k)
+{
+    const int32_t kh = between(1, 5), kw = between(1, 5), channels = between(1, random_u32() % 4 ? 40 : 150);
+    const int32_t run = between(1, 6), lines = between(1, 3), stride = between(1, 2), all = channels + between(0, 7);
+    const int32_t width = (run - 1) * stride + kw, height = (lines - 1) * stride + kh;
+    const int32_t shape[4] = {run, channels, kh, kw};
+    const size_t y_size = (size_t)((lines * run - 1) * all + channels);
+    ep_depthwise_f32 d = {NULL,
+                          floats((size_t)((height * width - 1) * all + channels)),
+                          floats((size_t)((kh * kw - 1) * all + channels)),
+                          floats((size_t)channels),
+                          run * all,
+                          all,
+                          stride * width * all,
+                          stride * all,
+                          width * all,
+                          all,
+                          kw * all,
+                          all,
+                          lines,
+                          run,
+                          channels,
+                          kh,
+                          kw};
+    float *want = floats(y_size), *got = copy_of(want, y_size * sizeof *want);
+    d.y = want;
+    portable.depthwise_f32(&d);
+    d.y = got;
+    k->depthwise_f32(&d);
+    expect_floats("depthwise_f32", got, want, y_size, shape);
+}
+
+/* The ones over plain rows: what each does to y (count,), with one element behind that must stay. */
+static void rows_f32(const ep_kernels *k)
+{
+    const size_t count = (size_t)between(1, 150), size = (count + 1) * sizeof(float);
+    const int32_t shape[4] = {(int32_t)count, 0, 0, 0};
+    const float *x = floats(count), *w = floats(count), a = random_float();
+    float *start = floats(count + 1), *want, *got;
+    start[random_u32() % count] = NAN;
+    start[random_u32() % count] = INFINITY;
+#define COMPARE(name, ...)                                   \
+    want = copy_of(start, size), got = copy_of(start, size); \
+    portable.name(want, __VA_ARGS__);                        \
+    k->name(got, __VA_ARGS__);                               \
+    expect_floats(#name, got, want, count + 1, shape);
+    COMPARE(axpy_f32, a, x, count)
+    COMPARE(multiply_add_f32, x, w, count)
+    COMPARE(add_f32, x, count)
+    COMPARE(clamp_f32, -0.3f, 0.4f, count)
+    COMPARE(clamp_f32, 0.0f, INFINITY, count)
+    COMPARE(mask_f32, x, -0.3f, 0.4f, count)
+    COMPARE(mask_f32, x, x[0], x[count - 1], count)
+#undef COMPARE
+}
+
+static void max_abs_f32(const ep_kernels *k)
+{
+    const size_t count = (size_t)between(0, 150);
+    const int32_t shape[4] = {(int32_t)count, 0, 0, 0};
+    float *v = floats(count), want, got;
+    for (int special = 0; special < 3; special++) {
+        if (special > 0 && count > 0) {
+            v[random_u32() % count] = special == 1 ? -INFINITY : -NAN;
+        }
+        want = portable.max_abs_f32(v, count);
+        got = k->max_abs_f32(v, count);
+        expect_floats("max_abs_f32", &got, &want, 1, shape);
+    }
+}
+
+static void test_table(const ep_kernels *k)
+{
+    static void (*const tests[])(const ep_kernels *) = {gemm_s8,       depthwise_s8, requantize_s8, add_s8,
+                                                        max_s8,        sum_s8,       dots_f32,      outer_f32,
+                                                        depthwise_f32, rows_f32,     max_abs_f32};
+    const int before = failures;
+    for (unsigned t = 0; t < sizeof tests / sizeof *tests; t++) {
+        for (int round = 0; round < ROUNDS; round++) {
+            tests[t](k);
+            drop_all();
+        }
+    }
+    printf("%s: %d failures\n", k->name, failures - before);
+}
+
+int main(void)
+{
+#ifdef EP_DISPATCH
+    for (unsigned i = 0; ep_list_kernels(i) != NULL; i++) {
+        test_table(ep_list_kernels(i));
+    }
+#else
+#define EP_ENTRY(type, name, arguments) EP_PICKED(name, EP_PICK_##name),
+    static const ep_kernels picked = {"picked", EP_KERNELS(EP_ENTRY)};
+    test_table(&picked);
+#endif
+    return failures != 0;
+}
