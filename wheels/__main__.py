@@ -7,6 +7,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from . import headers
@@ -32,7 +33,7 @@ def zig() -> Path:
 def environment() -> dict[str, str]:
     """This environment, with all that zig compiles for itself kept below build/."""
     caches = {"ZIG_GLOBAL_CACHE_DIR": str(WORK / "zig"), "ZIG_LOCAL_CACHE_DIR": str(WORK / "zig")}
-    return {**os.environ, **caches}
+    return {**os.environ, **caches, "CMAKE_BUILD_PARALLEL_LEVEL": "1"}
 
 
 def build(target: Target, include: Path, out: Path) -> Path:
@@ -64,14 +65,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m wheels", description=__doc__)
     parser.add_argument("words", nargs="*", help="such as armv6l, musllinux; none: all")
     parser.add_argument("--out", type=Path, default=ROOT / "dist")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="wheels built at a time")
     args = parser.parse_args()
     chosen = [target for target in TARGETS if not args.words or any(word in target.platform for word in args.words)]
     if not chosen:
         parser.error(f"none of {', '.join(target.platform for target in TARGETS)}")
     include = headers.write(WORK / "include")
-    for target in chosen:
-        wheel = build(target, include, args.out)
-        print(f"{wheel.name}  {wheel.stat().st_size:,} B", flush=True)
+    # Half of a wheel's time goes into one link, for which zig compiles libraries of its own: side by side, cores stay busy.
+    with ThreadPoolExecutor(min(args.jobs, len(chosen))) as pool:
+        for wheel in pool.map(lambda target: build(target, include, args.out), chosen):
+            print(f"{wheel.name}  {wheel.stat().st_size:,} B", flush=True)
 
 
 if __name__ == "__main__":

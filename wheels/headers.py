@@ -50,7 +50,9 @@ def portable(text: str) -> str:
         return f"#define {name} {_MACROS[name]}" if name in _MACROS else f"/* {name} is not known here */"
 
     text = re.sub(r"^#define ((?:SIZEOF|ALIGNOF)_\w+) \d+$", define, text, flags=re.MULTILINE)
-    text = re.sub(r"^#define (HAVE_GCC_ASM_FOR_\w+|HAVE_GCC_UINT128_T) 1$", r"/* #undef \1 */", text, flags=re.MULTILINE)
+    text = re.sub(
+        r"^#define (HAVE_GCC_ASM_FOR_\w+|HAVE_GCC_UINT128_T) 1$", r"/* #undef \1 */", text, flags=re.MULTILINE
+    )
     return text + _CHECK
 
 

@@ -48,9 +48,13 @@ class Target:
 # Debian has no hard-float ARMv6 Python, so ARMv6 code runs in the ARMv7 one, which is told that it is on a Pi Zero.
 TARGETS = (
     Target("manylinux_2_17_x86_64", "x86_64-linux-gnu.2.17", "x86_64", "amd64"),
-    Target("manylinux_2_17_aarch64", "aarch64-linux-gnu.2.17", "generic", "arm64", ("qemu-aarch64", "cortex-a53", "max")),
+    Target(
+        "manylinux_2_17_aarch64", "aarch64-linux-gnu.2.17", "generic", "arm64", ("qemu-aarch64", "cortex-a53", "max")
+    ),
     Target("manylinux_2_17_armv7l", "arm-linux-gnueabihf.2.17", "cortex_a7", "armhf", ("qemu-arm", "cortex-a7")),
-    Target("linux_armv6l", "arm-linux-gnueabihf.2.17", "arm1176jzf_s", "armhf", ("qemu-arm", "cortex-a7"), "linux-armv6l"),
+    Target(
+        "linux_armv6l", "arm-linux-gnueabihf.2.17", "arm1176jzf_s", "armhf", ("qemu-arm", "cortex-a7"), "linux-armv6l"
+    ),
     Target("musllinux_1_2_x86_64", "x86_64-linux-musl", "x86_64"),
     Target("musllinux_1_2_aarch64", "aarch64-linux-musl", "generic"),
     Target("musllinux_1_2_armv7l", "arm-linux-musleabihf", "cortex_a7"),
