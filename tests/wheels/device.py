@@ -20,7 +20,7 @@ def main(image: str, samples: str, out: str) -> None:
         kept |= {f"gradient {name}": value for name, value in model.gradients(data["x"], data["y"]).items()}
         for _ in range(5):
             model.partial_fit(data["x"], data["y"], lr=0.05)
-        kept |= {f"learned {name}": value for name, value in model.parameters.items()}
+        kept |= {f"learned {name}": value for name, value in model.parameters().items()}
         kept |= {"loss": np.float64(model.loss_)}
         kept |= {"probabilities": model.predict_proba(data["x"])}
     np.savez(out, **kept)

@@ -49,6 +49,8 @@ MACHINES = {"x86_64": "EM_X86_64", "aarch64": "EM_AARCH64", "armv7l": "EM_ARM", 
 HARD_FLOAT = 0x05000400  # of an ARM ELF file: version 5 of the ABI, floats in VFP registers
 RUNNING = [target for target in TARGETS if target.debian]
 MUSL = [target for target in TARGETS if target.musl]
+#: of ARMv7 and its VFP: the disassembler below must not accept them
+LATER = {"movw", "movt", "sdiv", "udiv", "mls", "bfi", "ubfx", "sbfx", "rbit", "dmb", "vfma.f32", "vmov.i32", "vld1.32"}
 V6 = [target for target in TARGETS if target.processor == "armv6l"]
 
 
@@ -126,15 +128,12 @@ def test_one_wheel_fits_each_machine(monkeypatch: pytest.MonkeyPatch, machine: s
     assert [target.platform for target in TARGETS if target.platform in taken] == fits
 
 
-@by_platform([target for target in TARGETS if target.platform != "linux_armv6l"])
+@by_platform([target for target in RUNNING if target.processor != "armv6l"])
 def test_auditwheel_agrees(dist: Path, target: Target) -> None:
-    if target.platform == "musllinux_1_2_armv6l":
-        pytest.skip("auditwheel knows no ARMv6")
+    """Of the wheels with glibc: auditwheel reads those with musl on machines with musl alone, and knows no ARMv6."""
     pytest.importorskip("auditwheel")
-    path = wheel(dist, target).filename
-    assert f'consistent with the following platform tag: "{target.platform}"' in re.sub(
-        r"\s+", " ", run(sys.executable, "-m", "auditwheel", "show", str(path))
-    )
+    told = run(sys.executable, "-m", "auditwheel", "show", str(wheel(dist, target).filename))
+    assert f'consistent with the following platform tag: "{target.platform}"' in " ".join(told.split())
 
 
 # ---- What is compiled -----------------------------------------------------------------------------------------------
@@ -165,21 +164,21 @@ def test_armv6_has_no_later_instruction(dist: Path, target: Target, tmp_path: Pa
         pytest.skip("no llvm-objdump")
     shipped = extension(dist, target, tmp_path)
     # The same link once more with the symbols in: they tell the constants between the instructions from the latter.
-    full = tmp_path / "full.so"
-    zig(target, "-O3", "-shared", *objects(target), "-lm", "-o", full)
-    assert text(full) == text(shipped)
+    folder, full = build.WORK / target.platform, tmp_path / "full.so"
+    link = run(Path(sys.executable).with_name("ninja"), "-C", folder, "-t", "commands", "_core.abi3.so").splitlines()[
+        -1
+    ]
+    assert " -s " in link
+    link = link.replace(" -s ", " ").replace(" -o _core.abi3.so ", f" -o {full} ")
+    run("sh", "-c", f"cd {shlex.quote(str(folder))} && {link}", **caches())
+    listing = run(objdump, "-d", "--section=.text", "--mcpu=arm1176jzf-s", full)
+    lines = re.findall(r"^ *([0-9a-f]+): ((?:[0-9a-f]{2} )+) *\t([^.\s]\S*)", listing, flags=re.MULTILINE)
+    assert len(lines) > 10_000
+    assert {name for _, _, name in lines} & LATER == {name for _, _, name in lines if "unknown" in name} == set()
+    # zig compiles its own library anew for a link with symbols, and not to the very same bytes.
+    assert abs(len(text(full)) - len(text(shipped))) < len(text(full)) / 100
     assert "Tag_CPU_arch: v6\n" in run("readelf", "-A", shipped)
     assert "Tag_FP_arch: VFPv2\n" in run("readelf", "-A", shipped)
-    lines = [
-        line for line in run(objdump, "-d", "--mcpu=arm1176jzf-s", full).splitlines() if re.match(r" +\w+:\t?", line)
-    ]
-    unknown = [line for line in lines if "<unknown>" in line]
-    # fmt: off
-    later = [line for line in lines if re.search(r"\t(movw|movt|sdiv|udiv|vfma|vfms|ubfx|sbfx|bfi|mls|dmb|rbit)\b", line)]
-    # fmt: on
-    assert len(lines) > 10_000
-    assert not unknown
-    assert not later
 
 
 @pytest.mark.parametrize("architecture", ["arm64", "armhf"])
@@ -191,7 +190,7 @@ def test_headers_are_as_good_as_the_processors_own(dist: Path, architecture: str
     if own.name != f"python{sys.version_info[0]}.{sys.version_info[1]}":
         pytest.skip(f"Debian's headers are of {own.name}, ours of {sys.version_info[0]}.{sys.version_info[1]}")
     source = build.WORK / target.platform / "_core.c"
-    flags = ["-O3", "-fPIC", "-DPy_LIMITED_API=0x030A0000", "-DEP_TRACE", f"-I{compiler.CSRC}"]
+    flags = ["-O3", "-g0", "-fPIC", "-DPy_LIMITED_API=0x030A0000", "-DEP_TRACE", f"-I{compiler.CSRC}"]
     flags += [f"-I{compiler.CSRC / 'python' / 'edgeprop'}", "-c", str(source)]
     for name, folders in {"ours": [build.WORK / "include"], "theirs": [own, root / "usr" / "include"]}.items():
         includes = [part for folder in folders for part in ("-idirafter", str(folder))]
@@ -261,17 +260,21 @@ def installed(python: Callable[..., str], dist: Path, folder: Path, **env: str) 
     return str(Parser().parsestr(info.read_text())["Tag"])
 
 
+#: int8 alone, int8 with a float32 head that learns, float32 that learns as a whole
+KINDS = ("int8", "head", "f32")
+
+
 def save(folder: Path, kind: str) -> Path:
-    """A small net of every kind of layer, on noise: int8 with a head that learns, or float32 that learns as a whole."""
+    """A small net of every kind of layer, on noise."""
     body = [t.Conv2D(8, 3, padding="same"), t.ReLU(), t.Residual(t.DepthwiseConv2D(3, padding="same"), t.ReLU())]
     net = t.Sequential(
         *body, t.MaxPool2D(2), t.Conv2D(12, 1), t.ReLU(), t.Flatten(), t.Dense(5, name="head"), name=kind
     )
     net.build((3, 8, 8), seed=0)
     x = np.random.default_rng(1).normal(size=(64, 3, 8, 8)).astype("f4")
-    int8 = {"calibration": x, "trainable": "head"}
-    result = export.save(folder / kind, net, **(int8 if kind == "int8" else {"trainable": "*"}), labels=range(5))
-    return result.paths["ep"]
+    options: dict[str, Any] = {} if kind == "f32" else {"calibration": x}
+    learns = {} if kind == "int8" else {"trainable": "*" if kind == "f32" else "head"}
+    return export.save(folder / kind, net, labels=range(5), **options, **learns).paths["image"]
 
 
 @pytest.fixture(scope="session")
@@ -280,7 +283,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("work")
     random = np.random.default_rng(2)
     np.savez(folder / "data.npz", x=random.normal(size=(7, 3, 8, 8)).astype("f4"), y=random.integers(0, 5, 7))
-    for kind in ("int8", "f32"):
+    for kind in KINDS:
         run(sys.executable, DEVICE, save(folder, kind), folder / "data.npz", folder / f"host.{kind}.npz")
     return folder
 
@@ -298,7 +301,7 @@ def test_pip_takes_it_and_it_computes_the_same(
 ) -> None:
     python = emulated(target, cpu)
     assert installed(python, dist, tmp_path / "site") == target.tag
-    for kind in ("int8", "f32"):
+    for kind in KINDS:
         found = tmp_path / f"{kind}.npz"
         told = python(DEVICE, work / f"{kind}.ep", work / "data.npz", found, PYTHONPATH=str(tmp_path / "site"))
         machine, _, path = told.split()
@@ -311,7 +314,7 @@ def compare(found: Path, wanted: Path) -> None:
     """int8 to the bit, float32 to 1e-5 of the largest in its tensor."""
     with np.load(found) as ours, np.load(wanted) as theirs:
         assert set(ours.files) == set(theirs.files)
-        assert len(ours.files) > 10
+        assert len(ours.files) >= 8
         for name in theirs.files:
             if theirs[name].dtype.kind == "f":
                 allowed = 1e-5 * max(1e-30, np.abs(theirs[name]).max())
@@ -345,8 +348,19 @@ def test_its_code_runs_on_the_processor(dist: Path, work: Path, target: Target, 
         pytest.skip(f"no {emulator[0]}")
     libc = next(other for other in MUSL if other.processor == target.processor)
     driver = compiler.HERE / "drive.c"
-    zig(libc, "-O1", "-static", f"-I{compiler.CSRC}", driver, *objects(target, True), "-lm", "-o", tmp_path / "drive")
-    for kind in ("int8", "f32"):
+    zig(
+        libc,
+        "-O1",
+        "-static",
+        "-DEP_TRACE",
+        f"-I{compiler.CSRC}",
+        driver,
+        *objects(target, True),
+        "-lm",
+        "-o",
+        tmp_path / "drive",
+    )
+    for kind in KINDS:
         args = ("7", "5", work / f"{kind}.ep")
         compare_lines(run(*emulator, tmp_path / "drive", *args), run(compiler.image_driver(), *args), kind)
 
@@ -354,15 +368,43 @@ def test_its_code_runs_on_the_processor(dist: Path, work: Path, target: Target, 
 def compare_lines(found: str, wanted: str, kind: str) -> None:
     """What drive.c prints: codes to the bit, floats to 1e-5; how much memory each build wants may differ."""
     pairs = list(zip(found.splitlines(), wanted.splitlines(), strict=True))
-    assert len(pairs) > 60
+    assert len(pairs) > (10 if kind == "int8" else 60)
     for ours, theirs in pairs:
         what = theirs.split()[0]
         assert ours.split()[0] == what
-        if what in ("loss", "params") or (what == "y" and kind == "f32"):
+        if what in ("loss", "params") or (what == "y" and kind != "int8"):
             a, b = (np.frombuffer(bytes.fromhex(line.split()[1]), "<f4") for line in (ours, theirs))
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(b).max(), err_msg=what)
         elif what != "arena":
             assert ours == theirs
+
+
+#: a product half way between two floats, and a little more or less; the division makes zig bring its own library
+FMA_C = """
+#include <math.h>
+#include <stdio.h>
+int main(int argc, char **argv)
+{
+    volatile long long n = argc;
+    volatile float a[] = {97, 97, 3, 3, -97}, b[] = {172961, 172961, 5592407, 5592407, 172961}, c = 0x1p-30f;
+    (void)argv;
+    for (int i = 0; i < 5; i++) printf("%.0f ", (double)fmaf(a[i], b[i], i & 1 ? -c : c));
+    return (int)(n / (n + 1));
+}
+"""
+
+
+@by_platform(TARGETS)
+def test_fmaf_rounds_once(target: Target, tmp_path: Path) -> None:
+    """Adding int8 values is exact by it. On ARM it is not the C library's but zig's, and the C library's where that is musl."""
+    (tmp_path / "fma.c").write_text(FMA_C)
+    zig(target, "-O2", *(["-static"] if target.musl else []), tmp_path / "fma.c", "-lm", "-o", tmp_path / "fma")
+    emulator: tuple[str | Path, ...] = EMULATORS[target.processor]
+    if emulator and shutil.which(emulator[0]) is None:
+        pytest.skip(f"no {emulator[0]}")
+    if not target.musl and target.debian != "amd64":
+        emulator = (target.qemu[0], "-cpu", target.qemu[1], "-L", sysroot(target.debian))
+    assert run(*emulator, tmp_path / "fma").split() == ["16777218", "16777216", "16777222", "16777220", "-16777216"]
 
 
 @by_platform(MUSL)
