@@ -41,7 +41,7 @@ def build(target: Target, include: Path, out: Path) -> Path:
 
     Raises
     ------
-    subprocess.CalledProcessError : a tool failed; what it said is on the terminal
+    SystemExit : a tool failed; the text has what it said
     """
     settings = {
         "wheel.tags": target.tag,
@@ -55,7 +55,9 @@ def build(target: Target, include: Path, out: Path) -> Path:
     }
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)]
     command += [f"-C{name}={value}" for name, value in settings.items()]
-    subprocess.run(command, check=True, env=environment(), stdout=subprocess.DEVNULL)
+    done = subprocess.run(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode != 0:
+        sys.exit(f"{done.stdout}\n{target.platform} could not be built")
     (wheel,) = out.glob(f"edgeprop-*-{target.tag}.whl")
     return wheel
 

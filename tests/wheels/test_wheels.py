@@ -340,29 +340,39 @@ EMULATORS = {
 }
 
 
-@by_platform([*MUSL, *(target for target in V6 if not target.musl)])
-def test_its_code_runs_on_the_processor(dist: Path, work: Path, target: Target, tmp_path: Path) -> None:
-    """The wheel's own object files in a static program with musl, on the least processor that the tag stands for."""
-    emulator = EMULATORS[target.processor]
+def program(target: Target, folder: Path, *args: str | Path) -> Callable[..., str]:
+    """A function that runs a C program with arguments on the least processor that the tag stands for.
+
+    It uses Debian's C library of the kind that the wheel wants. Debian's for ARMv6 is for ARMv7: there, zig's musl is linked
+    in, whatever the wheel wants.
+    """
+    emulator, made = EMULATORS[target.processor], folder / "program"
     if emulator and shutil.which(emulator[0]) is None:
         pytest.skip(f"no {emulator[0]}")
-    libc = next(other for other in MUSL if other.processor == target.processor)
+    if target.processor == "armv6l":
+        libc = next(other for other in MUSL if other.processor == "armv6l")
+        zig(libc, "-O1", "-static", *args, "-lm", "-o", made)
+        return lambda *args: run(*emulator, made, *args)
+    zig(target, "-O1", "-dynamic", *args, "-lm", "-o", made)
+    root = sysroot(next(other.debian for other in RUNNING if other.processor == target.processor))
+    if not emulator:
+        return lambda *args: run(*([loader(root)] if target.musl else []), made, *args)
+    return lambda *args: run(*emulator, "-L", root, made, *args)
+
+
+def loader(root: Path) -> Path:
+    """Of musl."""
+    return next(iter(root.glob("lib/ld-musl-*.so.1")))
+
+
+@by_platform([*MUSL, *(target for target in V6 if not target.musl)])
+def test_its_code_runs_on_the_processor(dist: Path, work: Path, target: Target, tmp_path: Path) -> None:
+    """The wheel's own object files, in a program without Python."""
     driver = compiler.HERE / "drive.c"
-    zig(
-        libc,
-        "-O1",
-        "-static",
-        "-DEP_TRACE",
-        f"-I{compiler.CSRC}",
-        driver,
-        *objects(target, True),
-        "-lm",
-        "-o",
-        tmp_path / "drive",
-    )
+    drive = program(target, tmp_path, "-DEP_TRACE", f"-I{compiler.CSRC}", driver, *objects(target, True))
     for kind in KINDS:
         args = ("7", "5", work / f"{kind}.ep")
-        compare_lines(run(*emulator, tmp_path / "drive", *args), run(compiler.image_driver(), *args), kind)
+        compare_lines(drive(*args), run(compiler.image_driver(), *args), kind)
 
 
 def compare_lines(found: str, wanted: str, kind: str) -> None:
@@ -398,13 +408,8 @@ int main(int argc, char **argv)
 def test_fmaf_rounds_once(target: Target, tmp_path: Path) -> None:
     """Adding int8 values is exact by it. On ARM it is not the C library's but zig's, and the C library's where that is musl."""
     (tmp_path / "fma.c").write_text(FMA_C)
-    zig(target, "-O2", *(["-static"] if target.musl else []), tmp_path / "fma.c", "-lm", "-o", tmp_path / "fma")
-    emulator: tuple[str | Path, ...] = EMULATORS[target.processor]
-    if emulator and shutil.which(emulator[0]) is None:
-        pytest.skip(f"no {emulator[0]}")
-    if not target.musl and target.debian != "amd64":
-        emulator = (target.qemu[0], "-cpu", target.qemu[1], "-L", sysroot(target.debian))
-    assert run(*emulator, tmp_path / "fma").split() == ["16777218", "16777216", "16777222", "16777220", "-16777216"]
+    exact = ["16777218", "16777216", "16777222", "16777220", "-16777216"]
+    assert program(target, tmp_path, tmp_path / "fma.c")().split() == exact
 
 
 @by_platform(MUSL)
@@ -412,12 +417,11 @@ def test_musl_loads_it(dist: Path, target: Target, tmp_path: Path) -> None:
     """musl's loader finds all that the library needs but Python's functions, which a Python would bring."""
     architecture = next(other.debian for other in RUNNING if other.processor == target.processor)
     root = sysroot(architecture)
-    loader = next(iter(root.glob("lib/ld-musl-*.so.1")))
     emulator = ("qemu-arm", "-cpu", "cortex-a7") if architecture == "armhf" else EMULATORS[target.processor]
     library = extension(dist, target, tmp_path)
     if emulator and shutil.which(emulator[0]) is None:
         pytest.skip(f"no {emulator[0]}")
-    done = subprocess.run([*emulator, loader, "--list", library], capture_output=True, text=True)
+    done = subprocess.run([*emulator, loader(root), "--list", library], capture_output=True, text=True)
     missing = re.findall(r"relocating .*: (\w+): symbol not found", done.stdout + done.stderr)
     assert "ld-musl" in done.stdout
     assert missing
