@@ -9,17 +9,17 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/python
 
 SOURCES := $(shell find csrc trainer export -type f -not -name '*.pyc' 2>/dev/null) pyproject.toml CMakeLists.txt README.md
-PY := $(wildcard csrc/python trainer export tests examples benchmarks docs/*.py)
+PY := $(wildcard csrc/python trainer export tests examples benchmarks boards docs/*.py)
 C_SOURCES := $(wildcard csrc/*.c csrc/ops/*.c csrc/kernels/*.c csrc/kernels/*/*.c)
 # The cdef is no C: `...` stands for what Python does not see.
-C_FILES := $(filter-out %.cdef.h,$(wildcard csrc/*.[ch] csrc/*/*.[ch] csrc/kernels/*/*.[ch] csrc/python/edgeprop/*.h boards/*.[ch] tests/*/*.[ch]))
+C_FILES := $(filter-out %.cdef.h,$(wildcard csrc/*.[ch] csrc/*/*.[ch] csrc/kernels/*/*.[ch] csrc/python/edgeprop/*.h boards/*.[ch] tests/*/*.[ch] examples/*/*.[ch]))
 C_FILES += $(wildcard benchmarks/*.c)
 
 WARNINGS := -std=c99 -Wall -Wextra -Wpedantic -Wconversion -Wdouble-promotion -Wshadow -Werror
 VARIANTS := -UEP_NONE -DEP_TRACE -DEP_NO_TRAIN -DEP_NO_ERRMSG
 
 .DEFAULT_GOAL := help
-.PHONY: figures performance help venv demo test test-fast bench size lint lint-python lint-c format wheel sdist clean
+.PHONY: figures performance help venv demo test test-fast bench count count-accept size lint lint-python lint-c format wheel sdist clean
 
 help: ## this list
 	@echo "edgeprop: train on the desktop, export to ONNX and a C header, keep learning on the device."
@@ -84,6 +84,12 @@ size: ## bytes of code of every part of the runtime, compiled for size
 	  done; \
 	  case $$1 in arm-*) size=arm-none-eabi-size ;; *) size=size ;; esac; $$size -t $$out/*.o; \
 	done
+
+count: $(VENV)/test ## executed instructions of every work on every board, against benchmarks/counts.json
+	$(RUN) -m boards count --jobs $(JOBS) $(COUNT_ARGS)
+
+count-accept: $(VENV)/test ## the same, and make them the figures to hold
+	$(RUN) -m boards count --jobs $(JOBS) --accept $(COUNT_ARGS)
 
 # ---- Care ----------------------------------------------------------------------------------------------------------
 
