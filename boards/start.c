@@ -1,4 +1,4 @@
-/* board.h on QEMU's Cortex-M boards, from reset to exit, without a C library: output and exit status go to QEMU by
+/* board.h on QEMU's Cortex-M boards, from reset to exit: output and exit status go to QEMU by
  * semihosting. The stack is painted at reset, so that its depth can be read afterwards. */
 #include "board.h"
 
@@ -28,17 +28,22 @@ static void leave(uint32_t status)
     for (;;) semihost(SYS_EXIT_EXTENDED, arguments);
 }
 
-void board_write(const char *text)
+static void print(const char *text, uint32_t length)
 {
     static uint32_t console; /* ":tt" for writing is QEMU's standard output; SYS_WRITE0 would go to its errors */
-    uint32_t length = 0;
     if (console == 0) {
         const uint32_t open[3] = {(uint32_t) ":tt", 4, 3};
         console = semihost(SYS_OPEN, open);
     }
-    while (text[length] != 0) length++;
     const uint32_t arguments[3] = {console, (uint32_t)text, length};
     semihost(SYS_WRITE, arguments);
+}
+
+void board_write(const char *text)
+{
+    uint32_t length = 0;
+    while (text[length] != 0) length++;
+    print(text, length);
 }
 
 void board_write_hex(uint32_t value)
