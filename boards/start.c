@@ -54,6 +54,69 @@ void board_write_hex(uint32_t value)
     board_write(text);
 }
 
+/* ---- What newlib's printf() asks of a system; the linker drops it where nobody prints ------------------------------ */
+
+int _write(int file, const char *text, int length);
+int _read(int file, char *text, int length);
+int _lseek(int file, int offset, int from);
+int _close(int file);
+int _fstat(int file, void *status);
+int _isatty(int file);
+void *_sbrk(ptrdiff_t more);
+void _exit(int status);
+
+int _write(int file, const char *text, int length)
+{
+    (void)file;
+    print(text, (uint32_t)length);
+    return length;
+}
+
+int _read(int file, char *text, int length)
+{
+    (void)file, (void)text, (void)length;
+    return 0;
+}
+
+int _lseek(int file, int offset, int from)
+{
+    (void)file, (void)offset, (void)from;
+    return -1;
+}
+
+int _close(int file)
+{
+    (void)file;
+    return -1;
+}
+
+int _fstat(int file, void *status)
+{
+    (void)file, (void)status;
+    return -1;
+}
+
+int _isatty(int file)
+{
+    (void)file;
+    return 1;
+}
+
+/* For the buffers of stdio. */
+void *_sbrk(ptrdiff_t more)
+{
+    static uint64_t heap[512];
+    static size_t used;
+    if (used + (size_t)more > sizeof heap) return (void *)-1;
+    used += (size_t)more;
+    return (char *)heap + used - more;
+}
+
+void _exit(int status)
+{
+    leave((uint32_t)status);
+}
+
 /* ---- The stack, and marks ---------------------------------------------------------------------------------------- */
 
 #define PAINT 0xA5A5A5A5u
