@@ -7,6 +7,23 @@
 static const ep_kernels portable = {"portable", EP_KERNELS(EP_ENTRY)};
 #undef EP_ENTRY
 
+#ifdef __x86_64__
+#include "x86/x86.h"
+
+/* The compiler's support asks the processor and whether the system saves the registers. */
+static int has_avx2(void)
+{
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+
+static int has_avx512(void)
+{
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vnni");
+}
+#endif
+
 static int always(void)
 {
     return 1;
@@ -17,6 +34,9 @@ static const struct {
     const ep_kernels *kernels;
     int (*there)(void);
 } table[] = {
+#ifdef __x86_64__
+    {&ep_kernels_avx512, has_avx512},
+#endif
     {&portable, always},
 };
 
