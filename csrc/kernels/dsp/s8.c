@@ -388,6 +388,29 @@ void ep_requantize_s8_dsp(int8_t *y, const int32_t *sums, const ep_requant *q, i
     }
 }
 
+#ifdef EP_FPU
+
+/* As ep_add_s8_portable(), but rounded first and clamped then, which comes to the same (see ep_codes). */
+void ep_add_s8_dsp(const ep_add_args *args, int8_t *y, const int8_t *a, const int8_t *b, size_t count)
+{
+    const int32_t offset = args->offset, lo = ep_nearest(args->lo) - offset, hi = ep_nearest(args->hi) - offset;
+    const float a_ratio = args->a_ratio, b_ratio = args->b_ratio, fixed = args->fixed;
+    for (size_t i = 0; i < count; i++) {
+        const float v = ep_fma((float)(b[i] + offset), b_ratio, fixed);
+        const int32_t code = __qsub(ep_round(ep_fma((float)(a[i] + offset), a_ratio, v)), offset);
+        y[i] = (int8_t)(code < lo ? lo : code > hi ? hi : code);
+    }
+}
+
+#else
+
+void ep_add_s8_dsp(const ep_add_args *args, int8_t *y, const int8_t *a, const int8_t *b, size_t count)
+{
+    ep_add_s8_integer(args, y, a, b, count);
+}
+
+#endif
+
 void ep_max_s8_dsp(int8_t *y, const int8_t *x, int32_t count)
 {
     int32_t i = 0;
