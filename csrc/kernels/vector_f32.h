@@ -33,7 +33,7 @@ static inline void ep_put(float *p, ep_vec v)
 /* sum + a * b of scalars. Fused where that is one instruction and no slower, as on a Cortex-M4F. */
 static inline float ep_mac1(float sum, float a, float b)
 {
-#if defined(EP_FUSED) || (defined(FP_FAST_FMAF) && EP_VEC == 1)
+#if defined(EP_FUSED) || ((defined(FP_FAST_FMAF) || defined(__FP_FAST_FMAF)) && EP_VEC == 1)
     return fmaf(a, b, sum);
 #else
     return sum + a * b;

@@ -1,6 +1,9 @@
 /* The DSP instructions of a Cortex-M4, M7, M33: two 16-bit products in one. The code is GNU assembly. */
 #ifdef __GNUC__
 #define EP_DSP 1
+#ifndef __OPTIMIZE_SIZE__
+#define EP_PATCH_BYTES 2304 /* four positions of 3 x 3 x 64 */
+#endif
 #define EP_PICK_gemm_s8 dsp
 #define EP_PICK_depthwise_s8 dsp
 #define EP_PICK_requantize_s8 dsp
