@@ -18,14 +18,14 @@ typedef struct dots_job {
     float *sums;
 } dots_job;
 
-#define EP_FOUR_1(sum, w)                \
-    "vldmia " w "!, {s8-s11}\n\t"        \
-    "vfma.f32 " sum ", s4, s8\n\t"       \
-    "vfma.f32 " sum ", s5, s9\n\t"       \
-    "vfma.f32 " sum ", s6, s10\n\t"      \
+#define EP_FOUR_1(sum, w)           \
+    "vldmia " w "!, {s8-s11}\n\t"   \
+    "vfma.f32 " sum ", s4, s8\n\t"  \
+    "vfma.f32 " sum ", s5, s9\n\t"  \
+    "vfma.f32 " sum ", s6, s10\n\t" \
     "vfma.f32 " sum ", s7, s11\n\t"
-#define EP_ONE_1(sum, w)                 \
-    "vldmia " w "!, {s8}\n\t"            \
+#define EP_ONE_1(sum, w)      \
+    "vldmia " w "!, {s8}\n\t" \
     "vfma.f32 " sum ", s4, s8\n\t"
 
 /* Four elements of one row and four columns: 21 instructions for 16 products. */
@@ -41,37 +41,35 @@ EP_ASSEMBLY static void dots_1x4(const dots_job *job __attribute__((unused)))
                      "cbz r7, 2f\n\t"
                      "1:\n\t"
                      "vldmia r1!, {s4-s7}\n\t" EP_FOUR_1("s0", "r3") EP_FOUR_1("s1", "r4") EP_FOUR_1("s2", "r5")
-                         EP_FOUR_1("s3", "r6")
-                     "subs r7, r7, #1\n\t"
-                     "bne 1b\n\t"
-                     "2:\n\t"
-                     "cmp r8, #0\n\t"
-                     "beq 4f\n\t"
-                     "3:\n\t"
-                     "vldmia r1!, {s4}\n\t" EP_ONE_1("s0", "r3") EP_ONE_1("s1", "r4") EP_ONE_1("s2", "r5")
-                         EP_ONE_1("s3", "r6")
-                     "subs r8, r8, #1\n\t"
-                     "bne 3b\n\t"
-                     "4:\n\t"
-                     "vstmia r9, {s0-s3}\n\t"
-                     "pop {r4-r9, pc}");
+                         EP_FOUR_1("s3", "r6") "subs r7, r7, #1\n\t"
+                                               "bne 1b\n\t"
+                                               "2:\n\t"
+                                               "cmp r8, #0\n\t"
+                                               "beq 4f\n\t"
+                                               "3:\n\t"
+                                               "vldmia r1!, {s4}\n\t" EP_ONE_1("s0", "r3") EP_ONE_1("s1", "r4")
+                                                   EP_ONE_1("s2", "r5") EP_ONE_1("s3", "r6") "subs r8, r8, #1\n\t"
+                                                                                             "bne 3b\n\t"
+                                                                                             "4:\n\t"
+                                                                                             "vstmia r9, {s0-s3}\n\t"
+                                                                                             "pop {r4-r9, pc}");
 }
 
 #ifndef __OPTIMIZE_SIZE__
 
-#define EP_FOUR_2(s, t, w)               \
-    "vldmia " w "!, {s16-s19}\n\t"       \
-    "vfma.f32 " s ", s8, s16\n\t"        \
-    "vfma.f32 " t ", s12, s16\n\t"       \
-    "vfma.f32 " s ", s9, s17\n\t"        \
-    "vfma.f32 " t ", s13, s17\n\t"       \
-    "vfma.f32 " s ", s10, s18\n\t"       \
-    "vfma.f32 " t ", s14, s18\n\t"       \
-    "vfma.f32 " s ", s11, s19\n\t"       \
+#define EP_FOUR_2(s, t, w)         \
+    "vldmia " w "!, {s16-s19}\n\t" \
+    "vfma.f32 " s ", s8, s16\n\t"  \
+    "vfma.f32 " t ", s12, s16\n\t" \
+    "vfma.f32 " s ", s9, s17\n\t"  \
+    "vfma.f32 " t ", s13, s17\n\t" \
+    "vfma.f32 " s ", s10, s18\n\t" \
+    "vfma.f32 " t ", s14, s18\n\t" \
+    "vfma.f32 " s ", s11, s19\n\t" \
     "vfma.f32 " t ", s15, s19\n\t"
-#define EP_ONE_2(s, t, w)                \
-    "vldmia " w "!, {s16}\n\t"           \
-    "vfma.f32 " s ", s8, s16\n\t"        \
+#define EP_ONE_2(s, t, w)         \
+    "vldmia " w "!, {s16}\n\t"    \
+    "vfma.f32 " s ", s8, s16\n\t" \
     "vfma.f32 " t ", s12, s16\n\t"
 
 /* .. of two rows: 38 instructions for 32 products. */
@@ -94,22 +92,22 @@ EP_ASSEMBLY static void dots_2x4(const dots_job *job __attribute__((unused)))
                      "1:\n\t"
                      "vldmia r1!, {s8-s11}\n\t"
                      "vldmia r2!, {s12-s15}\n\t" EP_FOUR_2("s0", "s4", "r3") EP_FOUR_2("s1", "s5", "r4")
-                         EP_FOUR_2("s2", "s6", "r5") EP_FOUR_2("s3", "s7", "r6")
-                     "subs r7, r7, #1\n\t"
-                     "bne 1b\n\t"
-                     "2:\n\t"
-                     "cmp r8, #0\n\t"
-                     "beq 4f\n\t"
-                     "3:\n\t"
-                     "vldmia r1!, {s8}\n\t"
-                     "vldmia r2!, {s12}\n\t" EP_ONE_2("s0", "s4", "r3") EP_ONE_2("s1", "s5", "r4")
-                         EP_ONE_2("s2", "s6", "r5") EP_ONE_2("s3", "s7", "r6")
-                     "subs r8, r8, #1\n\t"
-                     "bne 3b\n\t"
-                     "4:\n\t"
-                     "vstmia r9, {s0-s7}\n\t"
-                     "vpop {s16-s19}\n\t"
-                     "pop {r4-r9, pc}");
+                         EP_FOUR_2("s2", "s6", "r5")
+                             EP_FOUR_2("s3", "s7", "r6") "subs r7, r7, #1\n\t"
+                                                         "bne 1b\n\t"
+                                                         "2:\n\t"
+                                                         "cmp r8, #0\n\t"
+                                                         "beq 4f\n\t"
+                                                         "3:\n\t"
+                                                         "vldmia r1!, {s8}\n\t"
+                                                         "vldmia r2!, {s12}\n\t" EP_ONE_2("s0", "s4", "r3")
+                                                             EP_ONE_2("s1", "s5", "r4") EP_ONE_2("s2", "s6", "r5")
+                                                                 EP_ONE_2("s3", "s7", "r6") "subs r8, r8, #1\n\t"
+                                                                                            "bne 3b\n\t"
+                                                                                            "4:\n\t"
+                                                                                            "vstmia r9, {s0-s7}\n\t"
+                                                                                            "vpop {s16-s19}\n\t"
+                                                                                            "pop {r4-r9, pc}");
 }
 
 #endif
@@ -136,7 +134,8 @@ void ep_dots_f32_dsp(const ep_dots_f32 *d)
     for (int32_t k = 0; k < d->columns; k += 4) {
         const int32_t n = d->columns - k < 4 ? d->columns - k : 4;
         const float *w0 = d->w + k * d->w_step, *w1 = n > 1 ? w0 + d->w_step : w0;
-        const float *w2 = n > 2 ? w1 + d->w_step : w0, *w3 = n > 3 ? w2 + d->w_step : w0; /* w0 stands for missing ones */
+        const float *w2 = n > 2 ? w1 + d->w_step : w0,
+                    *w3 = n > 3 ? w2 + d->w_step : w0; /* w0 stands for missing ones */
         dots_job job = {d->x, d->x, {w0, w1, w2, w3}, d->count / 4, d->count % 4, sums};
         const float *base = d->base + k;
         float *y = d->y + k;
@@ -305,19 +304,19 @@ void ep_depthwise_f32_dsp(const ep_depthwise_f32 *d)
 /* ReLU of four values on their bits: -0 .. -infinity become 0; negative NaN, whose bits lie above, pass. r1: fours, not 0. */
 EP_ASSEMBLY static void relu_fours(float *y __attribute__((unused)), size_t fours __attribute__((unused)))
 {
-#define EP_RELU(v)                         \
-    "eor r12, " v ", #0x80000000\n\t"      \
-    "cmp r12, #0x7f800000\n\t"             \
-    "it ls\n\t"                            \
+#define EP_RELU(v)                    \
+    "eor r12, " v ", #0x80000000\n\t" \
+    "cmp r12, #0x7f800000\n\t"        \
+    "it ls\n\t"                       \
     "movls " v ", #0\n\t"
     __asm__ volatile("push {r4, r5}\n\t"
                      "1:\n\t"
-                     "ldmia r0, {r2-r5}\n\t" EP_RELU("r2") EP_RELU("r3") EP_RELU("r4") EP_RELU("r5")
-                     "stmia r0!, {r2-r5}\n\t"
-                     "subs r1, r1, #1\n\t"
-                     "bne 1b\n\t"
-                     "pop {r4, r5}\n\t"
-                     "bx lr");
+                     "ldmia r0, {r2-r5}\n\t" EP_RELU("r2") EP_RELU("r3") EP_RELU("r4")
+                         EP_RELU("r5") "stmia r0!, {r2-r5}\n\t"
+                                       "subs r1, r1, #1\n\t"
+                                       "bne 1b\n\t"
+                                       "pop {r4, r5}\n\t"
+                                       "bx lr");
 }
 
 void ep_clamp_f32_dsp(float *y, float lo, float hi, size_t count)
@@ -336,19 +335,18 @@ void ep_clamp_f32_dsp(float *y, float lo, float hi, size_t count)
 /* Without the sign, floats are ordered as their bits are. r0: v, r1: fours, not 0; returns bits without the sign. */
 EP_ASSEMBLY static uint32_t max_fours(const float *v __attribute__((unused)), size_t fours __attribute__((unused)))
 {
-#define EP_MAX(v)                          \
-    "cmp r12, " v ", lsl #1\n\t"           \
-    "it lo\n\t"                            \
+#define EP_MAX(v)                \
+    "cmp r12, " v ", lsl #1\n\t" \
+    "it lo\n\t"                  \
     "lsllo r12, " v ", #1\n\t"
     __asm__ volatile("push {r4, r5}\n\t"
                      "mov r12, #0\n\t"
                      "1:\n\t"
-                     "ldmia r0!, {r2-r5}\n\t" EP_MAX("r2") EP_MAX("r3") EP_MAX("r4") EP_MAX("r5")
-                     "subs r1, r1, #1\n\t"
-                     "bne 1b\n\t"
-                     "lsr r0, r12, #1\n\t"
-                     "pop {r4, r5}\n\t"
-                     "bx lr");
+                     "ldmia r0!, {r2-r5}\n\t" EP_MAX("r2") EP_MAX("r3") EP_MAX("r4") EP_MAX("r5") "subs r1, r1, #1\n\t"
+                                                                                                  "bne 1b\n\t"
+                                                                                                  "lsr r0, r12, #1\n\t"
+                                                                                                  "pop {r4, r5}\n\t"
+                                                                                                  "bx lr");
 }
 
 float ep_max_abs_f32_dsp(const float *v, size_t count)
