@@ -12,7 +12,7 @@ SOURCES := $(shell find csrc trainer export -type f -not -name '*.pyc' 2>/dev/nu
 PY := $(wildcard csrc/python trainer export tests examples benchmarks boards docs/*.py)
 C_SOURCES := $(wildcard csrc/*.c csrc/ops/*.c csrc/kernels/*.c csrc/kernels/*/*.c)
 # The cdef is no C: `...` stands for what Python does not see.
-C_FILES := $(filter-out %.cdef.h,$(wildcard csrc/*.[ch] csrc/*/*.[ch] csrc/kernels/*/*.[ch] csrc/python/edgeprop/*.h boards/*.[ch] tests/*/*.[ch]))
+C_FILES := $(filter-out %.cdef.h,$(wildcard csrc/*.[ch] csrc/*/*.[ch] csrc/kernels/*/*.[ch] csrc/python/edgeprop/*.h boards/*.[ch] tests/*/*.[ch] examples/*/*.[ch]))
 C_FILES += $(wildcard benchmarks/*.c)
 
 WARNINGS := -std=c99 -Wall -Wextra -Wpedantic -Wconversion -Wdouble-promotion -Wshadow -Werror

@@ -9,6 +9,8 @@
 #ifndef EP_KERNELS_H
 #define EP_KERNELS_H
 
+#include "contract.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
