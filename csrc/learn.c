@@ -142,10 +142,9 @@ static ep_sink begin(ep_t *ep, const update *u)
     return sink;
 }
 
-void ep_emit(const ep_t *ep, const ep_sink *sink, uint16_t index, uint32_t first, uint32_t count, float a,
-             const float *g)
+/* Gradient a * g (count,) of the weights from the i-th on. */
+static void take_gradient(const ep_t *ep, const ep_sink *sink, size_t i, uint32_t count, float a, const float *g)
 {
-    const size_t i = ep->model->tensors[index].offset / sizeof(float) + first;
     const float factor = sink->factor * a;
     float *to = sink->to + i;
     if (factor == 0 && sink->factor != 0) return; /* as behind a ReLU that lets nothing through; g is finite */
@@ -155,6 +154,24 @@ void ep_emit(const ep_t *ep, const ep_sink *sink, uint16_t index, uint32_t first
         return;
     }
     EP_KERNEL(ep, axpy_f32)(to, factor, g, count);
+}
+
+static size_t place_of(const ep_t *ep, uint16_t index)
+{
+    return ep->model->tensors[index].offset / sizeof(float);
+}
+
+void ep_emit(const ep_t *ep, const ep_sink *sink, uint16_t index, uint32_t first, uint32_t count, float a,
+             const float *g)
+{
+    take_gradient(ep, sink, place_of(ep, index) + first, count, a, g);
+}
+
+void ep_emit_rank_one(const ep_t *ep, const ep_sink *sink, uint16_t index, uint32_t rows, uint32_t count,
+                      const float *a, const float *g)
+{
+    size_t i = place_of(ep, index);
+    for (uint32_t r = 0; r < rows; r++, i += count) take_gradient(ep, sink, i, count, a[r], g);
 }
 
 int ep_sink_adds(const ep_sink *sink)
