@@ -134,7 +134,10 @@ def test_auditwheel_agrees(dist: Path, target: Target) -> None:
     """Of the wheels with glibc: auditwheel reads those with musl on machines with musl alone, and knows no ARMv6."""
     pytest.importorskip("auditwheel")
     told = run(sys.executable, "-m", "auditwheel", "show", str(wheel(dist, target).filename))
-    assert f'consistent with the following platform tag: "{target.platform}"' in " ".join(told.split())
+    found = re.search(r'consistent with the following platform tag: "manylinux_2_(\d+)_(\w+)"', " ".join(told.split()))
+    assert found, told
+    assert int(found[1]) <= 17
+    assert found[2] == target.processor
 
 
 # ---- What is compiled -----------------------------------------------------------------------------------------------
@@ -388,6 +391,31 @@ def compare_lines(found: str, wanted: str, kind: str) -> None:
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(b).max(), err_msg=what)
         elif what != "arena":
             assert ours == theirs
+
+
+LIST_C = """
+#include <stdio.h>
+#include "kernels/kernels.h"
+int main(void)
+{
+    for (unsigned i = 0; ep_list_kernels(i); i++) printf("%s ", ep_list_kernels(i)->name);
+    return 0;
+}
+"""
+
+
+@by_platform([target for target in TARGETS if target.processor == "x86_64"])
+def test_finds_what_the_processor_has(dist: Path, target: Target, tmp_path: Path) -> None:
+    """The same kernels as a build with this machine's compiler; and on an old processor, only what it has."""
+    source = tmp_path / "list.c"
+    source.write_text(LIST_C)
+    listed = program(target, tmp_path, f"-I{compiler.CSRC}", source, *objects(target, True))().split()
+    assert listed == run(compiler.program(source, tmp_path / "host")).split()
+    assert listed[-1] == "portable"
+    if (qemu := shutil.which("qemu-x86_64")) is None:
+        pytest.skip("no qemu-x86_64")
+    start = [loader(sysroot("amd64"))] if target.musl else []
+    assert run(qemu, "-cpu", "Nehalem", *start, tmp_path / "program") == "portable "
 
 
 #: a product half way between two floats, and a little more or less; the division makes zig bring its own library
