@@ -2,6 +2,8 @@
 #ifndef EP_INTERNAL_H
 #define EP_INTERNAL_H
 
+#include "kernels/contract.h"
+
 #include "edgeprop.h"
 #include "kernels/kernels.h"
 

@@ -5,6 +5,8 @@
 #ifndef EP_FMA_H
 #define EP_FMA_H
 
+#include "contract.h"
+
 #include <math.h>
 #include <stdint.h>
 #include <string.h>

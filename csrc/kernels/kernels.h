@@ -9,6 +9,8 @@
 #ifndef EP_KERNELS_H
 #define EP_KERNELS_H
 
+#include "contract.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -155,6 +157,13 @@ typedef struct ep_kernels {
 /* A pick.h may say what suits its instruction set: */
 #ifndef EP_PATCH_BYTES
 #define EP_PATCH_BYTES 1152 /* of stack in which convolutions gather what output positions see, or padded lines */
+#endif
+#ifndef EP_PATCH_FLOATS
+#define EP_PATCH_FLOATS (EP_PATCH_BYTES / 4) /* the same for float32, in elements */
+#endif
+#ifndef EP_TILE_ROWS /* part of a weight's gradient that is summed on the stack, 512 bytes, before it is handed over */
+#define EP_TILE_ROWS 4
+#define EP_TILE_COLUMNS 32
 #endif
 #ifndef EP_DEPTHWISE_LANES
 #define EP_DEPTHWISE_LANES \

@@ -247,10 +247,13 @@ def sysroot(architecture: str) -> Path:
 
 def emulated(target: Target, cpu: str) -> Callable[..., str]:
     """A function that runs Python of the target's processor with arguments and environment."""
-    if target.debian == "amd64":
+    if not cpu:
         return lambda *args, **env: run(sys.executable, *args, **env)
     if (qemu := shutil.which(target.qemu[0])) is None:
         pytest.skip(f"no {target.qemu[0]}")
+    if target.debian == "amd64":
+        core = {"OPENBLAS_CORETYPE": cpu}  # what numpy is told of this machine would be wrong
+        return lambda *args, **env: run(qemu, "-cpu", cpu, sys.executable, *args, **{**core, **env})
     root = sysroot(target.debian)
     told = {"_PYTHON_HOST_PLATFORM": target.python_platform} if target.python_platform else {}
     return lambda *args, **env: run(qemu, "-cpu", cpu, "-L", root, debian.python(root), *args, **{**told, **env})
@@ -294,11 +297,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     ("target", "cpu"),
-    [
-        pytest.param(target, cpu, id=f"{target.platform}-{cpu}")
-        for target in RUNNING
-        for cpu in target.qemu[1:] or ("",)
-    ],
+    [pytest.param(target, cpu, id=f"{target.platform}-{cpu}") for target in RUNNING for cpu in target.qemu[1:]],
 )
 def test_pip_takes_it_and_it_computes_the_same(
     dist: Path, work: Path, target: Target, cpu: str, tmp_path: Path
