@@ -397,7 +397,9 @@ LIST_C = """
 #include "kernels/kernels.h"
 int main(void)
 {
+#ifdef EP_DISPATCH
     for (unsigned i = 0; ep_list_kernels(i); i++) printf("%s ", ep_list_kernels(i)->name);
+#endif
     return 0;
 }
 """
@@ -415,6 +417,18 @@ def test_finds_what_the_processor_has(dist: Path, target: Target, tmp_path: Path
         pytest.skip("no qemu-x86_64")
     start = [loader(sysroot("amd64"))] if target.musl else []
     assert run(qemu, "-cpu", "Nehalem", *start, tmp_path / "program") == "portable "
+
+
+@by_platform([target for target in TARGETS if target.processor == "aarch64"])
+def test_finds_what_an_arm_has(dist: Path, target: Target, tmp_path: Path) -> None:
+    """A Pi 5 has instructions that a Pi 3 lacks; where kernels for them are chosen at run time, each gets its own."""
+    source = tmp_path / "list.c"
+    source.write_text(LIST_C)
+    little = program(target, tmp_path, f"-I{compiler.CSRC}", source, *objects(target, True))().split()
+    qemu = str(shutil.which("qemu-aarch64"))
+    big = run(qemu, "-cpu", "max", "-L", sysroot("arm64"), tmp_path / "program").split()
+    assert set(little) < set(big) if big else not little
+    assert big[-1:] == little[-1:]
 
 
 #: a product half way between two floats, and a little more or less; the division makes zig bring its own library
