@@ -19,7 +19,7 @@ WARNINGS := -std=c99 -Wall -Wextra -Wpedantic -Wconversion -Wdouble-promotion -W
 VARIANTS := -UEP_NONE -DEP_TRACE -DEP_NO_TRAIN -DEP_NO_ERRMSG
 
 .DEFAULT_GOAL := help
-.PHONY: figures performance help venv demo test test-fast bench count count-accept size lint lint-python lint-c format wheel sdist clean
+.PHONY: figures performance help venv demo test test-fast bench count count-accept size lint lint-python lint-c format wheel wheels wheels-test sdist clean
 
 help: ## this list
 	@echo "edgeprop: train on the desktop, export to ONNX and a C header, keep learning on the device."
@@ -133,7 +133,6 @@ performance: $(VENV)/bench ## put what bench, count and size measured last into 
 wheel: $(VENV)/test ## dist/: an sdist, and a wheel built from it
 	$(RUN) -m build --outdir dist .
 
-.PHONY: wheels wheels-test
 $(VENV)/wheels: $(VENV)/test wheels/requirements.txt
 	$(RUN) -m pip install --quiet --requirement wheels/requirements.txt
 	@touch $@
