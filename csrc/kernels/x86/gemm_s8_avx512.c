@@ -5,7 +5,7 @@
  * weights are 128 higher, and the sums are folded at the end. */
 #include "x86.h"
 
-#ifdef EP_DISPATCH
+#if defined(EP_DISPATCH) && defined(__x86_64__)
 
 #define COLUMNS 16 /* of a panel: one vector of sums */
 #define DEPTH 256  /* vectors in a panel: four codes of each column */

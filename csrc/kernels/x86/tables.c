@@ -1,7 +1,7 @@
 /* The kernels of x86 processors, by what these have. */
 #include "x86.h"
 
-#ifdef EP_DISPATCH
+#if defined(EP_DISPATCH) && defined(__x86_64__)
 
 const ep_kernels ep_kernels_avx512 = {
     .name = "avx512",
