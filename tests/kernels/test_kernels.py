@@ -13,7 +13,7 @@ from boards.table import BOARDS
 from tests.support.compiler import CSRC, STRICT, run
 
 SOURCES = [Path(__file__).with_suffix(".c"), *sorted(CSRC.glob("kernels/**/*.c"))]
-BASE = ["-std=c99", "-ffp-contract=off", *STRICT, "-I", CSRC]
+BASE: list[str | Path] = ["-std=c99", "-ffp-contract=off", *STRICT, "-I", CSRC]
 BUILDS = {
     "fast": ["-O2", "-DROUNDS=3000"],
     "small": ["-Os", "-DROUNDS=1000"],
@@ -36,12 +36,11 @@ def test_against_portable(compiler: str, build: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("multiply", ["wide", "narrow"])
 def test_integer_rounding(multiply: str, tmp_path: Path) -> None:
     """What processors without an FPU compute is what floats give, near halves and everywhere."""
-    flags = ["-O2", "-fsanitize=undefined", "-fno-sanitize-recover=all"]
+    flags: list[str | Path] = ["-O2", "-fsanitize=undefined", "-fno-sanitize-recover=all"]
     flags += ["-DEP_NARROW_MULTIPLY"] if multiply == "narrow" else []
     sources = [Path(__file__).with_name("test_integer.c"), CSRC / "kernels" / "portable" / "s8.c"]
     run(["gcc", *BASE, *flags, *sources, "-lm", "-o", tmp_path / "integer"])
     assert run([tmp_path / "integer", "300000"]).startswith("0 of 6900002 failed")
-
 
 
 #: an M4 whose maker left out the FPU: DSP instructions, and rounding in integers
