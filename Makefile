@@ -9,16 +9,17 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/python
 
 SOURCES := $(shell find csrc trainer export -type f -not -name '*.pyc' 2>/dev/null) pyproject.toml CMakeLists.txt README.md
-PY := $(wildcard csrc/python trainer export tests examples benchmarks docs/*.py)
+PY := $(wildcard csrc/python trainer export tests examples benchmarks boards wheels docs/*.py)
 C_SOURCES := $(wildcard csrc/*.c csrc/ops/*.c csrc/kernels/*.c csrc/kernels/*/*.c)
 # The cdef is no C: `...` stands for what Python does not see.
-C_FILES := $(filter-out %.cdef.h,$(wildcard csrc/*.[ch] csrc/*/*.[ch] csrc/kernels/*/*.[ch] csrc/python/edgeprop/*.h boards/*.[ch] tests/*/*.[ch]))
+C_FILES := $(filter-out %.cdef.h,$(wildcard csrc/*.[ch] csrc/*/*.[ch] csrc/kernels/*/*.[ch] csrc/python/edgeprop/*.h boards/*.[ch] tests/*/*.[ch] examples/*/*.[ch]))
+C_FILES += $(wildcard benchmarks/*.c wheels/*.h)
 
 WARNINGS := -std=c99 -Wall -Wextra -Wpedantic -Wconversion -Wdouble-promotion -Wshadow -Werror
 VARIANTS := -UEP_NONE -DEP_TRACE -DEP_NO_TRAIN -DEP_NO_ERRMSG
 
 .DEFAULT_GOAL := help
-.PHONY: figures help venv demo test test-fast bench size lint lint-python lint-c format wheel sdist clean
+.PHONY: figures performance help venv demo test test-fast bench count count-accept size lint lint-python lint-c format wheel wheels wheels-test sdist clean
 
 help: ## this list
 	@echo "edgeprop: train on the desktop, export to ONNX and a C header, keep learning on the device."
@@ -40,8 +41,14 @@ $(VENV)/made:
 	@touch $@
 
 # One stamp per set of extras; the package is built anew when a source of it changes.
-$(VENV)/demo $(VENV)/bench $(VENV)/test: $(VENV)/%: $(VENV)/made $(SOURCES)
+$(VENV)/demo $(VENV)/test: $(VENV)/%: $(VENV)/made $(SOURCES)
 	CC="$(CC)" $(RUN) -m pip install --quiet ".[$*]"
+	@touch $@
+
+# Not every peer has a wheel for every system: what does not install is left out, and the comparisons say so.
+$(VENV)/bench: $(VENV)/made $(SOURCES)
+	CC="$(CC)" $(RUN) -m pip install --quiet ".[bench]" || { echo "skipped: not all of [bench] installs here" >&2; \
+	  CC="$(CC)" $(RUN) -m pip install --quiet ".[export]"; }
 	@touch $@
 
 venv: $(VENV)/test ## set up .venv with everything, and nothing more
@@ -58,8 +65,15 @@ test: $(VENV)/test ## set up and run the whole test suite
 test-fast: $(VENV)/test ## the tests but those that take minutes
 	$(RUN) -m pytest -n $(JOBS) --dist loadgroup -m "not slow" $(PYTEST_ARGS)
 
-bench: $(VENV)/bench ## time and memory beside other runtimes on this machine
-	$(RUN) -m benchmarks
+# The last ORT-training wants NumPy 1, so it has an environment of its own; there are no wheels for every Python.
+ORT_TRAINING := build/ort-training-venv
+$(ORT_TRAINING)/made:
+	@$(PYTHON) -m venv --clear $(ORT_TRAINING)
+	@$(ORT_TRAINING)/bin/pip install --quiet 'onnxruntime-training==1.19.2' 'numpy<2' 'onnx==1.16.*' && touch $@ || \
+	  { echo "skipped: onnxruntime-training 1.19.2 does not install here"; rm -rf $(ORT_TRAINING); }
+
+bench: $(VENV)/bench $(ORT_TRAINING)/made ## speed beside other runtimes on this machine; BENCH="--quick --only 'ad_*'" for a part
+	$(RUN) -m benchmarks $(BENCH)
 
 size: ## bytes of code of every part of the runtime, compiled for size
 	@for cc in "$(CC)" "arm-none-eabi-gcc -mcpu=cortex-m4 -mthumb -mfloat-abi=hard -mfpu=fpv4-sp-d16"; do \
@@ -70,6 +84,12 @@ size: ## bytes of code of every part of the runtime, compiled for size
 	  done; \
 	  case $$1 in arm-*) size=arm-none-eabi-size ;; *) size=size ;; esac; $$size -t $$out/*.o; \
 	done
+
+count: $(VENV)/test ## executed instructions of every work on every board, against benchmarks/counts.json
+	$(RUN) -m boards count --jobs $(JOBS) $(COUNT_ARGS)
+
+count-accept: $(VENV)/test ## the same, and make them the figures to hold
+	$(RUN) -m boards count --jobs $(JOBS) --accept $(COUNT_ARGS)
 
 # ---- Care ----------------------------------------------------------------------------------------------------------
 
@@ -105,10 +125,23 @@ format: $(VENV)/test ## let ruff and clang-format set the layout
 figures: $(VENV)/demo ## run the demo and put its figures and picture into the README
 	$(RUN) docs/figures.py $(OUT)
 
+performance: $(VENV)/bench ## put what bench, count and size measured last into docs/performance.md
+	$(RUN) docs/performance.py
+
 # ---- Packages ------------------------------------------------------------------------------------------------------
 
 wheel: $(VENV)/test ## dist/: an sdist, and a wheel built from it
 	$(RUN) -m build --outdir dist .
+
+$(VENV)/wheels: $(VENV)/test wheels/requirements.txt
+	$(RUN) -m pip install --quiet --requirement wheels/requirements.txt
+	@touch $@
+
+wheels: $(VENV)/wheels ## dist/: wheels for PCs and every Raspberry Pi, cross-built with zig
+	$(RUN) -m wheels
+
+wheels-test: $(VENV)/wheels ## build them, and run each under emulation as far as Debian has a Python for it
+	$(RUN) -m pytest tests/wheels $(PYTEST_ARGS)
 
 clean: ## remove everything that was made here
 	rm -rf build dist $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,51 +1,62 @@
-"""Run every comparison, print a table, and write `build/bench.json`."""
+"""Run the comparisons, print a table, and write `build/bench.json`."""
 
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import json
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from . import models, peers
-from .timing import interleaved, pin
+from . import one_thread  # noqa: F401  (before what it limits)
 
-DTYPES = ("int8", "f32")
+# isort: split
+from . import inference, learning, peak, training
+from .rows import HEADER, Row, line
+from .timing import Effort, pin
+
+#: what can be run: (work, dtype, batch) and the comparison
+Task = tuple[str, str, int, Callable[[Effort], Row]]
 
 
-def infer_row(work: str, dtype: str) -> dict[str, Any]:
-    """Compare one inference, batch 1."""
-    model, source = models.load(work, dtype)
-    inputs = peers.random_inputs(model, 1)
-    calls = {"ours": peers.ours(model, inputs), "onnxruntime": peers.onnxruntime(model, inputs)}
-    best = {name: 1e6 * seconds for name, seconds in interleaved(calls).items()}
-    return {
-        "work": f"{work}_infer",
-        "dtype": dtype,
-        "batch": 1,
-        "ours_us": round(best["ours"], 2),
-        "peer": "onnxruntime",
-        "peer_us": round(best["onnxruntime"], 2),
-        "ratio": round(best["ours"] / best["onnxruntime"], 3),
-        "model": source,
-    }
+def tasks() -> Iterator[Task]:
+    """Yield every comparison, in the order of the table."""
+    for work in inference.works():
+        for dtype in inference.DTYPES:
+            yield work, dtype, 1, partial(inference.compare, work, dtype)
+    for work in learning.works():
+        for dtype in learning.dtypes(work):
+            for batch in learning.BATCHES:
+                yield work, dtype, batch, partial(learning.compare, work, dtype, batch)
+    for work in training.works():
+        yield work, "f32", training.BATCH, partial(training.compare, work)
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("build/bench.json"))
-    parser.add_argument("--only", nargs="*", choices=sorted(models.BUILDERS), default=sorted(models.BUILDERS))
+    parser.add_argument("--only", nargs="*", default=["*"], metavar="WORK", help="names or patterns, such as 'ad_*'")
+    parser.add_argument("--dtype", choices=inference.DTYPES)
+    parser.add_argument("--batch", type=int)
+    parser.add_argument("--quick", action="store_true", help="a few rounds: seconds a row, less steady")
+    parser.add_argument("--spent", action="store_true", help="below an inference, its microseconds by kind of op")
     args = parser.parse_args()
-    pin()
+    effort = Effort(rounds=12, budget=1.0, fewest=3) if args.quick else Effort()
+    core = pin()
+    machine = peak.machine()
+    print(f"{machine}\none thread, {'not pinned' if core is None else f'core {core}'}; microseconds, the least seen")
+    print(HEADER)
     rows = []
-    print(f"{'work':<16} {'dtype':<6} {'ours us':>10} {'peer us':>10} {'ratio':>7}  peer, model")
-    for work in args.only:
-        for dtype in DTYPES:
-            row = infer_row(work, dtype)
-            rows.append(row)
-            figures = f"{row['ours_us']:>10.1f} {row['peer_us']:>10.1f} {row['ratio']:>7.2f}"
-            print(f"{row['work']:<16} {dtype:<6} {figures}  {row['peer']}, {row['model']}", flush=True)
+    for work, dtype, batch, compare in tasks():
+        wanted = any(fnmatch.fnmatch(work, pattern) for pattern in args.only)
+        if not wanted or args.dtype not in (None, dtype) or args.batch not in (None, batch):
+            continue
+        rows.append({**compare(effort), "machine": machine})
+        print(line(rows[-1]), flush=True)
+        if args.spent and "spent_us" in rows[-1]:
+            print("    " + ", ".join(f"{kind} {us}" for kind, us in rows[-1]["spent_us"].items()))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(rows, indent=1) + "\n")
 

@@ -73,14 +73,17 @@ def resnet8() -> t.Sequential:
 BUILDERS: dict[str, Callable[[], t.Sequential]] = {"ad": ad, "ds_cnn": ds_cnn, "vww": vww, "resnet8": resnet8}
 
 
-def load(work: str, dtype: str) -> tuple[onnx.ModelProto, str]:
-    """Return the ONNX model of a work, `dtype` "f32" or "int8", and where it came from."""
-    file = FOLDER / f"{REFERENCE[work][dtype == 'int8']}.tf2onnx13.onnx"
-    if file.is_file():
-        return onnx.load(file), "MLPerf Tiny"
+def seeded(work: str, dtype: str) -> tuple[onnx.ModelProto, str]:
+    """Return the shapes of a work with seeded weights, `dtype` "f32" or "int8", and a word for that."""
     net = BUILDERS[work]()
     model = net.to_onnx()
     if dtype == "int8":
         samples = np.random.default_rng(0).normal(size=(16, *net.in_shapes[0])).astype(np.float32)
         model = export.quantize(model, samples)
     return model, "seeded weights"
+
+
+def load(work: str, dtype: str) -> tuple[onnx.ModelProto, str]:
+    """Return the ONNX model of a work, `dtype` "f32" or "int8", and where it came from."""
+    file = FOLDER / f"{REFERENCE[work][dtype == 'int8']}.tf2onnx13.onnx"
+    return (onnx.load(file), "MLPerf Tiny") if file.is_file() else seeded(work, dtype)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .check import check
     from .errors import UnsupportedError
     from .lower import lower, supported_operators
+    from .package import PackageError
     from .plan import plan
     from .quantize import QuantizeError, find_layers, quantize
 
@@ -29,6 +30,7 @@ _HOMES = {
     "CalibrationError": "calibrate",
     "ExportError": "api",
     "Exported": "api",
+    "PackageError": "package",
     "QuantizeError": "quantize",
     "UnsupportedError": "errors",
     "calibrate": "calibrate",
@@ -46,6 +48,7 @@ __all__ = [
     "CalibrationError",
     "ExportError",
     "Exported",
+    "PackageError",
     "QuantizeError",
     "UnsupportedError",
     "calibrate",

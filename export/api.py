@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from .calibrate import Array
 from .importer import load
 from .layers import layers, table_bytes
 from .lower import identifier, lower
+from .package import package_kinds, staged
 from .plan import infer_arena, plan, train_arena
 from .program import Program
 from .quantize import find_layers, is_quantized, mark, quantize
@@ -44,6 +45,7 @@ class Exported:
     infer_arena, train_arena : bytes of RAM to run it and to let it learn (0: nothing learns)
     flash_bytes : of the model: weights, and the tables around them on a 32-bit target; code comes on top
     snr : dB of each layer's output against float, by name; empty for a float32 model
+    packages : folders of the libraries for build tools, by kind
     """
 
     paths: dict[str, Path]
@@ -53,11 +55,13 @@ class Exported:
     train_arena: int
     flash_bytes: int
     snr: dict[str, float] = field(default_factory=dict)
+    packages: dict[str, Path] = field(default_factory=dict)
 
     def __str__(self) -> str:
         learns = f", {self.train_arena:,} bytes to learn" if self.train_arena else ""
         costs = f"flash {self.flash_bytes:,} bytes, RAM {self.infer_arena:,} bytes{learns}"
-        return "\n".join([f"{self.program.name}: {costs}", *(f"  {path}" for path in self.paths.values())])
+        paths = (*self.paths.values(), *self.packages.values())
+        return "\n".join([f"{self.program.name}: {costs}", *(f"  {path}" for path in paths)])
 
 
 def save(
@@ -71,6 +75,7 @@ def save(
     name: str | None = None,
     method: str = "minmax",
     quantized: bool = True,
+    package: str | Iterable[str] | None = None,
     **options: Any,
 ) -> Exported:
     """Export a model for the device.
@@ -87,6 +92,8 @@ def save(
     name : prefix of the C names; default that of the files
     method : how int8 ranges are chosen: "minmax", "percentile", "mse"
     quantized : False exports float32 in spite of a calibration
+    package : build tools to write a library for, beside the other files: "arduino", "cmake", "esp-idf", "platformio",
+        "zephyr", or several of them; build/digits gives build/arduino/digits/ and so on
     **options : further ones of `quantize`: percentile, per_channel, keep_float, io, equalization, bias_correction
 
     Returns
@@ -95,10 +102,11 @@ def save(
 
     Raises
     ------
-    ExportError, QuantizeError, CalibrationError, UnsupportedError : all ValueErrors that say what to change; no file is
-        written then
+    ExportError, QuantizeError, CalibrationError, UnsupportedError, PackageError : all ValueErrors that say what to
+        change; no file is written then
     """
     stem = _stem(path_stem)
+    kinds = package_kinds(package)
     name = _c_name(name, stem)
     given = _as_onnx(model, stem)
     texts = None if labels is None else _texts(labels, given)
@@ -123,7 +131,11 @@ def save(
         snr=extras,
     )
     contents = {kind: write(result) for kind, write in _writers().items()}
-    _replace_files({result.paths[kind]: text for kind, text in {"onnx": data, **contents}.items()})
+    with staged(stem.parent, program, kinds) as folders:
+        _replace_files({result.paths[kind]: text for kind, text in {"onnx": data, **contents}.items()})
+        for folder in folders.values():
+            folder.put()
+    result.packages = {kind: folder.path for kind, folder in folders.items()}
     return result
 
 

@@ -21,6 +21,8 @@ import edgeprop
 
 __all__ = ["main"]
 
+#: kinds of package, as `edgeprop.export.package.KINDS` has them
+PACKAGES = ("arduino", "cmake", "esp-idf", "platformio", "zephyr")
 #: exit codes
 OK, FAILED, USAGE = 0, 1, 2
 
@@ -78,6 +80,8 @@ def run_export(args: argparse.Namespace) -> int:
     given = {key: value for key, value in options.items() if value is not None}
     if args.float:
         given["quantized"] = False
+    if args.package:
+        given["package"] = args.package
     samples = _calibration(args.calibration) if args.calibration else None
     args.output.mkdir(parents=True, exist_ok=True)
     print(save(args.output / name, args.model, calibration=samples, **given))
@@ -233,6 +237,7 @@ def _add_export(add: Add) -> None:
         run_export,
         "quantize an ONNX model and write it as .onnx, .h (C), .ep (image) and a report",
         "edgeprop export model.onnx --calibration x.npz --trainable head -o build/\n"
+        "edgeprop export model.onnx --calibration x.npz --package arduino --package zephyr -o build/\n"
         "edgeprop export model.onnx --float --name motor -o build/",
     )
     command.add_argument("model", metavar="MODEL.onnx")
@@ -248,6 +253,13 @@ def _add_export(add: Add) -> None:
     command.add_argument("--loss", choices=sorted(edgeprop.runtime.LOSSES), help="what it learns with")
     command.add_argument("--labels", metavar="A,B,C", help="class names; or range:10; or a file with one a line")
     command.add_argument("--name", help="prefix of files and C names [the file's name]")
+    command.add_argument(
+        "--package",
+        action="append",
+        metavar="|".join(PACKAGES),
+        choices=PACKAGES,
+        help="also write a library for this build tool, as DIR/PACKAGE/NAME; may be given several times",
+    )
 
 
 def _add_inspect(add: Add) -> None:

@@ -9,6 +9,8 @@
 #ifndef EP_KERNELS_H
 #define EP_KERNELS_H
 
+#include "contract.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -30,6 +32,20 @@ typedef struct ep_gemm_s8 {
     ptrdiff_t y_step, x_step;
     int32_t rows, columns, count;
 } ep_gemm_s8;
+
+/* Convolution at `lines` x `run` positions, each of which sees `pieces` pieces of `piece` codes, x_piece apart:
+ * y[l * y_line + p * y_step + k] = requantize(bias[k] + sum over s, i of
+ *     x[l * x_line + p * x_step + s * x_piece + i] * w[k, s * piece + i]).
+ * Used where a pick.h defines EP_PAD_LINES, which is worth it where the stack takes some padded lines of an image;
+ * elsewhere convolutions gather what a position sees and call gemm_s8. */
+typedef struct ep_conv_s8 {
+    int8_t *y;
+    const int8_t *x, *w; /* w (columns, pieces, piece) */
+    const int32_t *bias; /* (columns) */
+    ep_requant q;        /* by column */
+    ptrdiff_t y_line, y_step, x_line, x_step, x_piece;
+    int32_t lines, run, columns, pieces, piece;
+} ep_conv_s8;
 
 /* Depthwise convolution at `lines` x `run` positions, all of whose taps are inside the image:
  * y[l * y_line + p * y_step + c] = requantize(bias[c] + sum over ky, kx of
@@ -82,6 +98,7 @@ typedef struct ep_depthwise_f32 {
 
 #define EP_KERNELS(X)                                                                                     \
     X(void, gemm_s8, (const ep_gemm_s8 *g))                                                               \
+    X(void, conv_s8, (const ep_conv_s8 *c))                                                               \
     X(void, depthwise_s8, (const ep_depthwise_s8 *d))                                                     \
     /* sums (count) -> y (count), each with its channel's multiplier */                                   \
     X(void, requantize_s8, (int8_t * y, const int32_t *sums, const ep_requant *q, int32_t count))         \
@@ -139,7 +156,14 @@ typedef struct ep_kernels {
 
 /* A pick.h may say what suits its instruction set: */
 #ifndef EP_PATCH_BYTES
-#define EP_PATCH_BYTES 1152 /* of stack in which convolutions gather what output positions see */
+#define EP_PATCH_BYTES 1152 /* of stack in which convolutions gather what output positions see, or padded lines */
+#endif
+#ifndef EP_PATCH_FLOATS
+#define EP_PATCH_FLOATS (EP_PATCH_BYTES / 4) /* the same for float32, in elements */
+#endif
+#ifndef EP_TILE_ROWS /* part of a weight's gradient that is summed on the stack, 512 bytes, before it is handed over */
+#define EP_TILE_ROWS 4
+#define EP_TILE_COLUMNS 32
 #endif
 #ifndef EP_DEPTHWISE_LANES
 #define EP_DEPTHWISE_LANES \

@@ -2,6 +2,9 @@
 #ifndef EP_PICK_gemm_s8
 #define EP_PICK_gemm_s8 portable
 #endif
+#ifndef EP_PICK_conv_s8
+#define EP_PICK_conv_s8 portable
+#endif
 #ifndef EP_PICK_depthwise_s8
 #define EP_PICK_depthwise_s8 portable
 #endif

@@ -32,6 +32,33 @@ static inline int8_t ep_requantize(int32_t sum, float multiplier, float lo, floa
     return (int8_t)(ep_nearest(v) + zero_point);
 }
 
+#if defined(__x86_64__) || defined(__aarch64__)
+#define EP_MOVE(n) memcpy(to + i, x + i, n), i += n /* one load and one store */
+
+/* count codes from x to `to`, which do not overlap; the end of `to`. */
+static inline int8_t *ep_copy_s8(int8_t *to, const int8_t *x, int32_t count)
+{
+    int32_t i = 0;
+    while (i + 16 <= count) {
+        EP_MOVE(16);
+    }
+    if (count >= 16 && i < count) { /* the last ones once more: what is there already stays the same */
+        i = count - 16;
+        EP_MOVE(16);
+    }
+    if (i + 8 <= count) {
+        EP_MOVE(8);
+    }
+    if (i + 4 <= count) {
+        EP_MOVE(4);
+    }
+    while (i < count) {
+        EP_MOVE(1);
+    }
+    return to + count;
+}
+#undef EP_MOVE
+#else
 /* count codes from x to `to`, which do not overlap; the end of `to`. Four at a time where all is aligned: memcpy() of small
  * C libraries copies byte by byte, and an unaligned word faults on a Cortex-M0. */
 static inline int8_t *ep_copy_s8(int8_t *to, const int8_t *x, int32_t count)
@@ -49,15 +76,17 @@ static inline int8_t *ep_copy_s8(int8_t *to, const int8_t *x, int32_t count)
     }
     return to + count;
 }
+#endif
 
-/* count times `value`; the end of `to`. */
+#define EP_FILL 16 /* codes that ep_fill_s8() may write beyond the end */
+
+/* count times `value`; the end of `to`. Mostly a few codes, for which a call of memset() is long. */
 static inline int8_t *ep_fill_s8(int8_t *to, int32_t value, int32_t count)
 {
-    if (count > 0) {
-        memset(to, value, (size_t)count);
-        to += count;
+    for (int32_t i = 0; i < count; i += EP_FILL) {
+        memset(to + i, value, EP_FILL);
     }
-    return to;
+    return to + count;
 }
 
 /* Sum of x[i] * w[i]. */

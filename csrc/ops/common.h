@@ -8,10 +8,6 @@
 
 #include <string.h>
 
-/* Part of a weight's gradient that is summed on the stack, 512 bytes, before it is handed over. */
-#define EP_TILE_ROWS 4
-#define EP_TILE_COLUMNS 32
-
 /* y, clamped by an activation fused into the op, if there is one. */
 static inline void ep_clamp_output(const ep_t *ep, float *y, float lo, float hi, size_t count)
 {

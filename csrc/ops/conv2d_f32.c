@@ -1,11 +1,11 @@
-/* Convolution with groups and dilation, NHWC.
+/* Convolution with groups and dilation, NHWC: matrix products over what the output positions see.
  *
- * Forward, dx and dweight all walk the same way: a span of neighbouring output positions that see the same taps, times a stretch
- * of a kernel row that is contiguous in x and in the weights (all its taps, or one tap if it is dilated or grouped), is one small
- * matrix product. */
+ * Forward gathers that on the stack, as many positions at a time as fit; a 1x1 convolution, which finds it in the image as
+ * it lies, and one whose kernels are too large for the stack walk as dx and dweight do: a run of neighbouring output
+ * positions times a stretch of a kernel row that is contiguous in x and in the weights is one small product. */
 #include "common.h"
 
-#define PATCH 64 /* weights of an output channel up to which patches are gathered on the stack, 512 bytes */
+#define NARROW 16 /* channels below which the taps of a kernel row are multiplied together where they can be */
 
 typedef struct conv { /* what stays the same over the batch */
     const ep_t *ep;
@@ -15,7 +15,7 @@ typedef struct conv { /* what stays the same over the batch */
     int32_t images;              /* images in the batch */
     int32_t group_in, group_out; /* channels of a group */
     int32_t taps;                /* weights of one output channel */
-    int32_t unit;                /* taps of a kernel row that make a stretch */
+    int32_t joined;              /* 1 if the taps of a kernel row lie side by side in x */
 } conv;
 
 /* A 1x1 convolution sees every pixel alone: the batch is one image of one row. */
@@ -40,7 +40,7 @@ static conv make_conv(const ep_t *ep, const ep_node *node, uint32_t n)
     c.group_in = a->in_c / a->groups;
     c.group_out = a->out_c / a->groups;
     c.taps = a->kernel_h * a->kernel_w * c.group_in;
-    c.unit = a->dilation_w == 1 && a->groups == 1 ? a->kernel_w : 1;
+    c.joined = a->dilation_w == 1 && a->groups == 1;
     return c;
 }
 
@@ -55,22 +55,117 @@ static ep_taps rows_inside(const conv *c, int32_t oy)
     return ep_taps_inside(oy * a->stride_h - a->pad_top, a->kernel_h, a->dilation_h, a->in_h);
 }
 
-/* The part of the stretch of taps kx .. kx + unit - 1 that the span sees. */
-static ep_taps stretch_of(const conv *c, const ep_span *s, int32_t kx)
-{
-    ep_taps t = s->taps;
-    t.begin = t.begin < kx ? kx : t.begin;
-    t.end = t.end > kx + c->unit ? kx + c->unit : t.end;
-    return t;
-}
-
-/* Where tap (ky, kx) of the span's first window is in the image, at channel 0. */
-static ptrdiff_t pixel_of(const conv *c, int32_t oy, const ep_span *s, int32_t ky, int32_t kx)
+/* Where the span's first tap is in kernel row ky of its first window, in the image, at channel 0. */
+static ptrdiff_t pixel_of(const conv *c, int32_t oy, const ep_span *s, int32_t ky)
 {
     const ep_conv2d_attr *a = &c->attr;
-    const int32_t y = oy * a->stride_h - a->pad_top + ky * a->dilation_h, x = s->start + kx * a->dilation_w;
+    const int32_t y = oy * a->stride_h - a->pad_top + ky * a->dilation_h, x = s->start + s->taps.begin * a->dilation_w;
     return ((ptrdiff_t)y * a->in_w + x) * a->in_c;
 }
+
+/* ---- Gathered positions ------------------------------------------------------------------------------------------ */
+
+/* A position of the output: positions go on across the ends of rows and images. */
+typedef struct place {
+    const float *x; /* its image, at the group's first channel */
+    int32_t oy, ox;
+} place;
+
+static float *zeros(float *to, int32_t count)
+{
+    for (int32_t i = 0; i < count; i++) {
+        to[i] = 0.0f;
+    }
+    return to + count;
+}
+
+static float *copy(float *to, const float *x, int32_t count)
+{
+    if (count >= 16) { /* a call pays */
+        memcpy(to, x, (size_t)count * sizeof *to);
+        return to + count;
+    }
+    for (int32_t i = 0; i < count; i++) {
+        to[i] = x[i];
+    }
+    return to + count;
+}
+
+/* Taps t of a kernel row, all channels of the group; x: at the first of them. */
+static float *gather_taps(const conv *c, float *to, const float *x, ep_taps t)
+{
+    if (c->joined) {
+        return copy(to, x, (t.end - t.begin) * c->group_in);
+    }
+    for (; t.begin < t.end; t.begin++, x += (ptrdiff_t)c->attr.dilation_w * c->attr.in_c) {
+        to = copy(to, x, c->group_in);
+    }
+    return to;
+}
+
+/* What a position sees, (kernel_h, kernel_w, group_in), zero in the padding. */
+static void gather_one(const conv *c, float *to, const place *p)
+{
+    const ep_conv2d_attr *a = &c->attr;
+    ep_span s = {p->ox, 1, p->ox * a->stride_w - a->pad_left, {0, 0}};
+    const ep_taps rows = rows_inside(c, p->oy);
+    s.taps = ep_taps_inside(s.start, a->kernel_w, a->dilation_w, a->in_w);
+    if (s.taps.begin == s.taps.end || rows.begin == rows.end) {
+        zeros(to, c->taps);
+        return;
+    }
+    to = zeros(to, rows.begin * a->kernel_w * c->group_in);
+    const float *x = p->x + pixel_of(c, p->oy, &s, rows.begin);
+    for (int32_t ky = rows.begin; ky < rows.end; ky++, x += (ptrdiff_t)a->dilation_h * a->in_w * a->in_c) {
+        to = zeros(to, s.taps.begin * c->group_in);
+        to = gather_taps(c, to, x, s.taps);
+        to = zeros(to, (a->kernel_w - s.taps.end) * c->group_in);
+    }
+    zeros(to, (a->kernel_h - rows.end) * a->kernel_w * c->group_in);
+}
+
+/* What `count` positions from p on see, one after the other; p goes on behind them. */
+static void gather(const conv *c, float *to, place *p, int32_t count)
+{
+    for (; count > 0; count--, to += c->taps) {
+        gather_one(c, to, p);
+        if (++p->ox == c->attr.out_w) {
+            p->ox = 0;
+            if (++p->oy == c->attr.out_h) {
+                p->oy = 0;
+                p->x += image_in(c);
+            }
+        }
+    }
+}
+
+/* Output positions of all images. */
+static int32_t all_places(const conv *c)
+{
+    return c->images * c->attr.out_h * c->attr.out_w;
+}
+
+/* One group of all images; x and y at its first channel. */
+static void forward_gathered(const conv *c, int32_t group, const float *x, float *y)
+{
+    const ep_conv2d_attr *a = &c->attr;
+    float patches[EP_PATCH_FLOATS];
+    const float *w = c->weight + (ptrdiff_t)group * c->group_out * c->taps;
+    const int32_t most = EP_PATCH_FLOATS / c->taps;
+    place p = {x, 0, 0};
+    ep_dots_f32 d = {y,      c->bias + group * c->group_out, patches, w, a->out_c, 0, c->taps, c->taps, 0, c->group_out,
+                     c->taps};
+    for (int32_t left = all_places(c); left > 0; left -= d.rows, d.y += d.rows * d.y_step) {
+        d.rows = left < most ? left : most;
+        gather(c, patches, &p, d.rows);
+        EP_KERNEL(c->ep, dots_f32)(&d);
+        if (a->groups == 1) { /* while they are near */
+            ep_clamp_output(c->ep, d.y, a->lo, a->hi, (size_t)d.rows * (size_t)a->out_c);
+        }
+    }
+}
+
+/* ---- Where they lie ---------------------------------------------------------------------------------------------- */
 
 /* One group at one span of output row oy; x and y: the image and the row, at the group's first channel. */
 static void forward_span(const conv *c, const float *x, float *y, int32_t group, int32_t oy, const ep_span *s)
@@ -78,6 +173,8 @@ static void forward_span(const conv *c, const float *x, float *y, int32_t group,
     const ep_conv2d_attr *a = &c->attr;
     const float *w = c->weight + (ptrdiff_t)group * c->group_out * c->taps;
     const ep_taps rows = rows_inside(c, oy);
+    const int32_t unit = c->joined ? s->taps.end - s->taps.begin : 1;
+    ep_span t = *s;
     ep_dots_f32 d = {y + (ptrdiff_t)s->at * a->out_c,
                      c->bias + group * c->group_out,
                      x,
@@ -90,16 +187,13 @@ static void forward_span(const conv *c, const float *x, float *y, int32_t group,
                      c->group_out,
                      0};
     for (int32_t ky = rows.begin; ky < rows.end; ky++) {
-        for (int32_t kx = 0; kx < a->kernel_w; kx += c->unit) {
-            const ep_taps t = stretch_of(c, s, kx);
-            if (t.begin < t.end) {
-                d.x = x + pixel_of(c, oy, s, ky, t.begin);
-                d.w = w + (ky * a->kernel_w + t.begin) * c->group_in;
-                d.count = (t.end - t.begin) * c->group_in;
-                EP_KERNEL(c->ep, dots_f32)(&d);
-                d.base = d.y; /* the bias was the first sum's; further ones add to it */
-                d.base_step = d.y_step;
-            }
+        for (t.taps = s->taps; t.taps.begin < t.taps.end; t.taps.begin += unit) {
+            d.x = x + pixel_of(c, oy, &t, ky);
+            d.w = w + (ky * a->kernel_w + t.taps.begin) * c->group_in;
+            d.count = unit * c->group_in;
+            EP_KERNEL(c->ep, dots_f32)(&d);
+            d.base = d.y; /* the bias was the first sum's; further ones add to it */
+            d.base_step = d.y_step;
         }
     }
     if (d.base != d.y) { /* nothing but padding */
@@ -116,50 +210,29 @@ static void forward_row(const conv *c, const float *x, float *y, int32_t oy)
     }
 }
 
-/* Everything one output position sees, (kernel_h, kernel_w, in_c), zero in the padding. */
-static void gather(const conv *c, const float *x, float *patch, int32_t oy, int32_t ox)
+static void forward_direct(const conv *c, const float *x, float *y)
 {
-    const ep_conv2d_attr *a = &c->attr;
-    const ep_span s = {ox, 1, ox * a->stride_w - a->pad_left, {0, 0}};
-    const ep_taps rows = rows_inside(c, oy), columns = ep_taps_inside(s.start, a->kernel_w, a->dilation_w, a->in_w);
-    memset(patch, 0, (size_t)c->taps * sizeof *patch);
-    for (int32_t ky = rows.begin; ky < rows.end; ky++) {
-        for (int32_t kx = columns.begin; kx < columns.end; kx++) {
-            const float *pixel = x + pixel_of(c, oy, &s, ky, kx);
-            for (int32_t i = 0; i < a->in_c; i++) {
-                patch[(ky * a->kernel_w + kx) * a->in_c + i] = pixel[i];
-            }
+    for (int32_t i = 0; i < c->images; i++, x += image_in(c)) {
+        for (int32_t oy = 0; oy < c->attr.out_h; oy++, y += (ptrdiff_t)c->attr.out_w * c->attr.out_c) {
+            forward_row(c, x, y, oy);
         }
-    }
-}
-
-/* Where stretches are short, as in a first layer of few channels, whole patches make longer products. */
-static void forward_patches(const conv *c, const float *x, float *y, int32_t oy)
-{
-    const ep_conv2d_attr *a = &c->attr;
-    float patch[2 * PATCH];
-    ep_dots_f32 d = {y, c->bias, patch, c->weight, a->out_c, 0, PATCH, c->taps, 0, a->out_c, c->taps};
-    for (int32_t ox = 0; ox < a->out_w; ox += d.rows, d.y += d.rows * a->out_c) {
-        d.rows = a->out_w - ox < 2 ? 1 : 2;
-        for (int32_t i = 0; i < d.rows; i++) {
-            gather(c, x, patch + i * PATCH, oy, ox + i);
-        }
-        EP_KERNEL(c->ep, dots_f32)(&d);
     }
 }
 
 static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
 {
     const conv c = make_conv(ep, node, n);
-    const int patches = c.attr.groups == 1 && c.taps <= PATCH && c.attr.kernel_h > 1 && c.unit * c.group_in < 16;
-    const size_t row = (size_t)c.attr.out_w * (size_t)c.attr.out_c;
+    const int gathered = c.attr.kernel_h * c.attr.kernel_w > 1 && 2 * c.taps <= EP_PATCH_FLOATS;
     const float *x = ep_in(ep, node, 0);
     float *y = ep_out(ep, node, 0);
-    for (int32_t i = 0; i < c.images; i++, x += image_in(&c)) {
-        for (int32_t oy = 0; oy < c.attr.out_h; oy++, y += row) {
-            (patches ? forward_patches : forward_row)(&c, x, y, oy);
-            ep_clamp_output(ep, y, c.attr.lo, c.attr.hi, row);
-        }
+    for (int32_t group = 0; gathered && group < c.attr.groups; group++) {
+        forward_gathered(&c, group, x + group * c.group_in, y + group * c.group_out);
+    }
+    if (!gathered) {
+        forward_direct(&c, x, y);
+    }
+    if (!gathered || c.attr.groups > 1) {
+        ep_clamp_output(ep, y, c.attr.lo, c.attr.hi, (size_t)n * ep_out_tensor(ep, node, 0)->count);
     }
 }
 
@@ -167,35 +240,57 @@ const ep_op ep_conv2d_f32 = {forward};
 
 #ifndef EP_NO_TRAIN
 
-/* dx += dy . weight of one group at one span of output row oy. */
-static void backward_span(const conv *c, float *dx, const float *dy, int32_t group, int32_t oy, const ep_span *s)
+/* Goes on to the next output positions of a row that see the same stretch of kernel rows, and which; begin with {0}. If
+ * `joined`, all taps that a position sees are one stretch, and positions at the borders see fewer; else each tap is one,
+ * with all positions for which it is inside. 0 when there are none. */
+static int next_piece(const conv *c, int joined, ep_span *s)
 {
     const ep_conv2d_attr *a = &c->attr;
-    const float *w = c->weight + (ptrdiff_t)group * c->group_out * c->taps;
-    const ep_taps rows = rows_inside(c, oy);
-    ep_outer_f32 o = {dx,       dy + (ptrdiff_t)s->at * a->out_c,
-                      w,        (ptrdiff_t)a->stride_w * a->in_c,
-                      a->out_c, 1,
-                      c->taps,  s->run,
-                      0,        c->group_out};
-    for (int32_t ky = rows.begin; ky < rows.end; ky++) {
-        for (int32_t kx = 0; kx < a->kernel_w; kx += c->unit) {
-            const ep_taps t = stretch_of(c, s, kx);
-            if (t.begin < t.end) {
-                o.c = dx + pixel_of(c, oy, s, ky, t.begin);
-                o.b = w + (ky * a->kernel_w + t.begin) * c->group_in;
-                o.columns = (t.end - t.begin) * c->group_in;
-                EP_KERNEL(c->ep, outer_f32)(&o);
-            }
+    while (joined && ep_next_span(&c->columns, s)) {
+        if (s->taps.begin < s->taps.end) {
+            return 1;
         }
     }
+    while (!joined && s->taps.end < a->kernel_w) {
+        const ep_taps see = ep_taps_inside(s->taps.end * a->dilation_w - a->pad_left, a->out_w, a->stride_w, a->in_w);
+        s->taps.begin = s->taps.end++;
+        s->at = see.begin;
+        s->run = see.end - see.begin;
+        s->start = s->at * a->stride_w - a->pad_left;
+        if (s->run > 0) {
+            return 1;
+        }
+    }
+    return 0;
 }
 
-static void backward_row(const conv *c, float *dx, const float *dy, int32_t oy)
+/* Taps of few channels are multiplied together; where there are many, each tap takes a whole row of positions. */
+static int joins(const conv *c)
 {
-    for (ep_span s = {0}; ep_next_span(&c->columns, &s);) {
-        for (int32_t group = 0; group < c->attr.groups; group++) {
-            backward_span(c, dx + group * c->group_in, dy + group * c->group_out, group, oy, &s);
+    return c->joined && c->group_in < NARROW;
+}
+
+/* dx += dy . weight at one piece of output row oy. */
+static void backward_piece(const conv *c, float *dx, const float *dy, int32_t oy, const ep_span *s)
+{
+    const ep_conv2d_attr *a = &c->attr;
+    const ep_taps rows = rows_inside(c, oy);
+    ep_outer_f32 o = {dx,
+                      dy + (ptrdiff_t)s->at * a->out_c,
+                      c->weight,
+                      (ptrdiff_t)a->stride_w * a->in_c,
+                      a->out_c,
+                      1,
+                      c->taps,
+                      s->run,
+                      (s->taps.end - s->taps.begin) * c->group_in,
+                      c->group_out};
+    for (int32_t group = 0; group < a->groups; group++, o.a += c->group_out) {
+        const float *w = c->weight + (ptrdiff_t)group * c->group_out * c->taps;
+        for (int32_t ky = rows.begin; ky < rows.end; ky++) {
+            o.c = dx + pixel_of(c, oy, s, ky) + group * c->group_in;
+            o.b = w + (ky * a->kernel_w + s->taps.begin) * c->group_in;
+            EP_KERNEL(c->ep, outer_f32)(&o);
         }
     }
 }
@@ -208,89 +303,119 @@ static void backward(const ep_t *ep, const ep_node *node, uint32_t n)
     float *dx = ep_begin_din(ep, node, n);
     for (int32_t i = 0; dx != NULL && i < c.images; i++, dx += image_in(&c)) {
         for (int32_t oy = 0; oy < c.attr.out_h; oy++, dy += c.attr.out_w * c.attr.out_c) {
-            backward_row(&c, dx, dy, oy);
+            for (ep_span s = {0}; next_piece(&c, joins(&c), &s);) {
+                backward_piece(&c, dx, dy, oy, &s);
+            }
         }
     }
 }
 
-/* A tile of dweight: output channels k .. k + rows - 1 (of one group), kernel row ky, elements j .. j + columns - 1 of the stretch
- * that begins at tap kx. */
+/* A tile of dweight: output channels k .. k + rows - 1 (of one group), elements j .. j + columns - 1 of kernel row ky. */
 typedef struct tile_place {
-    int32_t k, rows, ky, kx, j, columns;
+    float *to; /* (rows, columns), rows `step` apart */
+    ptrdiff_t step;
+    int32_t k, rows, ky, j, columns;
 } tile_place;
 
-/* Adds what one span of output row oy gives to the tile; x: the image at the group's first channel, dy: the row. */
-static void add_span(const conv *c, ep_outer_f32 *o, float *tile, const float *x, const float *dy, const tile_place *p,
-                     int32_t oy, const ep_span *s)
+/* Adds what one piece of output row oy gives to the tile; x: the image at the group's first channel, dy: the row. */
+static void add_piece(const conv *c, ep_outer_f32 *o, const float *x, const float *dy, const tile_place *p, int32_t oy,
+                      const ep_span *s)
 {
-    const ep_taps t = stretch_of(c, s, p->kx);
-    int32_t begin = (t.begin - p->kx) * c->group_in,
-            end = (t.end - p->kx) * c->group_in; /* in elements of the stretch */
+    const int32_t first = s->taps.begin * c->group_in; /* in elements of the kernel row */
+    int32_t begin = first, end = s->taps.end * c->group_in;
     begin = begin < p->j ? p->j : begin;
     end = end > p->j + p->columns ? p->j + p->columns : end;
     if (begin < end) {
-        o->c = tile + (begin - p->j);
+        o->c = p->to + (begin - p->j);
         o->a = dy + (ptrdiff_t)s->at * c->attr.out_c + p->k;
-        /* Elements past the first tap's follow it in x too: a stretch of several taps is not dilated. */
-        o->b = x + (pixel_of(c, oy, s, p->ky, p->kx) + begin);
+        o->b = x + (pixel_of(c, oy, s, p->ky) + begin - first);
         o->columns = end - begin;
         o->count = s->run;
         EP_KERNEL(c->ep, outer_f32)(o);
     }
 }
 
-/* Sums the tile over all positions of all images. */
-static void sum_tile(const conv *c, float *tile, const float *x, const float *dy, const tile_place *p)
+/* Adds one image's to the tile. */
+static void add_image(const conv *c, const float *x, const float *dy, const tile_place *p)
 {
     const ep_conv2d_attr *a = &c->attr;
-    ep_outer_f32 o = {tile, dy, x, EP_TILE_COLUMNS, 1, a->out_c, (ptrdiff_t)a->stride_w * a->in_c, p->rows, 0, 0};
-    memset(tile, 0, EP_TILE_ROWS * EP_TILE_COLUMNS * sizeof *tile);
+    ep_outer_f32 o = {p->to, dy, x, p->step, 1, a->out_c, (ptrdiff_t)a->stride_w * a->in_c, p->rows, 0, 0};
     x += p->k / c->group_out * c->group_in;
-    for (int32_t i = 0; i < c->images; i++, x += image_in(c)) {
-        for (int32_t oy = 0; oy < a->out_h; oy++, dy += a->out_w * a->out_c) {
-            const ep_taps rows = rows_inside(c, oy);
-            if (p->ky < rows.begin || p->ky >= rows.end) {
-                continue;
-            }
-            for (ep_span s = {0}; ep_next_span(&c->columns, &s);) {
-                add_span(c, &o, tile, x, dy, p, oy, &s);
-            }
+    for (int32_t oy = 0; oy < a->out_h; oy++, dy += a->out_w * a->out_c) {
+        const ep_taps rows = rows_inside(c, oy);
+        if (p->ky < rows.begin || p->ky >= rows.end) {
+            continue;
+        }
+        for (ep_span s = {0}; next_piece(c, joins(c), &s);) {
+            add_piece(c, &o, x, dy, p, oy, &s);
         }
     }
 }
 
-/* All of dweight for p->rows output channels. Every tile is complete when it is handed over: no memory but the stack's. */
-static void emit_rows(const ep_t *ep, const ep_node *node, const ep_sink *sink, const conv *c, tile_place *p)
+static size_t image_out(const conv *c)
 {
-    const ep_conv2d_attr *a = &c->attr;
-    const int32_t stretch = c->unit * c->group_in;
-    float tile[EP_TILE_ROWS * EP_TILE_COLUMNS];
-    for (p->ky = 0; p->ky < a->kernel_h; p->ky++) {
-        for (p->kx = 0; p->kx < a->kernel_w; p->kx += c->unit) {
-            for (p->j = 0; p->j < stretch; p->j += EP_TILE_COLUMNS) {
-                p->columns = stretch - p->j < EP_TILE_COLUMNS ? stretch - p->j : EP_TILE_COLUMNS;
-                sum_tile(c, tile, ep_in(ep, node, 0), ep_dout(ep, node, 0), p);
-                for (int32_t r = 0; r < p->rows; r++) {
-                    const int32_t at = (p->k + r) * c->taps + (p->ky * a->kernel_w + p->kx) * c->group_in + p->j;
-                    ep_emit(ep, sink, node->io[1], (uint32_t)at, (uint32_t)p->columns, 1.0f,
-                            tile + r * EP_TILE_COLUMNS);
-                }
+    return (size_t)c->attr.out_h * (size_t)c->attr.out_w * (size_t)c->attr.out_c;
+}
+
+/* The tile's rows are complete: no memory but the stack's. */
+static void emit_tile(const conv *c, const ep_node *node, const ep_sink *sink, const tile_place *p)
+{
+    const int32_t row = c->attr.kernel_w * c->group_in;
+    for (int32_t r = 0; r < p->rows; r++) {
+        const int32_t at = (p->k + r) * c->taps + p->ky * row + p->j;
+        ep_emit(c->ep, sink, node->io[1], (uint32_t)at, (uint32_t)p->columns, 1.0f, p->to + r * p->step);
+    }
+}
+
+/* All of dweight for p->rows output channels, tile by tile. */
+static void emit_rows(const conv *c, const ep_node *node, const ep_sink *sink, tile_place *p)
+{
+    const int32_t row = c->attr.kernel_w * c->group_in;
+    for (p->ky = 0; p->ky < c->attr.kernel_h; p->ky++) {
+        for (p->j = 0; p->j < row; p->j += EP_TILE_COLUMNS) {
+            const float *x = ep_in(c->ep, node, 0), *dy = ep_dout(c->ep, node, 0);
+            p->columns = row - p->j < EP_TILE_COLUMNS ? row - p->j : EP_TILE_COLUMNS;
+            memset(p->to, 0, EP_TILE_ROWS * EP_TILE_COLUMNS * sizeof *p->to);
+            for (int32_t i = 0; i < c->images; i++, x += image_in(c), dy += image_out(c)) {
+                add_image(c, x, dy, p);
             }
+            emit_tile(c, node, sink, p);
         }
     }
+}
+
+/* The same where kernels are so small that they are one tile: over gathered positions. */
+static void emit_gathered(const conv *c, const ep_node *node, const ep_sink *sink, tile_place *p)
+{
+    const float *x = ep_in(c->ep, node, 0), *dy = ep_dout(c->ep, node, 0);
+    float patches[EP_PATCH_FLOATS];
+    const int32_t most = EP_PATCH_FLOATS / c->taps;
+    place at = {x + p->k / c->group_out * c->group_in, 0, 0};
+    ep_outer_f32 o = {p->to, dy + p->k, patches, p->step, 1, c->attr.out_c, c->taps, p->rows, c->taps, 0};
+    memset(p->to, 0, EP_TILE_ROWS * EP_TILE_COLUMNS * sizeof *p->to);
+    for (int32_t left = all_places(c); left > 0; left -= o.count, o.a += o.count * o.a_step) {
+        o.count = left < most ? left : most;
+        gather(c, patches, &at, o.count);
+        EP_KERNEL(c->ep, outer_f32)(&o);
+    }
+    p->columns = c->taps;
+    emit_tile(c, node, sink, p);
 }
 
 static void params(const ep_t *ep, const ep_node *node, uint32_t n, const ep_sink *sink)
 {
     const conv c = make_conv(ep, node, n);
-    tile_place p = {0};
-    for (p.k = 0; ep_trains(ep, node, 1) && p.k < c.attr.out_c; p.k += p.rows) {
+    const int gathered = EP_TILE_ROWS >= 16 && c.attr.kernel_h > 1 && c.taps <= EP_TILE_COLUMNS;
+    float tile[EP_TILE_ROWS * EP_TILE_COLUMNS];
+    tile_place p = {.to = tile, .step = EP_TILE_COLUMNS};
+    for (; ep_trains(ep, node, 1) && p.k < c.attr.out_c; p.k += p.rows) {
         const int32_t left = c.group_out - p.k % c.group_out;
         p.rows = left < EP_TILE_ROWS ? left : EP_TILE_ROWS;
-        emit_rows(ep, node, sink, &c, &p);
+        p.ky = p.j = 0;
+        (gathered ? emit_gathered : emit_rows)(&c, node, sink, &p);
     }
     if (ep_trains(ep, node, 2)) {
-        ep_emit_bias(ep, node, sink, c.attr.out_c, (uint32_t)(c.images * c.attr.out_h * c.attr.out_w));
+        ep_emit_bias(ep, node, sink, c.attr.out_c, (uint32_t)all_places(&c));
     }
 }
 

@@ -5,6 +5,7 @@
 #include "../kernels/scalar_s8.h"
 #include "../kernels/window.h"
 #include "check_s8.h"
+#include "padded_s8.h"
 
 #define LANES 16 /* output channels whose sums are kept while one position is gathered in parts */
 
@@ -47,6 +48,24 @@ static void gather(const conv *c, int8_t *to, const int8_t *x, const ep_window *
     }
 }
 
+/* The same where all taps are inside and a row of them lies side by side: the usual case. x: at the first tap. */
+static void gather_inside(const conv *c, int8_t *to, const int8_t *x)
+{
+    const ep_conv2d_attr *a = c->attr;
+    const ptrdiff_t row = (ptrdiff_t)a->dilation_h * a->in_w * a->in_c;
+    const int32_t count = a->kernel_w * a->in_c;
+    for (int32_t ky = 0; ky < a->kernel_h; ky++, x += row) {
+        to = ep_copy_s8(to, x, count);
+    }
+}
+
+static int inside(const conv *c, const ep_window *at)
+{
+    const ep_conv2d_attr *a = c->attr;
+    return at->rows.end - at->rows.begin == a->kernel_h && at->columns.end - at->columns.begin == a->kernel_w &&
+           a->dilation_w == 1 && a->groups == 1;
+}
+
 /* The group's output channels at the `rows` positions that lie gathered, or side by side in x. */
 static void multiply(const conv *c, ep_gemm_s8 *g, const int8_t *x, int8_t *y, int32_t rows)
 {
@@ -56,42 +75,108 @@ static void multiply(const conv *c, ep_gemm_s8 *g, const int8_t *x, int8_t *y, i
     EP_KERNEL(c->ep, gemm_s8)(g);
 }
 
-static ep_window row_window(const ep_conv2d_attr *a, int32_t oy)
+/* Positions that wait, gathered, to be multiplied together. */
+typedef struct queue {
+    EP_ALIGNED int8_t patches[EP_PATCH_BYTES + EP_FILL];
+    int32_t rows, most;
+    int8_t *y; /* of the first */
+} queue;
+
+static void flush(const conv *c, ep_gemm_s8 *g, queue *q)
 {
-    ep_window at = {oy * a->stride_h - a->pad_top, 0, {0, 0}, {0, 0}};
-    at.rows = ep_taps_inside(at.top, a->kernel_h, a->dilation_h, a->in_h);
-    return at;
+    if (q->rows > 0) {
+        multiply(c, g, q->patches, q->y, q->rows);
+        q->y += q->rows * g->y_step;
+        q->rows = 0;
+    }
 }
 
-static void move_to(const ep_conv2d_attr *a, ep_window *at, int32_t ox)
+/* A span of neighbouring positions that see the same taps; x: the image. */
+static void queue_span(const conv *c, ep_gemm_s8 *g, queue *q, const int8_t *x, ep_window *at, int32_t run)
 {
-    at->left = ox * a->stride_w - a->pad_left;
-    at->columns = ep_taps_inside(at->left, a->kernel_w, a->dilation_w, a->in_w);
+    const ep_conv2d_attr *a = c->attr;
+    const int whole = inside(c, at);
+    for (int32_t i = 0; i < run; i++, at->left += a->stride_w) {
+        int8_t *to = q->patches + q->rows * c->step;
+        if (whole) {
+            gather_inside(c, to, x + ((ptrdiff_t)at->top * a->in_w + at->left) * a->in_c);
+        } else {
+            gather(c, to, x, at);
+        }
+        if (++q->rows == q->most) {
+            flush(c, g, q);
+        }
+    }
 }
 
 /* One image; y at the group's first channel. Positions are gathered across the ends of rows. */
 static void conv_gathered(const conv *c, ep_gemm_s8 *g, const int8_t *x, int8_t *y)
 {
     const ep_conv2d_attr *a = c->attr;
-    EP_ALIGNED int8_t patches[EP_PATCH_BYTES];
-    const int32_t most = EP_PATCH_BYTES / c->step;
-    int32_t rows = 0;
+    const ep_axis columns = ep_make_axis(a->in_w, a->out_w, a->kernel_w, a->stride_w, a->dilation_w, a->pad_left);
+    queue q;
+    q.rows = 0;
+    q.most = EP_PATCH_BYTES / c->step;
+    q.y = y;
     for (int32_t oy = 0; oy < a->out_h; oy++) {
-        ep_window at = row_window(a, oy);
-        for (int32_t ox = 0; ox < a->out_w; ox++) {
-            move_to(a, &at, ox);
-            gather(c, patches + rows * c->step, x, &at);
-            if (++rows == most) {
-                multiply(c, g, patches, y, rows);
-                y += rows * g->y_step;
-                rows = 0;
-            }
+        ep_window at = {oy * a->stride_h - a->pad_top, 0, {0, 0}, {0, 0}};
+        at.rows = ep_taps_inside(at.top, a->kernel_h, a->dilation_h, a->in_h);
+        for (ep_span s = {0}; ep_next_span(&columns, &s);) {
+            at.columns = s.taps;
+            at.left = s.start;
+            queue_span(c, g, &q, x, &at, s.run);
         }
     }
-    if (rows > 0) {
-        multiply(c, g, patches, y, rows);
-    }
+    flush(c, g, &q);
 }
+
+/* ---- By padded lines -------------------------------------------------------------------------------------------- */
+
+#ifdef EP_PAD_LINES
+
+/* As many lines of outputs at a time as what they see, padded, fits the stack. 0 if it is not one. */
+static int conv_lines(const conv *c, const ep_gemm_s8 *g, const int8_t *x, int8_t *y)
+{
+    const ep_conv2d_attr *a = c->attr;
+    const ep_padded p = ep_make_padded(a, c->x_zero);
+    EP_ALIGNED int8_t lines[EP_PATCH_BYTES + EP_FILL];
+    ep_conv_s8 job = {y,
+                      lines,
+                      g->w,
+                      g->bias,
+                      g->q,
+                      a->out_w * g->y_step,
+                      g->y_step,
+                      (ptrdiff_t)a->stride_h * p.line,
+                      (ptrdiff_t)a->stride_w * a->in_c,
+                      (ptrdiff_t)a->dilation_h * p.line,
+                      0,
+                      a->out_w,
+                      g->columns,
+                      a->kernel_h,
+                      a->kernel_w * a->in_c};
+    if (a->dilation_w != 1 || a->groups != 1 || p.most == 0) {
+        return 0;
+    }
+    for (int32_t oy = 0; oy < a->out_h; oy += job.lines) {
+        job.lines = ep_pad_lines(&p, lines, x, oy);
+        job.y = y + oy * job.y_line;
+        EP_KERNEL(c->ep, conv_s8)(&job);
+    }
+    return 1;
+}
+
+#else
+
+static int conv_lines(const conv *c, const ep_gemm_s8 *g, const int8_t *x, int8_t *y)
+{
+    (void)c, (void)g, (void)x, (void)y;
+    return 0;
+}
+
+#endif
+
+/* ---- By taps ------------------------------------------------------------------------------------------------------ */
 
 /* sums += the tap at weights w of each channel, `value` the code of the padding where x is NULL. */
 static void add_tap(const conv *c, int32_t *sums, const int8_t *x, const int8_t *w, int32_t lanes)
@@ -125,13 +210,15 @@ static void conv_lanes(const conv *c, const ep_gemm_s8 *g, const int8_t *x, int8
 }
 
 /* One image whose kernels are too large for the stack. */
-static void conv_direct(const conv *c, const ep_gemm_s8 *g, const int8_t *x, int8_t *y)
+static void conv_direct(const conv *c, ep_gemm_s8 *g, const int8_t *x, int8_t *y)
 {
     const ep_conv2d_attr *a = c->attr;
     for (int32_t oy = 0; oy < a->out_h; oy++) {
-        ep_window at = row_window(a, oy);
+        ep_window at = {oy * a->stride_h - a->pad_top, 0, {0, 0}, {0, 0}};
+        at.rows = ep_taps_inside(at.top, a->kernel_h, a->dilation_h, a->in_h);
         for (int32_t ox = 0; ox < a->out_w; ox++, y += g->y_step) {
-            move_to(a, &at, ox);
+            at.left = ox * a->stride_w - a->pad_left;
+            at.columns = ep_taps_inside(at.left, a->kernel_w, a->dilation_w, a->in_w);
             for (int32_t k = 0; k < g->columns; k += LANES) {
                 conv_lanes(c, g, x, y, &at, k, g->columns - k < LANES ? g->columns - k : LANES);
             }
@@ -169,10 +256,8 @@ static void conv_image(const conv *c, const int8_t *x, int8_t *y)
     for (int32_t group = 0; group < a->groups; group++, x += c->group_in, y += g.columns) {
         if (pointwise) {
             conv_pointwise(c, &g, x, y);
-        } else if (c->step <= EP_PATCH_BYTES) {
-            conv_gathered(c, &g, x, y);
-        } else {
-            conv_direct(c, &g, x, y);
+        } else if (!conv_lines(c, &g, x, y)) {
+            (c->step <= EP_PATCH_BYTES ? conv_gathered : conv_direct)(c, &g, x, y);
         }
         g.w += (ptrdiff_t)g.columns * g.count;
         g.bias += g.columns;

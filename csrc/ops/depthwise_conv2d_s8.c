@@ -3,6 +3,7 @@
 #include "../kernels/scalar_s8.h"
 #include "../kernels/window.h"
 #include "check_s8.h"
+#include "padded_s8.h"
 
 typedef struct depthwise { /* what stays the same over the batch */
     const ep_t *ep;
@@ -23,15 +24,16 @@ static void pad_bias(const depthwise *d, int32_t *bias, const ep_window *at, int
 {
     const ep_conv2d_attr *a = d->attr;
     const int8_t *w = d->weight + k;
-    memcpy(bias, d->bias + k, (size_t)lanes * sizeof *bias);
+    memset(bias, 0, (size_t)lanes * sizeof *bias);
     for (int32_t ky = 0; d->x_zero != 0 && ky < a->kernel_h; ky++) {
         for (int32_t kx = 0; kx < a->kernel_w; kx++, w += a->out_c) {
-            const int inside =
-                ky >= at->rows.begin && ky < at->rows.end && kx >= at->columns.begin && kx < at->columns.end;
-            for (int32_t i = 0; !inside && i < lanes; i++) {
-                bias[i] += d->x_zero * w[i];
+            if (ky < at->rows.begin || ky >= at->rows.end || kx < at->columns.begin || kx >= at->columns.end) {
+                EP_KERNEL(d->ep, sum_s8)(bias, w, lanes);
             }
         }
+    }
+    for (int32_t i = 0; i < lanes; i++) {
+        bias[i] = d->bias[k + i] + d->x_zero * bias[i];
     }
 }
 
@@ -81,10 +83,57 @@ static void depthwise_column(const depthwise *d, const int8_t *x, int8_t *y, con
     }
 }
 
+#ifdef EP_PAD_LINES
+
+/* One image, as many lines of outputs at a time as what they see, padded, fits the stack. 0 if it is not one. */
+static int depthwise_lines(const depthwise *d, const int8_t *x, int8_t *y)
+{
+    const ep_conv2d_attr *a = d->attr;
+    const ep_padded p = ep_make_padded(a, d->x_zero);
+    EP_ALIGNED int8_t lines[EP_PATCH_BYTES + EP_FILL];
+    ep_depthwise_s8 job = {y,
+                           lines,
+                           d->weight,
+                           d->bias,
+                           d->q,
+                           (ptrdiff_t)a->out_w * a->out_c,
+                           a->out_c,
+                           (ptrdiff_t)a->stride_h * p.line,
+                           (ptrdiff_t)a->stride_w * a->in_c,
+                           (ptrdiff_t)a->dilation_h * p.line,
+                           (ptrdiff_t)a->dilation_w * a->in_c,
+                           (ptrdiff_t)a->kernel_w * a->out_c,
+                           a->out_c,
+                           0,
+                           a->out_w,
+                           a->out_c,
+                           a->kernel_h,
+                           a->kernel_w};
+    for (int32_t oy = 0; p.most > 0 && oy < a->out_h; oy += job.lines) {
+        job.lines = ep_pad_lines(&p, lines, x, oy);
+        job.y = y + oy * job.y_line;
+        EP_KERNEL(d->ep, depthwise_s8)(&job);
+    }
+    return p.most > 0;
+}
+
+#else
+
+static int depthwise_lines(const depthwise *d, const int8_t *x, int8_t *y)
+{
+    (void)d, (void)x, (void)y;
+    return 0;
+}
+
+#endif
+
 /* One image, each output channel its own input channel. */
 static void depthwise_image(const depthwise *d, const int8_t *x, int8_t *y)
 {
     const ep_conv2d_attr *a = d->attr;
+    if (depthwise_lines(d, x, y)) {
+        return;
+    }
     const ep_axis columns = ep_make_axis(a->in_w, a->out_w, a->kernel_w, a->stride_w, a->dilation_w, a->pad_left);
     for (ep_span s = {0}; ep_next_span(&columns, &s);) {
         for (int32_t k = 0; k < a->out_c; k += EP_DEPTHWISE_LANES) {

@@ -189,6 +189,36 @@ static void gemm_s8(const ep_kernels *k)
     expect_codes("gemm_s8", got, want, size, shape);
 }
 
+static void conv_s8(const ep_kernels *k)
+{
+    const int32_t lines = between(1, 4), run = between(1, 12), columns = between(1, 40), pieces = between(1, 5);
+    const int32_t piece = between(1, random_u32() % 4 ? 30 : 100), stride = between(1, piece), gap = between(0, 5);
+    const int32_t width = (run - 1) * stride + piece + between(0, 9), shape[4] = {lines * run, columns, pieces, piece};
+    const ptrdiff_t y_step = columns + gap, y_line = run * y_step;
+    const size_t y_size = (size_t)((lines * run - 1) * y_step + columns);
+    ep_conv_s8 c = {NULL,
+                    codes((size_t)((lines - 1 + pieces - 1) * width + (run - 1) * stride + piece)),
+                    codes((size_t)(columns * pieces * piece)),
+                    biases((size_t)columns),
+                    requant((size_t)columns, 128.0f * 74 * sqrtf((float)(pieces * piece))),
+                    y_line,
+                    y_step,
+                    width,
+                    stride,
+                    width,
+                    lines,
+                    run,
+                    columns,
+                    pieces,
+                    piece};
+    int8_t *want = codes(y_size), *got = copy_of(want, y_size);
+    c.y = want;
+    portable.conv_s8(&c);
+    c.y = got;
+    k->conv_s8(&c);
+    expect_codes("conv_s8", got, want, y_size, shape);
+}
+
 static void depthwise_s8(const ep_kernels *k)
 {
     static const uint8_t kernels[] = {1, 2, 3, 3, 3, 4, 5};
@@ -382,7 +412,7 @@ static void rows_f32(const ep_kernels *k)
     const int32_t shape[4] = {(int32_t)count, 0, 0, 0};
     const float *x = floats(count), *w = floats(count), a = random_float();
     float *start = floats(count + 1), *want, *got;
-    start[random_u32() % count] = NAN;
+    start[random_u32() % count] = random_u32() % 2 ? NAN : -NAN;
     start[random_u32() % count] = INFINITY;
 #define COMPARE(name, ...)                                   \
     want = copy_of(start, size), got = copy_of(start, size); \
@@ -416,9 +446,9 @@ static void max_abs_f32(const ep_kernels *k)
 
 static void test_table(const ep_kernels *k)
 {
-    static void (*const tests[])(const ep_kernels *) = {gemm_s8,       depthwise_s8, requantize_s8, add_s8,
-                                                        max_s8,        sum_s8,       dots_f32,      outer_f32,
-                                                        depthwise_f32, rows_f32,     max_abs_f32};
+    static void (*const tests[])(const ep_kernels *) = {gemm_s8,   conv_s8,       depthwise_s8, requantize_s8,
+                                                        add_s8,    max_s8,        sum_s8,       dots_f32,
+                                                        outer_f32, depthwise_f32, rows_f32,     max_abs_f32};
     const int before = failures;
     for (unsigned t = 0; t < sizeof tests / sizeof *tests; t++) {
         for (int round = 0; round < ROUNDS; round++) {

@@ -178,28 +178,71 @@ target_link_libraries(user PRIVATE edgeprop::edgeprop)
 """
 
 
-@pytest.mark.parametrize("how", ["find_package", "add_subdirectory"])
+FETCH = """
+include(FetchContent)
+FetchContent_Declare(edgeprop {where})
+FetchContent_MakeAvailable(edgeprop)
+"""
+
+
+def install(unpacked: Path, folder: Path, *switches: str) -> Path:
+    """The prefix of the C library, built and installed."""
+    cmake = tool("cmake")
+    run(cmake, "-S", unpacked, "-B", folder / "lib", "-DCMAKE_BUILD_TYPE=MinSizeRel", *switches)
+    run(cmake, "--build", folder / "lib")
+    run(cmake, "--install", folder / "lib", "--prefix", folder / "prefix")
+    return folder / "prefix"
+
+
+def repository(unpacked: Path, folder: Path) -> Path:
+    """The sources as a git repository with a tag, as FetchContent clones one."""
+    copy = Path(shutil.copytree(unpacked, folder / "repository"))
+    git = [tool("git"), "-C", copy, "-c", "user.name=Test", "-c", "user.email=test@example.org"]
+    run(*git, "init", "--quiet")
+    run(*git, "add", "--all", "--force")
+    run(*git, "commit", "--quiet", "-m", "All")
+    run(*git, "tag", "v1")
+    return copy
+
+
+@pytest.mark.parametrize("how", ["find_package", "add_subdirectory", "FetchContent folder", "FetchContent git"])
 def test_c_library_in_a_cmake_project(unpacked: Path, tmp_path: Path, how: str) -> None:
-    cmake, user = tool("cmake"), tmp_path / "user"
+    cmake, user, prefix = tool("cmake"), tmp_path / "user", tmp_path / "none"
     user.mkdir()
-    lines = {
-        "find_package": "find_package(edgeprop 0.1 REQUIRED)",
-        "add_subdirectory": f"add_subdirectory({unpacked} ep)",
-    }
-    (user / "main.c").write_text(USER_C)
-    (user / "CMakeLists.txt").write_text(USER_CMAKE.format(how=lines[how]))
     if how == "find_package":
-        run(cmake, "-S", unpacked, "-B", tmp_path / "lib", "-DCMAKE_BUILD_TYPE=MinSizeRel")
-        run(cmake, "--build", tmp_path / "lib")
-        run(cmake, "--install", tmp_path / "lib", "--prefix", tmp_path / "prefix")
-    run(cmake, "-S", user, "-B", user / "out", f"-DCMAKE_PREFIX_PATH={tmp_path / 'prefix'}")
+        prefix, lines = install(unpacked, tmp_path), "find_package(edgeprop 0.1 REQUIRED)"
+    elif how == "add_subdirectory":
+        lines = f"add_subdirectory({unpacked} ep)"
+    elif how == "FetchContent folder":
+        lines = FETCH.format(where=f"SOURCE_DIR {unpacked}")
+    else:
+        lines = FETCH.format(where=f"GIT_REPOSITORY file://{repository(unpacked, tmp_path)} GIT_TAG v1")
+    (user / "main.c").write_text(USER_C)
+    (user / "CMakeLists.txt").write_text(USER_CMAKE.format(how=lines))
+    run(cmake, "-S", user, "-B", user / "out", f"-DCMAKE_PREFIX_PATH={prefix}")
     run(cmake, "--build", user / "out")
     assert run(user / "out" / "user") == f"{edgeprop.__version__} 1\n"
 
 
+@pytest.mark.parametrize("libdir", ["lib", "lib/x86_64-linux-gnu"])
+def test_c_library_by_pkg_config(unpacked: Path, tmp_path: Path, libdir: str) -> None:
+    """Wherever it was moved to after it was built; the switches it was built with come along."""
+    pkg_config = tool("pkg-config")
+    prefix = install(unpacked, tmp_path, "-DEDGEPROP_NO_ERRMSG=ON", f"-DCMAKE_INSTALL_LIBDIR={libdir}")
+    prefix = prefix.rename(tmp_path / "moved")
+    asked = [pkg_config, f"--with-path={prefix / libdir / 'pkgconfig'}", "edgeprop"]
+    assert run(*asked, "--modversion").strip() == edgeprop.__version__
+    flags = run(*asked, "--cflags", "--libs").split()
+    assert "-DEP_NO_ERRMSG" in flags
+    assert "-DEP_NO_TRAIN" not in flags
+    (tmp_path / "main.c").write_text(USER_C)
+    run(tool("cc"), "-std=c99", "main.c", *flags, "-o", "main", cwd=tmp_path)
+    assert run(tmp_path / "main") == f"{edgeprop.__version__} 1\n"
+
+
 def test_make_help_lists_every_target(root: Path) -> None:
     text = run(tool("make"), "-C", root, "help")
-    for target in ("demo", "test", "bench", "size", "lint", "format", "wheel", "clean"):
+    for target in ("demo", "test", "bench", "size", "lint", "format", "wheel", "wheels", "clean"):
         assert f"make {target}" in text
 
 

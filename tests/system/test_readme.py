@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 
 import edgeprop
@@ -52,6 +54,25 @@ def test_shell_commands_exist(built: Path, root: Path) -> None:
     done = subprocess.run(command, cwd=built, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["mismatches"] == 0
+
+
+def test_export_commands_write_what_is_said(root: Path, tmp_path: Path) -> None:
+    text = """
+        <ir_version: 9, opset_import: ["" : 13]>
+        model (float[N,4] x) => (float[N,3] y) <float[4,3] w = {1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2, 3}, float[3] b = {1, 2, 3}> {
+            [head] z = Gemm(x, w, b)
+            y = Softmax(z)
+        }"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "model.onnx")
+    np.savez(tmp_path / "samples.npz", x=np.random.default_rng(0).random((64, 4), dtype=np.float32))
+    lines = [line for text in blocks(root, "sh") for line in text.splitlines() if line.startswith("edgeprop export")]
+    assert len(lines) == 2
+    for line in lines:
+        subprocess.run([sys.executable, "-m", *shlex.split(line)], cwd=tmp_path, check=True)
+    packages = re.findall(r"`(build/\w+/model)/`", (root / "README.md").read_text(encoding="utf-8"))
+    assert packages == ["build/arduino/model", "build/zephyr/model"]
+    for folder in packages:
+        assert (tmp_path / folder / "src" / "core.c").is_file()
 
 
 def test_figures_come_from_the_demo(root: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from edgeprop import trainer as t
+from edgeprop.trainer.layers import bands, windows
 
 
 def test_cases_cover_every_layer():
@@ -25,6 +26,17 @@ def test_every_layer_under_every_loss(case, loss, make_targets):
     names = {p.name for p in net.parameters()} | {"x"}
     assert {check.name for check in report.tensors} == names
     assert all(check.checked > 0 for check in report.tensors)
+
+
+@pytest.mark.parametrize("widest", [1, 2, 3])
+@pytest.mark.parametrize(
+    "layer", [t.Conv2D(2, 3, padding=1), t.DepthwiseConv2D((2, 3), multiplier=2, stride=2, padding=1)]
+)
+def test_convolutions_that_work_in_blocks(layer, widest, monkeypatch):
+    monkeypatch.setattr(windows, "BLOCK", 1)
+    monkeypatch.setattr(bands, "WIDEST", widest)
+    net = t.Sequential(t.Conv2D(2, 1), copy.deepcopy(layer), t.Flatten(), t.Dense(2))
+    assert t.check_gradients(net, np.random.default_rng(0).normal(size=(2, 1, 5, 11)), [0, 1]).error < 1e-5
 
 
 def test_probability_targets():

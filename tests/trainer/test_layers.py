@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import contextmanager
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeprop import trainer as t
+from edgeprop.trainer.layers import bands, windows
 
 
 def naive_windows(x, kernel, stride, pads, fill):
@@ -20,6 +23,13 @@ def naive_windows(x, kernel, stride, pads, fill):
     for place in itertools.product(range(n), range(c), range((h - kh) // sh + 1), range((w - kw) // sw + 1)):
         a, b, i, j = place
         yield place, padded[a, b, i * sh : i * sh + kh, j * sw : j * sw + kw]
+
+
+@contextmanager
+def in_blocks(block, widest):
+    """Make layers cut their work into pieces of so many elements, and depthwise bands so many windows wide."""
+    with patch.object(windows, "BLOCK", block), patch.object(bands, "WIDEST", widest):
+        yield
 
 
 @st.composite
@@ -36,10 +46,14 @@ def as_in_network(x, how):
     return x if how % 2 else np.ascontiguousarray(x.transpose(1, 2, 3, 0)).transpose(3, 0, 1, 2)
 
 
-@settings(max_examples=60, deadline=None)
-@given(window_settings(), st.integers(1, 3))
-def test_convolutions_equal_loops(setting, filters):
-    kernel, stride, pads, size, n, c, seed = setting
+@settings(max_examples=80, deadline=None)
+@given(window_settings(), st.integers(1, 3), st.sampled_from([1, 40, windows.BLOCK]), st.integers(1, 8))
+def test_convolutions_equal_loops(setting, filters, block, widest):
+    with in_blocks(block, widest):
+        check_convolutions(*setting, filters)
+
+
+def check_convolutions(kernel, stride, pads, size, n, c, seed, filters):
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, c, *size))
     conv = t.Sequential(t.Conv2D(filters, kernel, stride=stride, padding=pads, name="c")).astype(np.float64)

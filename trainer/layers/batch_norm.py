@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from ..onnx_export import GraphBuilder
 
 
+def row_products(a: Array, b: Array) -> Array:
+    """Sum of a * b over each row, (C, M) and (C, M) to (C,), without the product in between."""
+    return np.asarray(np.matmul(a[:, None, :], b[:, :, None])[:, 0, 0])
+
+
 class BatchNorm(Layer):
     """Give each channel of (N, C) or (N, C, H, W) mean `bias` and deviation `weight` (Ioffe & Szegedy 2015).
 
@@ -48,16 +53,17 @@ class BatchNorm(Layer):
     def forward(self, x: Array, training: bool = False) -> Array:
         """Compute y from x."""
         rows = batch_last(x).reshape(x.shape[1], -1)  # (C, M), M values per channel
-        learn = training and self.trainable
-        mean, var = self._batch_statistics(rows) if learn else self._running_statistics()
-        inv_std = (1 / np.sqrt(var + self.eps)).astype(x.dtype)
-        if learn:
-            normal = (rows - mean[:, None]) * inv_std[:, None]
+        if training and self.trainable:
+            normal, inv_std = self._normalize(rows)
+            y = normal * self.params["weight"][:, None]
+            y += self.params["bias"][:, None]
             self._saved = (normal, inv_std)
-            y = normal * self.params["weight"][:, None] + self.params["bias"][:, None]
         else:
+            mean, var = self.buffers["running_mean"], self.buffers["running_var"]
+            inv_std = self._inverse_deviation(var)
             scale = self.params["weight"] * inv_std
-            y = rows * scale[:, None] + (self.params["bias"] - mean * scale)[:, None]
+            y = rows * scale[:, None]
+            y += (self.params["bias"] - mean * scale)[:, None]
             if training:
                 self._saved = (None, inv_std)
         return batch_first(y.reshape(*x.shape[1:], len(x)))
@@ -70,16 +76,19 @@ class BatchNorm(Layer):
         dy = batch_last(dy).reshape(len(inv_std), -1)
         if normal is None:  # fixed statistics: a straight line per channel
             return batch_first((dy * scale).reshape(shape)) if self.need_dx else None
-        dweight, dbias = np.sum(dy * normal, axis=1), np.sum(dy, axis=1)
+        dweight, dbias = row_products(dy, normal), np.sum(dy, axis=1)
         self.grads["weight"][...], self.grads["bias"][...] = dweight, dbias
         if not self.need_dx:
             return None
         m = dy.shape[1]
-        dx = scale * (dy - (dbias / m)[:, None] - normal * (dweight / m)[:, None])
+        dx = normal * (dweight / -m)[:, None]
+        dx += dy
+        dx -= (dbias / m)[:, None]
+        dx *= scale
         return batch_first(dx.reshape(shape))
 
-    def _batch_statistics(self, rows: Array) -> tuple[Array, Array]:
-        """Return mean and biased variance of (C, M), and move the running ones."""
+    def _normalize(self, rows: Array) -> tuple[Array, Array]:
+        """Return (C, M) with mean 0 and deviation 1 a row, and the inverse deviations; move the running statistics."""
         m = rows.shape[1]
         if m < 2:
             raise ValueError(
@@ -87,13 +96,16 @@ class BatchNorm(Layer):
                 "use batches of two or more, or freeze the layer"
             )
         mean = rows.mean(axis=1)
-        var = np.square(rows - mean[:, None]).mean(axis=1)
+        normal = rows - mean[:, None]
+        var = row_products(normal, normal) / m
         self.buffers["running_mean"] += self.momentum * (mean - self.buffers["running_mean"])
         self.buffers["running_var"] += self.momentum * (var * (m / (m - 1)) - self.buffers["running_var"])
-        return mean, var
+        inv_std = self._inverse_deviation(var)
+        normal *= inv_std[:, None]
+        return normal, inv_std
 
-    def _running_statistics(self) -> tuple[Array, Array]:
-        return self.buffers["running_mean"], self.buffers["running_var"]
+    def _inverse_deviation(self, var: Array) -> Array:
+        return np.asarray(1 / np.sqrt(var + self.eps), self.dtype)
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write BatchNormalization; ONNX's momentum is the weight of the past."""

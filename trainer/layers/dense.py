@@ -49,12 +49,12 @@ class Dense(Layer):
 
     def forward(self, x: Array, training: bool = False) -> Array:
         """Map (N, n_in) to (N, n_out)."""
-        y: Array = x @ self.params["weight"].T
+        y: Array = self.params["weight"] @ x.T  # (n_out, N): the batch innermost, as everywhere
         if self.use_bias:
-            y += self.params["bias"]
+            y += self.params["bias"][:, None]
         if training:
             self._saved = x if self.trainable else ()
-        return y
+        return np.transpose(y)
 
     def backward(self, dy: Array) -> Array | None:
         """Map dy (N, n_out) to dx (N, n_in)."""
@@ -63,7 +63,7 @@ class Dense(Layer):
             np.matmul(dy.T, x, out=self.grads["weight"])
             if self.use_bias:
                 np.sum(dy, axis=0, out=self.grads["bias"])
-        return dy @ self.params["weight"] if self.need_dx else None
+        return np.transpose(self.params["weight"].T @ dy.T) if self.need_dx else None
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write Gemm with transB=1."""

@@ -62,15 +62,15 @@ class MaxPool2D(_Pool2D):
         """Map (N, C, H, W) to (N, C, out_h, out_w)."""
         padded = self.windows.pad(batch_last(x), -np.inf)  # (C, H, W, N)
         remember = training and self.need_dx
-        y: Any = None
-        first: Array = np.zeros((len(padded), *self.windows.out, len(x)) if remember else 0, np.int16)
-        for place, (_, _, rows, columns) in enumerate(self.windows.taps):
+        (_, _, rows, columns), *others = self.windows.taps
+        y = padded[:, rows, columns].copy()
+        first = np.zeros(y.shape if remember else 0, np.int8 if len(others) < 128 else np.int16)
+        for place, (_, _, rows, columns) in enumerate(others, start=1):
             tap = padded[:, rows, columns]
-            if y is None:
-                y = tap.copy()
-                continue
             if remember:
-                np.copyto(first, place, where=tap > y)
+                tap = tap.copy()  # read twice, and contiguous memory is read faster
+                # Places rise, so the last one to win is the largest: quicker than a masked copy.
+                np.maximum(first, (tap > y).view(np.int8) * first.dtype.type(place), out=first)
             np.maximum(y, tap, out=y)
         if training:
             self._saved = (first if remember else None, padded.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,6 +12,8 @@ from numpy.lib.stride_tricks import as_strided
 from .._common import Array, Shape, is_int, pair
 
 Padding = str | int | tuple[int, int] | tuple[int, int, int, int]
+
+BLOCK = 1 << 17  # elements that are gathered at a time: what stays in a second-level cache
 
 
 @dataclass(frozen=True)
@@ -88,13 +91,33 @@ class Windows:
         columns = [slice(j, j + sw * (ow - 1) + 1, sw) for j in range(kw)]
         return [(i, j, rows[i], columns[j]) for i in range(kh) for j in range(kw)]
 
-    def gather(self, padded: Array) -> Array:
-        """im2col: (C, H, W, N) to (C*kh*kw, out_h*out_w*N). A view for 1x1 windows, else a copy."""
+    @cached_property
+    def turned(self) -> Windows | None:
+        """The windows over dy (C, out_h, out_w, N), one for each pixel of the image, that see where this pixel went.
+
+        With filters turned by half a circle they give dx. There are none for strides, or pads as wide as the window.
+        """
+        (kh, kw), (top, left, bottom, right) = self.kernel, self.pads
+        pads = (kh - 1 - top, kw - 1 - left, kh - 1 - bottom, kw - 1 - right)
+        if self.stride != (1, 1) or min(pads) < 0:
+            return None
+        size = (self.out[0] + kh - 1 - top - bottom, self.out[1] + kw - 1 - left - right)
+        return Windows(self.kernel, self.stride, pads, size)
+
+    def row_blocks(self, channels: int, n: int) -> Iterator[slice]:
+        """Yield slices of rows of windows, all rows in turn; what `gather` copies for one of them stays in the cache."""
+        area = self.kernel[0] * self.kernel[1]
+        step = self.out[0] if self.trivial else max(1, BLOCK // (channels * area * self.out[1] * n))
+        for start in range(0, self.out[0], step):
+            yield slice(start, min(start + step, self.out[0]))
+
+    def gather(self, padded: Array, rows: slice) -> Array:
+        """im2col of some rows of windows: (C, H, W, N) to (C*kh*kw, rows*out_w*N). A view for 1x1 windows, else a copy."""
         (kh, kw), (sh, sw), (oh, ow) = self.kernel, self.stride, self.out
         c, _, _, n = padded.shape
         dc, dh, dw, dn = padded.strides
         view = as_strided(padded, (c, kh, kw, oh, ow, n), (dc, dh, dw, dh * sh, dw * sw, dn), writeable=False)
-        return view.reshape(c * kh * kw, oh * ow * n)
+        return view[:, :, :, rows].reshape(c * kh * kw, -1)
 
     def scatter(self, cols: Array, padded_shape: Shape) -> Array:
         """col2im, the transpose of `gather`: add (C*kh*kw, out_h*out_w*N) up into (C, H, W, N)."""

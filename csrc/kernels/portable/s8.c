@@ -41,6 +41,30 @@ void ep_gemm_s8_portable(const ep_gemm_s8 *g)
     }
 }
 
+/* One sum: what a position at x sees, by column k. */
+static int32_t conv_sum(const ep_conv_s8 *c, const int8_t *x, int32_t k)
+{
+    const int8_t *w = c->w + (ptrdiff_t)k * c->pieces * c->piece;
+    int32_t sum = c->bias[k];
+    for (int32_t s = 0; s < c->pieces; s++) {
+        sum += ep_dot_s8(x + s * c->x_piece, w + s * c->piece, c->piece);
+    }
+    return sum;
+}
+
+void ep_conv_s8_portable(const ep_conv_s8 *c)
+{
+    const ep_requant *q = &c->q;
+    for (int32_t i = 0; i < c->lines * c->run; i++) {
+        const int32_t l = i / c->run, p = i % c->run;
+        const int8_t *x = c->x + l * c->x_line + p * c->x_step;
+        int8_t *y = c->y + l * c->y_line + p * c->y_step;
+        for (int32_t k = 0; k < c->columns; k++) {
+            y[k] = ep_requantize(conv_sum(c, x, k), q->multiplier[k], q->lo, q->hi, q->zero_point);
+        }
+    }
+}
+
 #define LANES 16 /* channels whose sums are kept at once, on the stack */
 
 static void depthwise_lanes(const ep_depthwise_s8 *d, const int8_t *x, int8_t *y, int32_t c, int32_t lanes)

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from . import _core
 
-__all__ = ["c_sources", "include_dir"]
+__all__ = ["c_headers", "c_sources", "include_dir", "license_file"]
+
+_FOLDERS = ("", "ops/", "kernels/**/")
 
 
 def include_dir() -> Path:
@@ -33,5 +35,32 @@ def c_sources() -> list[Path]:
     ------
     FileNotFoundError : the package was installed without its C sources
     """
+    return _files("*.c")
+
+
+def c_headers() -> list[Path]:
+    """Every header of the runtime, in a fixed order: edgeprop.h and edgeprop_ops.h, which users include, and those
+    that only the sources need.
+
+    Raises
+    ------
+    FileNotFoundError : the package was installed without its C sources
+    """
+    return _files("*.h")
+
+
+def license_file() -> Path:
+    """The licence of the sources.
+
+    Raises
+    ------
+    FileNotFoundError : the package was installed without its C sources
+    """
     folder = include_dir()
-    return [path for pattern in ("*.c", "ops/*.c", "kernels/**/*.c") for path in sorted(folder.glob(pattern))]
+    inside = folder / "LICENSE"
+    return inside if inside.is_file() else folder.parent / "LICENSE"
+
+
+def _files(pattern: str) -> list[Path]:
+    folder = include_dir()
+    return [path for part in _FOLDERS for path in sorted(folder.glob(part + pattern))]

@@ -1,0 +1,148 @@
+"""The same program on every board: inference, gradients and ten learning steps beside this machine's.
+
+int8 values must be equal bit for bit, tensor by tensor; float32 ones within 1e-5 of the largest of their tensor, and
+where they are equal too, that is said. What is expected comes from the same program on this machine, in portable C; the
+build that uses this machine's instructions is held against it like a board.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import build, desktop, models
+from .table import BOARDS, HOST, Board
+
+TOLERANCE = 1e-5
+SMALLEST = 1e-2  # a tensor whose values are all smaller counts as one with this largest value
+MODELS = ("mlp_64_32_10", "small", "small_int8", "ds_cnn_head", "resnet8_int8")
+NORMAL = ("-O2", "-DEP_TRACE")
+PORTABLE = (*NORMAL, "-DEP_PORTABLE")
+ALL = {HOST.name: HOST, **BOARDS}
+
+
+@dataclass
+class Result:
+    """A model on a board.
+
+    Attributes
+    ----------
+    int8, int8_different : tensors that were compared, and of them those with another bit
+    f32, f32_different : float32 tensors likewise
+    largest : difference of a float32 value, relative to the largest of its tensor
+    note : why there is nothing to compare, or what went wrong
+    skipped : there was no room
+    """
+
+    int8: int = 0
+    int8_different: int = 0
+    f32: int = 0
+    f32_different: int = 0
+    largest: float = 0.0
+    note: str = ""
+    skipped: bool = False
+
+    @property
+    def passed(self) -> bool:
+        """Whether the board keeps the contract."""
+        return self.skipped or (not self.note and not self.int8_different and self.largest <= TOLERANCE)
+
+    def cells(self) -> tuple[str, str, str]:
+        """For the table: int8, float32, verdict."""
+        if self.note:
+            return "", "", f"{'skipped' if self.skipped else 'FAILED'}: {self.note}"
+        int8 = f"{self.int8} equal" if not self.int8_different else f"{self.int8_different} of {self.int8} DIFFER"
+        float32 = f"{self.f32} equal"
+        if self.f32_different:
+            float32 = f"{self.f32 - self.f32_different} of {self.f32} equal, {self.largest:.0e}"
+        return int8 if self.int8 else "-", float32, "passed" if self.passed else "FAILED"
+
+
+def link(board: Board, model: models.Model, flags: tuple[str, ...], sums: bool) -> build.Program:
+    """The program for a board; `sums`: with gradient sums, so that the weights' gradients can be seen."""
+    learns = ("-DLEARN",) if model.learns else ()
+    sums_bytes = f"{model.name.upper()}_SUMS_BYTES" if model.learns and sums else "0"
+    defines = (*model.defines("TRAIN" if model.learns else "INFER"), *learns, f"-DSUMS={sums_bytes}")
+    name = f"compare_{model.name}" + ("_portable" if "-DEP_PORTABLE" in flags else "")
+    return build.program(board, name, build.HERE / "compare.c", flags=flags, defines=defines, includes=(model.header,))
+
+
+@functools.cache
+def expected(model: models.Model, sums: bool) -> str:
+    """What this machine prints, in portable C."""
+    return build.execute(link(HOST, model, PORTABLE, sums))
+
+
+def run(board: Board, model: models.Model) -> Result:
+    """Run a model on a board, without gradient sums if there is no room for them, and compare."""
+    try:
+        for sums in (True, False) if model.learns else (False,):
+            try:
+                built = link(board, model, NORMAL, sums)
+            except build.NoRoom:
+                continue
+            return difference(build.execute(built), expected(model, sums))
+    except build.BuildError as error:
+        return Result(note=str(error))
+    return Result(note="no room", skipped=True)
+
+
+def difference(got: str, wanted: str) -> Result:
+    """Compare what two programs printed: lines of kind, name and values."""
+    result = Result()
+    ours, theirs = ([line.split() for line in text.splitlines()] for text in (got, wanted))
+    if [line[:2] for line in ours] != [line[:2] for line in theirs]:
+        return Result(note=f"printed {len(ours)} lines where {len(theirs)} were expected, or others")
+    for (kind, _, *values), (_, _, *want) in zip(ours, theirs, strict=True):
+        if kind == "int8":
+            result.int8 += 1
+            result.int8_different += values != want
+        elif kind == "f32":
+            result.f32 += 1
+            result.f32_different += values != want
+            result.largest = max(result.largest, _relative(_floats(values), _floats(want)))
+    return result
+
+
+def _floats(words: list[str]) -> NDArray[np.float64]:
+    return np.array([int(word, 16) for word in words], np.uint32).view(np.float32).astype(np.float64)
+
+
+def _relative(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    largest = float(np.abs(a - b).max()) / max(float(np.abs(b).max()), SMALLEST)
+    return largest if np.isfinite(largest) else np.inf
+
+
+# ---- The command
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `python -m boards compare`."""
+    parser.add_argument("--board", nargs="+", choices=list(ALL), default=list(ALL))
+    parser.add_argument("--model", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--jobs", type=int, default=2)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run, print a line as each is done. 1 if a board fails, or in CI is skipped."""
+    boards, missing = build.available([ALL[name] for name in args.board])
+    made = [models.make(name) for name in args.model]
+    tasks = [(board, model) for board in boards for model in made]
+    failed = 0
+    print(f"{'board':<6} {'':<16} {'model':<14} {'int8 tensors':<18} {'float32 tensors':<26} verdict")
+    with ThreadPoolExecutor(args.jobs) as pool:
+        for (board, model), result in zip(tasks, pool.map(lambda task: run(*task), tasks), strict=True):
+            int8, float32, verdict = result.cells()
+            print(f"{board.name:<6} {board.what:<16} {model.name:<14} {int8:<18} {float32:<26} {verdict}", flush=True)
+            failed += not result.passed
+    for target, error in desktop.check():
+        print(f"{target:<38} {'passed: compiles, without a warning' if not error else error}")
+        failed += bool(error) and not error.startswith("skipped")
+        missing += [f"{target} {error}"] if error.startswith("skipped") else []
+    print("\n".join(missing))
+    return 1 if failed or build.skips_fail(missing) else 0

@@ -1,0 +1,18 @@
+/* Every product is rounded before it is added to, whatever flags the sources are compiled with: build systems without
+ * flags of a library's own (Arduino, most IDEs) would else let the compiler fuse the two, and the bits would depend on
+ * the board. Included before anything that computes. GCC's pragma costs some bytes at -Os, so it stays away where
+ * -std=c99 (as against gnu99) says the same. Where fusing is wanted, the source says so: by fmaf() or an intrinsic. */
+#ifndef EP_CONTRACT_H
+#define EP_CONTRACT_H
+
+#if defined(__GNUC__) && !defined(__clang__)
+#ifndef __STRICT_ANSI__
+#pragma GCC optimize("fp-contract=off")
+#endif
+#elif defined(_MSC_VER) && !defined(__clang__)
+#pragma fp_contract(off)
+#else
+#pragma STDC FP_CONTRACT OFF
+#endif
+
+#endif

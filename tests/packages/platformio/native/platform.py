@@ -1,0 +1,7 @@
+"""A platform without packages."""
+
+from platformio.platform.base import PlatformBase
+
+
+class NativePlatform(PlatformBase):
+    """This PC."""
