@@ -17,6 +17,7 @@
 EP_KERNELS(EP_DECLARE)
 #undef EP_DECLARE
 void ep_gemm_s8_dotprod(const ep_gemm_s8 *g);
+void ep_conv_s8_dotprod(const ep_conv_s8 *c);
 extern const ep_kernels ep_kernels_neon, ep_kernels_dotprod;
 #endif
 
