@@ -2,6 +2,7 @@
  * vectors, one float elsewhere. Included once by each instruction set that is served so, with
  *     EP_ISA    the end of the kernels' names
  *     EP_VEC    floats in a vector: 1, 4, 8, 16
+ *     EP_OWN_DOTS, EP_OWN_ROWS  if it has its own dots_f32, its own add_f32, clamp_f32, mask_f32 and max_abs_f32
  *     EP_FUSED  if sum + a * b of vectors is to be one instruction: the expression, of sum, a, b */
 #include "kernels.h"
 
@@ -78,6 +79,8 @@ static inline float ep_total(ep_vec v)
     return lane[0];
 }
 #endif
+
+#ifndef EP_OWN_DOTS
 
 /* ---- y (rows, columns) = base (rows, columns) + x (rows, count) . w (columns, count)^T --------------------------- */
 
@@ -189,6 +192,8 @@ void EP_NAME(dots_f32)(const ep_dots_f32 *d)
         k += wide;
     }
 }
+
+#endif
 
 /* ---- c (rows, columns) += sum over t of a[row, t] * b[t, column] -------------------------------------------------- */
 
@@ -357,6 +362,8 @@ void EP_NAME(multiply_add_f32)(float *restrict y, const float *restrict x, const
     }
 }
 
+#ifndef EP_OWN_ROWS
+
 void EP_NAME(add_f32)(float *restrict y, const float *restrict x, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
@@ -394,3 +401,5 @@ float EP_NAME(max_abs_f32)(const float *v, size_t count)
     memcpy(&result, &largest, sizeof result);
     return result;
 }
+
+#endif
