@@ -144,6 +144,12 @@ void ep_dots_f32_neon(const ep_dots_f32 *job)
     const ep_dots_f32 copy = *job, *d = &copy; /* y might be where *job is, as far as a compiler knows */
     const int32_t whole = d->columns - d->columns % 4;
     int32_t r = 0;
+#ifdef __aarch64__
+    if (d->rows >= EP_MANY_ROWS) {
+        ep_dots_panels_f32_neon(d);
+        return;
+    }
+#endif
     for (; r + ROWS <= d->rows; r += ROWS) {
         for (int32_t k = 0; k < whole; k += 4) {
             block(d, r, k, ROWS, 4);

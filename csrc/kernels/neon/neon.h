@@ -21,6 +21,10 @@ void ep_conv_s8_dotprod(const ep_conv_s8 *c);
 extern const ep_kernels ep_kernels_neon, ep_kernels_dotprod;
 #endif
 
+#define EP_MANY_ROWS 8 /* for which packing the weights pays */
+
+void ep_dots_panels_f32_neon(const ep_dots_f32 *d);
+
 /* ---- From sums to codes ------------------------------------------------------------------------------------------ */
 
 #ifdef __aarch64__
