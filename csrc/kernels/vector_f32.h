@@ -2,7 +2,8 @@
  * vectors, one float elsewhere. Included once by each instruction set that is served so, with
  *     EP_ISA    the end of the kernels' names
  *     EP_VEC    floats in a vector: 1, 4, 8, 16
- *     EP_OWN_DOTS, EP_OWN_ROWS  if it has its own dots_f32, its own add_f32, clamp_f32, mask_f32 and max_abs_f32
+ *     EP_OWN_DOTS, EP_OWN_DEPTHWISE, EP_OWN_ROWS  if it has its own dots_f32, depthwise_f32, and add_f32, clamp_f32,
+ *               mask_f32, max_abs_f32
  *     EP_FUSED  if sum + a * b of vectors is to be one instruction: the expression, of sum, a, b */
 #include "kernels.h"
 
@@ -286,6 +287,8 @@ void EP_NAME(outer_f32)(const ep_outer_f32 *o)
     }
 }
 
+#ifndef EP_OWN_DEPTHWISE
+
 /* ---- Depthwise: a block of channels whose sums stay in registers, at one position after the other ----------------- */
 
 #define EP_BLOCK (4 * EP_VEC)
@@ -336,6 +339,8 @@ void EP_NAME(depthwise_f32)(const ep_depthwise_f32 *d)
         }
     }
 }
+
+#endif
 
 /* ---- Element by element ------------------------------------------------------------------------------------------ */
 
