@@ -3,14 +3,14 @@
 
 #ifdef EP_NEON
 
-#define PATCHES 4096 /* bytes of the stack */
+#define PATCHES 16384 /* bytes of the stack */
 
-#define EP_COPY(n)                                 \
-    for (int32_t s = 0; s < pieces; s++) {         \
-        memcpy(to, x, n);                          \
+#define EP_COPY(n)                                    \
+    for (int32_t s = 0; s < pieces; s++) {            \
+        memcpy(to, x, n);                             \
         memcpy(to + piece - (n), x + piece - (n), n); \
-        to += piece;                               \
-        x += step;                                 \
+        to += piece;                                  \
+        x += step;                                    \
     }
 
 /* `pieces` pieces, `step` apart in x, side by side to `to`: each with as few loads as may be. Some codes are copied twice. */
@@ -43,26 +43,27 @@ static void copy_pieces(int8_t *to, const int8_t *x, ptrdiff_t step, int32_t pie
 
 typedef void ep_gemm_kernel(const ep_gemm_s8 *g);
 
-/* One position after the other, for kernels too large for the stack: piece by piece is no product of gemm_s8's. */
 static void conv(const ep_conv_s8 *c, ep_gemm_kernel *gemm)
 {
     int8_t patches[PATCHES];
-    const int32_t count = c->pieces * c->piece, most = PATCHES / count;
+    const int32_t count = c->pieces * c->piece;
+    int32_t most = PATCHES / count, left = c->lines * c->run, l = 0, p = 0;
     ep_gemm_s8 g = {c->y, patches, c->w, c->bias, c->q, c->y_step, count, 0, c->columns, count};
-    if (most == 0) {
+    if (most == 0 || c->y_line != c->run * c->y_step) { /* what no convolution of an image asks for */
         ep_conv_s8_portable(c);
         return;
     }
-    for (int32_t l = 0; l < c->lines; l++) {
-        for (int32_t p = 0; p < c->run; p += g.rows) {
-            const int8_t *x = c->x + l * c->x_line + p * c->x_step;
-            g.rows = c->run - p < most ? c->run - p : most;
-            for (int32_t r = 0; r < g.rows; r++, x += c->x_step) {
-                copy_pieces(patches + r * count, x, c->x_piece, c->pieces, c->piece);
+    most = most < 8 ? most : most / 8 * 8; /* whole blocks */
+    for (; left > 0; left -= g.rows, g.y += g.rows * g.y_step) {
+        g.rows = left < most ? left : most;
+        for (int32_t r = 0; r < g.rows; r++) {
+            copy_pieces(patches + r * count, c->x + l * c->x_line + p * c->x_step, c->x_piece, c->pieces, c->piece);
+            if (++p == c->run) {
+                p = 0;
+                l++;
             }
-            g.y = c->y + l * c->y_line + p * c->y_step;
-            gemm(&g);
         }
+        gemm(&g);
     }
 }
 

@@ -107,8 +107,8 @@ EP_TARGET EP_INLINE int32x4_t ep_add_products(int32x4_t sum, int8x16_t x, int8x1
 
 /* Column j of all rows: the same, but that the order of instructions is given. Left to themselves, compilers multiply
  * everything first and run out of registers. */
-EP_TARGET EP_INLINE void ep_add_column(int32x4_t sums[][8], int8x16_t (*x)[2], int part, int8x16_t w, int32_t j, int32_t rows,
-                                       int how)
+EP_TARGET EP_INLINE void ep_add_column(int32x4_t sums[][8], int8x16_t (*x)[2], int part, int8x16_t w, int32_t j,
+                                       int32_t rows, int how)
 {
 #ifdef __aarch64__
     int16x8_t p0, p1, p2, p3;

@@ -18,8 +18,10 @@ static void pack(float *panel, const float *w, ptrdiff_t step, int32_t columns, 
             const float *p = w + 4 * half * step + t;
             const float32x4_t a = vld1q_f32(p), b = vld1q_f32(p + step), c = vld1q_f32(p + 2 * step),
                               d = vld1q_f32(p + 3 * step);
-            const float64x2_t ab = vreinterpretq_f64_f32(vtrn1q_f32(a, b)), cd = vreinterpretq_f64_f32(vtrn1q_f32(c, d));
-            const float64x2_t ef = vreinterpretq_f64_f32(vtrn2q_f32(a, b)), gh = vreinterpretq_f64_f32(vtrn2q_f32(c, d));
+            const float64x2_t ab = vreinterpretq_f64_f32(vtrn1q_f32(a, b)),
+                              cd = vreinterpretq_f64_f32(vtrn1q_f32(c, d));
+            const float64x2_t ef = vreinterpretq_f64_f32(vtrn2q_f32(a, b)),
+                              gh = vreinterpretq_f64_f32(vtrn2q_f32(c, d));
             vst1q_f32(panel + t * COLUMNS + 4 * half, vreinterpretq_f32_f64(vtrn1q_f64(ab, cd)));
             vst1q_f32(panel + (t + 1) * COLUMNS + 4 * half, vreinterpretq_f32_f64(vtrn1q_f64(ef, gh)));
             vst1q_f32(panel + (t + 2) * COLUMNS + 4 * half, vreinterpretq_f32_f64(vtrn2q_f64(ab, cd)));
@@ -34,15 +36,15 @@ static void pack(float *panel, const float *w, ptrdiff_t step, int32_t columns, 
 }
 
 /* sums of `rows` rows += lane `lane` of x times a row of the panel. */
-#define ADD_LANE(lane)                                                  \
-    do {                                                                \
-        const float32x4_t u = vld1q_f32(p), v = vld1q_f32(p + 4);       \
-        p += COLUMNS;                                                   \
-        EP_UNROLL                                                       \
-        for (int32_t i = 0; i < rows; i++) {                            \
-            sums[i][0] = vfmaq_laneq_f32(sums[i][0], u, x[i], lane);    \
-            sums[i][1] = vfmaq_laneq_f32(sums[i][1], v, x[i], lane);    \
-        }                                                               \
+#define ADD_LANE(lane)                                               \
+    do {                                                             \
+        const float32x4_t u = vld1q_f32(p), v = vld1q_f32(p + 4);    \
+        p += COLUMNS;                                                \
+        EP_UNROLL                                                    \
+        for (int32_t i = 0; i < rows; i++) {                         \
+            sums[i][0] = vfmaq_laneq_f32(sums[i][0], u, x[i], lane); \
+            sums[i][1] = vfmaq_laneq_f32(sums[i][1], v, x[i], lane); \
+        }                                                            \
     } while (0)
 
 /* Rows from r on by the panel's columns, k .. k + columns - 1; d->count as far as it is packed. */
