@@ -9,17 +9,17 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/python
 
 SOURCES := $(shell find csrc trainer export -type f -not -name '*.pyc' 2>/dev/null) pyproject.toml CMakeLists.txt README.md
-PY := $(wildcard csrc/python trainer export tests examples benchmarks boards docs/*.py)
+PY := $(wildcard csrc/python trainer export tests examples benchmarks boards wheels docs/*.py)
 C_SOURCES := $(wildcard csrc/*.c csrc/ops/*.c csrc/kernels/*.c csrc/kernels/*/*.c)
 # The cdef is no C: `...` stands for what Python does not see.
 C_FILES := $(filter-out %.cdef.h,$(wildcard csrc/*.[ch] csrc/*/*.[ch] csrc/kernels/*/*.[ch] csrc/python/edgeprop/*.h boards/*.[ch] tests/*/*.[ch] examples/*/*.[ch]))
-C_FILES += $(wildcard benchmarks/*.c)
+C_FILES += $(wildcard benchmarks/*.c wheels/*.h)
 
 WARNINGS := -std=c99 -Wall -Wextra -Wpedantic -Wconversion -Wdouble-promotion -Wshadow -Werror
 VARIANTS := -UEP_NONE -DEP_TRACE -DEP_NO_TRAIN -DEP_NO_ERRMSG
 
 .DEFAULT_GOAL := help
-.PHONY: figures performance help venv demo test test-fast bench count count-accept size lint lint-python lint-c format wheel sdist clean
+.PHONY: figures performance help venv demo test test-fast bench count count-accept size lint lint-python lint-c format wheel wheels wheels-test sdist clean
 
 help: ## this list
 	@echo "edgeprop: train on the desktop, export to ONNX and a C header, keep learning on the device."
@@ -132,6 +132,16 @@ performance: $(VENV)/bench ## put what bench, count and size measured last into 
 
 wheel: $(VENV)/test ## dist/: an sdist, and a wheel built from it
 	$(RUN) -m build --outdir dist .
+
+$(VENV)/wheels: $(VENV)/test wheels/requirements.txt
+	$(RUN) -m pip install --quiet --requirement wheels/requirements.txt
+	@touch $@
+
+wheels: $(VENV)/wheels ## dist/: wheels for PCs and every Raspberry Pi, cross-built with zig
+	$(RUN) -m wheels
+
+wheels-test: $(VENV)/wheels ## build them, and run each under emulation as far as Debian has a Python for it
+	$(RUN) -m pytest tests/wheels $(PYTEST_ARGS)
 
 clean: ## remove everything that was made here
 	rm -rf build dist $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

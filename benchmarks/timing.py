@@ -24,8 +24,8 @@ class Effort:
 
     rounds: int = 60
     seconds: float = 1e-3
-    budget: float = 4.0
-    fewest: int = 8
+    budget: float = 6.0
+    fewest: int = 10
 
 
 class Contestant(Protocol):

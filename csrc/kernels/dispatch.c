@@ -51,6 +51,7 @@ static const struct {
 } table[] = {
 #ifdef __x86_64__
     {&ep_kernels_avx512, has_avx512},
+    {&ep_kernels_avx2, has_avx2},
 #endif
 #ifdef __aarch64__
     {&ep_kernels_dotprod, has_dotprod},

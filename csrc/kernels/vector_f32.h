@@ -20,6 +20,17 @@ typedef float ep_vec;
 typedef float ep_vec __attribute__((vector_size(4 * EP_VEC)));
 #endif
 
+#if EP_VEC == 1 /* a memcpy() from who knows where would be a call on processors that want words aligned */
+static inline ep_vec ep_get(const float *p)
+{
+    return *p;
+}
+
+static inline void ep_put(float *p, ep_vec v)
+{
+    *p = v;
+}
+#else
 static inline ep_vec ep_get(const float *p)
 {
     ep_vec v;
@@ -31,11 +42,12 @@ static inline void ep_put(float *p, ep_vec v)
 {
     memcpy(p, &v, sizeof v);
 }
+#endif
 
 /* sum + a * b of scalars. Fused where that is one instruction and no slower, as on a Cortex-M4F. */
 static inline float ep_mac1(float sum, float a, float b)
 {
-#if defined(EP_FUSED) || (defined(FP_FAST_FMAF) && EP_VEC == 1)
+#if defined(EP_FUSED) || ((defined(FP_FAST_FMAF) || defined(__FP_FAST_FMAF)) && EP_VEC == 1)
     return fmaf(a, b, sum);
 #else
     return sum + a * b;
@@ -397,8 +409,9 @@ float EP_NAME(max_abs_f32)(const float *v, size_t count)
 {
     int32_t largest = 0;
     for (size_t i = 0; i < count; i++) {
+        const float value = v[i];
         int32_t bits;
-        memcpy(&bits, v + i, sizeof bits);
+        memcpy(&bits, &value, sizeof bits);
         bits &= 0x7FFFFFFF;
         largest = bits > largest ? bits : largest;
     }

@@ -412,7 +412,7 @@ static void rows_f32(const ep_kernels *k)
     const int32_t shape[4] = {(int32_t)count, 0, 0, 0};
     const float *x = floats(count), *w = floats(count), a = random_float();
     float *start = floats(count + 1), *want, *got;
-    start[random_u32() % count] = NAN;
+    start[random_u32() % count] = random_u32() % 2 ? NAN : -NAN;
     start[random_u32() % count] = INFINITY;
 #define COMPARE(name, ...)                                   \
     want = copy_of(start, size), got = copy_of(start, size); \

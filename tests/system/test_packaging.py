@@ -242,7 +242,7 @@ def test_c_library_by_pkg_config(unpacked: Path, tmp_path: Path, libdir: str) ->
 
 def test_make_help_lists_every_target(root: Path) -> None:
     text = run(tool("make"), "-C", root, "help")
-    for target in ("demo", "test", "bench", "size", "lint", "format", "wheel", "clean"):
+    for target in ("demo", "test", "bench", "size", "lint", "format", "wheel", "wheels", "clean"):
         assert f"make {target}" in text
 
 

@@ -54,13 +54,18 @@ static inline ep_factor ep_make_factor(float multiplier)
     return multiplier;
 }
 
-/* (float)sum * factor rounded half to even, or the int32 nearest to it: FPSCR rounds so unless the program has changed it,
- * which would change all its floats. */
+/* v rounded half to even, or the int32 nearest to it: FPSCR rounds so unless the program has changed it, which would change
+ * all its floats. */
+static inline int32_t ep_round(float v)
+{
+    int32_t rounded;
+    __asm__("vcvtr.s32.f32 %0, %1" : "=t"(rounded) : "t"(v));
+    return rounded;
+}
+
 static inline int32_t ep_scale(int32_t sum, const ep_factor *factor)
 {
-    int32_t v;
-    __asm__("vcvtr.s32.f32 %0, %1" : "=t"(v) : "t"((float)sum * *factor));
-    return v;
+    return ep_round((float)sum * *factor);
 }
 
 #else
