@@ -19,7 +19,12 @@ static void copy_pieces(int8_t *to, const int8_t *x, ptrdiff_t step, int32_t pie
     if (piece >= 32) {
         for (int32_t s = 0; s < pieces; s++, to += piece, x += step) {
             int32_t i = 0;
-            for (; i + 16 < piece; i += 16) {
+            for (; i + 32 <= piece; i += 32) {
+                const int8x16_t u = vld1q_s8(x + i), v = vld1q_s8(x + i + 16);
+                vst1q_s8(to + i, u);
+                vst1q_s8(to + i + 16, v);
+            }
+            if (i + 16 < piece) {
                 vst1q_s8(to + i, vld1q_s8(x + i));
             }
             vst1q_s8(to + piece - 16, vld1q_s8(x + piece - 16));

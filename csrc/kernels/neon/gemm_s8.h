@@ -251,8 +251,9 @@ EP_TARGET EP_INLINE void ep_block_1x1(const ep_gemm_s8 *g, const ep_target *t, i
     vst1_lane_s8(g->y + r * g->y_step + k, ep_to_codes(t, sum, sum, m, m), 0);
 }
 
-EP_TARGET EP_INLINE void ep_gemm(const ep_gemm_s8 *g, int how)
+EP_TARGET EP_INLINE void ep_gemm(const ep_gemm_s8 *job, int how)
 {
+    const ep_gemm_s8 copy = *job, *g = &copy; /* y might be where *job is, as far as a compiler knows */
     const ep_target t = ep_make_target(&g->q);
     int32_t r = 0;
     for (; r + 4 <= g->rows; r += 4) {
