@@ -59,3 +59,37 @@ def test_on_a_microcontroller(core: str, level: str) -> None:
         assert build.execute(built) == "picked: 0 failures\n"
     except build.MissingTools as missing:
         pytest.skip(str(missing))
+
+
+#: 64-bit Linux that chooses by the processor, one build for each that does not, and 32 bits with and without fused sums
+ARM64 = BOARDS["a53"]
+V7 = BOARDS["v7"]
+CORTEX_A = {
+    **{f"arm64-{name}": dataclasses.replace(BOARDS[name], name=f"arm64-{name}", flags=()) for name in ("a53", "a76")},
+    **{name: BOARDS[name] for name in ("a53", "a76", "v7")},
+    "a53-static": dataclasses.replace(ARM64, name="a53-static", flags=(*ARM64.flags, "-DEP_STATIC")),
+    "a8": dataclasses.replace(
+        V7,
+        name="a8",
+        flags=("-mcpu=cortex-a8", "-mfpu=neon", "-mfloat-abi=hard"),
+        emulator=("qemu-arm", "-cpu", "cortex-a8"),
+    ),
+}
+TABLES = {
+    "arm64-a53": ["neon", "portable"],
+    "a53": ["neon", "portable"],
+    "arm64-a76": ["neon with dot products", "neon", "portable"],
+}
+
+
+@pytest.mark.parametrize("level", ["-O2", "-Os"])
+@pytest.mark.parametrize("core", CORTEX_A)
+def test_on_linux_boards(core: str, level: str) -> None:
+    """The kernels of a Cortex-A in QEMU; a byte behind any array faults."""
+    source = Path(__file__).with_suffix(".c")
+    try:
+        built = build.program(CORTEX_A[core], f"kernels{level}", source, flags=(level, "-DROUNDS=400", "-DGUARD"))
+        report = build.execute(built).splitlines()
+        assert report == [f"{name}: 0 failures" for name in TABLES.get(core, ["picked"])]
+    except build.MissingTools as missing:
+        pytest.skip(str(missing))
