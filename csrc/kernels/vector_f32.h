@@ -91,6 +91,8 @@ static inline float ep_total(ep_vec v)
 }
 #endif
 
+#ifndef EP_OWN_KERNELS /* whoever defines this has the vectors from here, and kernels of its own */
+
 /* ---- y (rows, columns) = base (rows, columns) + x (rows, count) . w (columns, count)^T --------------------------- */
 
 static inline float ep_dot_f32(const float *restrict x, const float *restrict w, int32_t count)
@@ -407,3 +409,5 @@ float EP_NAME(max_abs_f32)(const float *v, size_t count)
     memcpy(&result, &largest, sizeof result);
     return result;
 }
+
+#endif
