@@ -81,6 +81,10 @@ void *ep_scratch(const ep_t *ep);
 void ep_emit(const ep_t *ep, const ep_sink *sink, uint16_t index, uint32_t first, uint32_t count, float a,
              const float *g);
 
+/* The same for all of a tensor (rows, count) whose gradient is a (rows,) times g (count,). */
+void ep_emit_rank_one(const ep_t *ep, const ep_sink *sink, uint16_t index, uint32_t rows, uint32_t count,
+                      const float *a, const float *g);
+
 /* 1 if the sink adds to sums, so that several contributions to one element are allowed. */
 int ep_sink_adds(const ep_sink *sink);
 

@@ -16,6 +16,7 @@ struct ep_sink {
     uint32_t t;
     float *to;      /* the weights, or the sums */
     float *s0, *s1; /* the optimizer's state; NULL where it keeps none */
+    float factor;   /* all that is done is to add factor * gradient; 0: more is */
 };
 
 /* A step as it will be taken, once it is admitted. */
@@ -127,7 +128,8 @@ static int admit(ep_t *ep, const update *u, float gmax)
 static ep_sink begin(ep_t *ep, const update *u)
 {
     const unsigned slots = u->step.optimizer->slots;
-    ep_sink sink = {&u->step, u->t, ep_weights(ep), NULL, NULL};
+    ep_sink sink = {&u->step, u->t, ep_weights(ep), NULL, NULL, 0};
+    if (u->step.optimizer == &ep_sgd && u->step.weight_decay == 0) sink.factor = -u->step.lr;
     if (slots > 0) {
         if (u->fresh) memset(ep->arena + u->state_at, 0, slots * part_bytes(ep));
         sink.s0 = at(ep, u->state_at);
@@ -140,17 +142,36 @@ static ep_sink begin(ep_t *ep, const update *u)
     return sink;
 }
 
-void ep_emit(const ep_t *ep, const ep_sink *sink, uint16_t index, uint32_t first, uint32_t count, float a,
-             const float *g)
+/* Gradient a * g (count,) of the weights from the i-th on. */
+static void take_gradient(const ep_t *ep, const ep_sink *sink, size_t i, uint32_t count, float a, const float *g)
 {
-    const size_t i = ep->model->tensors[index].offset / sizeof(float) + first;
+    const float factor = sink->factor * a;
     float *to = sink->to + i;
-    if (sink->step != NULL) {
+    if (factor == 0 && sink->factor != 0) return; /* as behind a ReLU that lets nothing through; g is finite */
+    if (sink->step != NULL && (sink->factor == 0 || !(fabsf(factor) < EP_WEIGHT_LIMIT))) {
         sink->step->optimizer->apply(sink->step, sink->t, to, sink->s0 != NULL ? sink->s0 + i : NULL,
                                      sink->s1 != NULL ? sink->s1 + i : NULL, a, g, count);
         return;
     }
-    EP_KERNEL(ep, axpy_f32)(to, a, g, count);
+    EP_KERNEL(ep, axpy_f32)(to, factor, g, count);
+}
+
+static size_t place_of(const ep_t *ep, uint16_t index)
+{
+    return ep->model->tensors[index].offset / sizeof(float);
+}
+
+void ep_emit(const ep_t *ep, const ep_sink *sink, uint16_t index, uint32_t first, uint32_t count, float a,
+             const float *g)
+{
+    take_gradient(ep, sink, place_of(ep, index) + first, count, a, g);
+}
+
+void ep_emit_rank_one(const ep_t *ep, const ep_sink *sink, uint16_t index, uint32_t rows, uint32_t count,
+                      const float *a, const float *g)
+{
+    size_t i = place_of(ep, index);
+    for (uint32_t r = 0; r < rows; r++, i += count) take_gradient(ep, sink, i, count, a[r], g);
 }
 
 int ep_sink_adds(const ep_sink *sink)
@@ -305,7 +326,7 @@ static int add_chunks(ep_t *ep, const void *x, const void *target, uint32_t n, c
  * something and there are several chunks, all are tried first, which takes twice the time. */
 static int add_samples(ep_t *ep, const void *x, const void *target, uint32_t n, float *loss)
 {
-    const ep_sink sums = {NULL, 0, at(ep, ep->sums_at), NULL, NULL};
+    const ep_sink sums = {NULL, 0, at(ep, ep->sums_at), NULL, NULL, 1};
     int rc = EP_OK;
     if (ep->samples == 0) {
         memset(ep->arena + ep->sums_at, 0, ep->model->param_bytes);

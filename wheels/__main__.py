@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from .targets import TARGETS, Target
 
 ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / "build" / "wheels"
+DECIDE_FLAGS = [ROOT / "wheels" / "zig.cmake", ROOT / "wheels" / "targets.py"]
 
 
 def zig() -> Path:
@@ -43,9 +45,13 @@ def build(target: Target, include: Path, out: Path) -> Path:
     ------
     SystemExit : a tool failed; the text has what it said
     """
+    folder = WORK / target.platform
+    cache = folder / "CMakeCache.txt"
+    if cache.exists() and cache.stat().st_mtime < max(path.stat().st_mtime for path in DECIDE_FLAGS):
+        shutil.rmtree(folder)  # CMake takes flags from a toolchain file when it first runs, and never again
     settings = {
         "wheel.tags": target.tag,
-        "build-dir": WORK / target.platform,
+        "build-dir": folder,
         "install.strip": "false",
         "cmake.toolchain-file": ROOT / "wheels" / "zig.cmake",
         "cmake.define.EDGEPROP_ZIG": zig(),

@@ -16,7 +16,7 @@ class Target:
     zig      : processor, system and C library to compile for; a number is the oldest glibc to run with
     cpu      : the least processor that must run it
     debian   : Debian's architecture whose Python runs it under emulation; "": none does
-    qemu     : emulator, and the processors to emulate; () for this machine's own
+    qemu     : emulator, and the processors to emulate; "": this machine's own
     python_platform : what Python calls such a machine where the emulated one calls itself something else
     """
 
@@ -47,7 +47,7 @@ class Target:
 # and the first Pi: ARMv6 with VFPv2. No glibc tag but the plain linux_ one is known for ARMv6, to pip as to piwheels.
 # Debian has no hard-float ARMv6 Python, so ARMv6 code runs in the ARMv7 one, which is told that it is on a Pi Zero.
 TARGETS = (
-    Target("manylinux_2_17_x86_64", "x86_64-linux-gnu.2.17", "x86_64", "amd64"),
+    Target("manylinux_2_17_x86_64", "x86_64-linux-gnu.2.17", "x86_64", "amd64", ("qemu-x86_64", "", "Nehalem")),
     Target(
         "manylinux_2_17_aarch64", "aarch64-linux-gnu.2.17", "generic", "arm64", ("qemu-aarch64", "cortex-a53", "max")
     ),

@@ -10,6 +10,9 @@ set(CMAKE_C_COMPILER "${EDGEPROP_ZIG}" cc)
 # -O3 and -dynamic are for the programs by which CMake looks at the compiler: without, zig compiles for them a library of
 # its own for debugging, and a whole static musl.
 set(CMAKE_C_FLAGS_INIT "-target ${EDGEPROP_ZIG_TARGET} -mcpu=${EDGEPROP_ZIG_CPU} -fno-sanitize=all -O3 -dynamic")
+if(CMAKE_SYSTEM_PROCESSOR STREQUAL "x86_64")
+  string(APPEND CMAKE_C_FLAGS_INIT " -include ${CMAKE_CURRENT_LIST_DIR}/x86.h")
+endif()
 # The linker leaves out the symbols: this machine's strip knows its own processor only.
 set(CMAKE_EXE_LINKER_FLAGS_INIT "-s")
 set(CMAKE_MODULE_LINKER_FLAGS_INIT "-s")

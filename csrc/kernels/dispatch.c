@@ -24,6 +24,21 @@ static int has_avx512(void)
 }
 #endif
 
+#ifdef __aarch64__
+#include "neon/neon.h"
+
+#include <sys/auxv.h>
+
+#ifndef HWCAP_ASIMDDP
+#define HWCAP_ASIMDDP (1ul << 20)
+#endif
+
+static int has_dotprod(void)
+{
+    return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+}
+#endif
+
 static int always(void)
 {
     return 1;
@@ -36,6 +51,11 @@ static const struct {
 } table[] = {
 #ifdef __x86_64__
     {&ep_kernels_avx512, has_avx512},
+    {&ep_kernels_avx2, has_avx2},
+#endif
+#ifdef __aarch64__
+    {&ep_kernels_dotprod, has_dotprod},
+    {&ep_kernels_neon, always},
 #endif
     {&portable, always},
 };

@@ -86,7 +86,8 @@ static inline float ep_soft_fma(float a, float b, float c)
     return ep_join(m + mc, e);
 }
 
-#if !defined(EP_SOFT_FMA) && (defined(FP_FAST_FMAF) || defined(__GLIBC__) || defined(__APPLE__) || defined(_MSC_VER))
+#if !defined(EP_SOFT_FMA) && (defined(FP_FAST_FMAF) || defined(__FP_FAST_FMAF) || defined(__GLIBC__) || \
+                              defined(__APPLE__) || defined(_MSC_VER))
 #define ep_fma fmaf
 #else
 #define ep_fma ep_soft_fma

@@ -19,8 +19,7 @@ static inline ep_factor ep_make_factor(float multiplier)
     uint32_t bits;
     memcpy(&bits, &multiplier, sizeof bits);
     const int32_t exponent = (int32_t)(bits >> 23 & 0xFF); /* 0: subnormal, too small to matter, or zero */
-    const ep_factor f = {(bits & 0x7FFFFF) | 0x800000, exponent == 0 ? EP_TINY : 150 - exponent,
-                         bits >> 31 ? -1 : 0};
+    const ep_factor f = {(bits & 0x7FFFFF) | 0x800000, exponent == 0 ? EP_TINY : 150 - exponent, bits >> 31 ? -1 : 0};
     return f;
 }
 
@@ -52,7 +51,8 @@ static inline uint64_t ep_round_24(uint64_t v, int32_t *dropped)
 #ifdef __GNUC__
 __attribute__((noinline))
 #endif
-static int32_t ep_scale_exactly(uint32_t magnitude, const ep_factor *f)
+static int32_t
+ep_scale_exactly(uint32_t magnitude, const ep_factor *f)
 {
     int32_t shift = f->shift, drop;
     uint64_t v = ep_round_24(magnitude, &drop);
@@ -118,7 +118,7 @@ static inline int32_t ep_scale_magnitude(uint32_t s, const ep_factor *f)
 /* (float)sum * multiplier rounded half to even, or what is as far out of the codes' reach. */
 static inline int32_t ep_scale(int32_t sum, const ep_factor *f)
 {
-    const int32_t sign = sum >> 31;
+    const int32_t sign = sum < 0 ? -1 : 0;
     const int32_t v = ep_scale_magnitude((uint32_t)((sum ^ sign) - sign), f);
     return (v ^ (sign ^ f->sign)) - (sign ^ f->sign);
 }

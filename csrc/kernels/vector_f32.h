@@ -2,6 +2,8 @@
  * vectors, one float elsewhere. Included once by each instruction set that is served so, with
  *     EP_ISA    the end of the kernels' names
  *     EP_VEC    floats in a vector: 1, 4, 8, 16
+ *     EP_OWN_DOTS, EP_OWN_DEPTHWISE, EP_OWN_ROWS  if it has its own dots_f32, depthwise_f32, and add_f32, clamp_f32,
+ *               mask_f32, max_abs_f32
  *     EP_FUSED  if sum + a * b of vectors is to be one instruction: the expression, of sum, a, b */
 #include "kernels.h"
 
@@ -18,6 +20,17 @@ typedef float ep_vec;
 typedef float ep_vec __attribute__((vector_size(4 * EP_VEC)));
 #endif
 
+#if EP_VEC == 1 /* a memcpy() from who knows where would be a call on processors that want words aligned */
+static inline ep_vec ep_get(const float *p)
+{
+    return *p;
+}
+
+static inline void ep_put(float *p, ep_vec v)
+{
+    *p = v;
+}
+#else
 static inline ep_vec ep_get(const float *p)
 {
     ep_vec v;
@@ -29,11 +42,12 @@ static inline void ep_put(float *p, ep_vec v)
 {
     memcpy(p, &v, sizeof v);
 }
+#endif
 
 /* sum + a * b of scalars. Fused where that is one instruction and no slower, as on a Cortex-M4F. */
 static inline float ep_mac1(float sum, float a, float b)
 {
-#if defined(EP_FUSED) || (defined(FP_FAST_FMAF) && EP_VEC == 1)
+#if defined(EP_FUSED) || ((defined(FP_FAST_FMAF) || defined(__FP_FAST_FMAF)) && EP_VEC == 1)
     return fmaf(a, b, sum);
 #else
     return sum + a * b;
@@ -78,6 +92,8 @@ static inline float ep_total(ep_vec v)
     return lane[0];
 }
 #endif
+
+#ifndef EP_OWN_DOTS
 
 /* ---- y (rows, columns) = base (rows, columns) + x (rows, count) . w (columns, count)^T --------------------------- */
 
@@ -190,6 +206,8 @@ void EP_NAME(dots_f32)(const ep_dots_f32 *d)
     }
 }
 
+#endif
+
 /* ---- c (rows, columns) += sum over t of a[row, t] * b[t, column] -------------------------------------------------- */
 
 /* One element. */
@@ -281,6 +299,8 @@ void EP_NAME(outer_f32)(const ep_outer_f32 *o)
     }
 }
 
+#ifndef EP_OWN_DEPTHWISE
+
 /* ---- Depthwise: a block of channels whose sums stay in registers, at one position after the other ----------------- */
 
 #define EP_BLOCK (4 * EP_VEC)
@@ -332,6 +352,8 @@ void EP_NAME(depthwise_f32)(const ep_depthwise_f32 *d)
     }
 }
 
+#endif
+
 /* ---- Element by element ------------------------------------------------------------------------------------------ */
 
 void EP_NAME(axpy_f32)(float *restrict y, float a, const float *restrict x, size_t count)
@@ -356,6 +378,8 @@ void EP_NAME(multiply_add_f32)(float *restrict y, const float *restrict x, const
         y[i] = ep_mac1(y[i], x[i], w[i]);
     }
 }
+
+#ifndef EP_OWN_ROWS
 
 void EP_NAME(add_f32)(float *restrict y, const float *restrict x, size_t count)
 {
@@ -385,8 +409,9 @@ float EP_NAME(max_abs_f32)(const float *v, size_t count)
 {
     int32_t largest = 0;
     for (size_t i = 0; i < count; i++) {
+        const float value = v[i];
         int32_t bits;
-        memcpy(&bits, v + i, sizeof bits);
+        memcpy(&bits, &value, sizeof bits);
         bits &= 0x7FFFFFFF;
         largest = bits > largest ? bits : largest;
     }
@@ -394,3 +419,5 @@ float EP_NAME(max_abs_f32)(const float *v, size_t count)
     memcpy(&result, &largest, sizeof result);
     return result;
 }
+
+#endif

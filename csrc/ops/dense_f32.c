@@ -44,16 +44,6 @@ static void backward(const ep_t *ep, const ep_node *node, uint32_t n)
     }
 }
 
-/* dweight = dy^T . x of one row is handed over as it is, without memory for it. */
-static void emit_rank_one(const ep_t *ep, const ep_node *node, const ep_sink *sink)
-{
-    const ep_dense_attr *a = node->attr;
-    const float *dy = ep_dout(ep, node, 0), *x = ep_in(ep, node, 0);
-    for (int32_t k = 0; k < a->n_out; k++) {
-        ep_emit(ep, sink, node->io[1], (uint32_t)(k * a->n_in), (uint32_t)a->n_in, dy[k], x);
-    }
-}
-
 /* dweight = dy^T . x of several rows, tile by tile. */
 static void emit_tiles(const ep_t *ep, const ep_node *node, const ep_sink *sink, int32_t rows)
 {
@@ -83,7 +73,9 @@ static void params(const ep_t *ep, const ep_node *node, uint32_t n, const ep_sin
     const int32_t rows = a->rows * (int32_t)n;
     if (ep_trains(ep, node, 1)) {
         if (rows == 1) {
-            emit_rank_one(ep, node, sink);
+            /* dy^T . x as it is, without memory for it */
+            ep_emit_rank_one(ep, sink, node->io[1], (uint32_t)a->n_out, (uint32_t)a->n_in, ep_dout(ep, node, 0),
+                             ep_in(ep, node, 0));
         } else {
             emit_tiles(ep, node, sink, rows);
         }

@@ -39,11 +39,12 @@ def runtime_code_bytes(folder: Path) -> int:
     """Bytes of the runtime's code and tables that the device program links, compiled for size.
 
     The runtime's objects are linked with each other alone, from the functions that device.c calls and the ops that
-    the header names; what nothing reaches is dropped, as it is in firmware.
+    the header names; what nothing reaches is dropped, as it is in firmware. Without the kernels for vectors, which only a
+    PC has to choose from.
     """
     objects = folder / "objects"
     objects.mkdir(exist_ok=True)
-    small = [*CC, *FLAGS, "-Os", "-ffunction-sections", "-fdata-sections", *includes(folder), "-c"]
+    small = [*CC, *FLAGS, "-Os", "-DEP_PORTABLE", "-ffunction-sections", "-fdata-sections", *includes(folder), "-c"]
     run([*small, str(HERE / "device.c"), "-o", str(objects / "device.o")])
     parts = []
     for source in edgeprop.c_sources():

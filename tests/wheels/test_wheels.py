@@ -134,7 +134,10 @@ def test_auditwheel_agrees(dist: Path, target: Target) -> None:
     """Of the wheels with glibc: auditwheel reads those with musl on machines with musl alone, and knows no ARMv6."""
     pytest.importorskip("auditwheel")
     told = run(sys.executable, "-m", "auditwheel", "show", str(wheel(dist, target).filename))
-    assert f'consistent with the following platform tag: "{target.platform}"' in " ".join(told.split())
+    found = re.search(r'consistent with the following platform tag: "manylinux_2_(\d+)_(\w+)"', " ".join(told.split()))
+    assert found, told
+    assert int(found[1]) <= 17
+    assert found[2] == target.processor
 
 
 # ---- What is compiled -----------------------------------------------------------------------------------------------
@@ -244,10 +247,13 @@ def sysroot(architecture: str) -> Path:
 
 def emulated(target: Target, cpu: str) -> Callable[..., str]:
     """A function that runs Python of the target's processor with arguments and environment."""
-    if target.debian == "amd64":
+    if not cpu:
         return lambda *args, **env: run(sys.executable, *args, **env)
     if (qemu := shutil.which(target.qemu[0])) is None:
         pytest.skip(f"no {target.qemu[0]}")
+    if target.debian == "amd64":
+        core = {"OPENBLAS_CORETYPE": cpu}  # what numpy is told of this machine would be wrong
+        return lambda *args, **env: run(qemu, "-cpu", cpu, sys.executable, *args, **{**core, **env})
     root = sysroot(target.debian)
     told = {"_PYTHON_HOST_PLATFORM": target.python_platform} if target.python_platform else {}
     return lambda *args, **env: run(qemu, "-cpu", cpu, "-L", root, debian.python(root), *args, **{**told, **env})
@@ -291,11 +297,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     ("target", "cpu"),
-    [
-        pytest.param(target, cpu, id=f"{target.platform}-{cpu}")
-        for target in RUNNING
-        for cpu in target.qemu[1:] or ("",)
-    ],
+    [pytest.param(target, cpu, id=f"{target.platform}-{cpu}") for target in RUNNING for cpu in target.qemu[1:]],
 )
 def test_pip_takes_it_and_it_computes_the_same(
     dist: Path, work: Path, target: Target, cpu: str, tmp_path: Path
@@ -388,6 +390,45 @@ def compare_lines(found: str, wanted: str, kind: str) -> None:
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(b).max(), err_msg=what)
         elif what != "arena":
             assert ours == theirs
+
+
+LIST_C = """
+#include <stdio.h>
+#include "kernels/kernels.h"
+int main(void)
+{
+#ifdef EP_DISPATCH
+    for (unsigned i = 0; ep_list_kernels(i); i++) printf("%s ", ep_list_kernels(i)->name);
+#endif
+    return 0;
+}
+"""
+
+
+@by_platform([target for target in TARGETS if target.processor == "x86_64"])
+def test_finds_what_the_processor_has(dist: Path, target: Target, tmp_path: Path) -> None:
+    """The same kernels as a build with this machine's compiler; and on an old processor, only what it has."""
+    source = tmp_path / "list.c"
+    source.write_text(LIST_C)
+    listed = program(target, tmp_path, f"-I{compiler.CSRC}", source, *objects(target, True))().split()
+    assert listed == run(compiler.program(source, tmp_path / "host")).split()
+    assert listed[-1] == "portable"
+    if (qemu := shutil.which("qemu-x86_64")) is None:
+        pytest.skip("no qemu-x86_64")
+    start = [loader(sysroot("amd64"))] if target.musl else []
+    assert run(qemu, "-cpu", "Nehalem", *start, tmp_path / "program") == "portable "
+
+
+@by_platform([target for target in TARGETS if target.processor == "aarch64"])
+def test_finds_what_an_arm_has(dist: Path, target: Target, tmp_path: Path) -> None:
+    """A Pi 5 has instructions that a Pi 3 lacks; where kernels for them are chosen at run time, each gets its own."""
+    source = tmp_path / "list.c"
+    source.write_text(LIST_C)
+    little = program(target, tmp_path, f"-I{compiler.CSRC}", source, *objects(target, True))().split()
+    qemu = str(shutil.which("qemu-aarch64"))
+    big = run(qemu, "-cpu", "max", "-L", sysroot("arm64"), tmp_path / "program").split()
+    assert set(little) < set(big) if big else not little
+    assert big[-1:] == little[-1:]
 
 
 #: a product half way between two floats, and a little more or less; the division makes zig bring its own library

@@ -3,7 +3,7 @@
  * channels, those of several positions. x is the unsigned side, 128 higher; what that adds comes off the bias. */
 #include "x86.h"
 
-#ifdef EP_DISPATCH
+#if defined(EP_DISPATCH) && defined(__x86_64__)
 
 #define COLUMNS 16 /* columns of a kernel, times groups of four rows, that fit the plan */
 #define TAPS 49    /* taps of a kernel that can be collected from scattered positions */

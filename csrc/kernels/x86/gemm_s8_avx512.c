@@ -3,9 +3,10 @@
  * For many positions, the weights of 16 columns are packed on the stack so that a vector holds four codes of each column;
  * x is copied there, 128 higher, and broadcast; what the 128 adds comes off the bias. For a few rows, vectors run along the rows, the
  * weights are 128 higher, and the sums are folded at the end. */
+#include "spans.h"
 #include "x86.h"
 
-#ifdef EP_DISPATCH
+#if defined(EP_DISPATCH) && defined(__x86_64__)
 
 #define COLUMNS 16 /* of a panel: one vector of sums */
 #define DEPTH 256  /* vectors in a panel: four codes of each column */
@@ -236,45 +237,16 @@ EP_AVX512 static void copy_span(int8_t *to, const int8_t *x, ptrdiff_t size)
     }
 }
 
-/* Bytes of x that this many lines see. */
-static ptrdiff_t span_of(const ep_conv_s8 *c, int32_t lines, int32_t run)
-{
-    return (lines - 1) * c->x_line + (run - 1) * c->x_step + (c->pieces - 1) * c->x_piece + c->piece;
-}
-
 /* What fits a span. */
-EP_AVX512 static void multiply_span(const ep_conv_s8 *c, const int32_t *at)
+EP_AVX512 static void multiply_span(const ep_conv_s8 *c, const void *at)
 {
     __m512i x[SPAN / 64 + 1];
     ep_conv_s8 copy = *c;
-    copy_span((int8_t *)x, c->x, span_of(c, c->lines, c->run));
+    copy_span((int8_t *)x, c->x, ep_span_of(c, c->lines, c->run));
     copy.x = (const int8_t *)x;
     for (int32_t k = 0; k < c->columns; k += COLUMNS) {
         multiply_columns(&copy, at, k);
     }
-}
-
-/* Some lines, or some positions of one line, at a time. 0 if not even 8 positions fit a span. */
-EP_AVX512 static int multiply_spans(const ep_conv_s8 *c, const int32_t *at)
-{
-    const ptrdiff_t line = span_of(c, 1, c->run), position = span_of(c, 1, 1);
-    ep_conv_s8 part = *c;
-    if (position + 7 * c->x_step > SPAN) {
-        return 0;
-    }
-    part.run = line <= SPAN ? c->run : (int32_t)((SPAN - position) / c->x_step) + 1;
-    part.lines = line <= SPAN && c->lines > 1 ? (int32_t)((SPAN - line) / c->x_line) + 1 : 1;
-    const int32_t lines = part.lines, run = part.run;
-    for (int32_t l = 0; l < c->lines; l += lines) {
-        part.lines = c->lines - l < lines ? c->lines - l : lines;
-        for (int32_t p = 0; p < c->run; p += run) {
-            part.run = c->run - p < run ? c->run - p : run;
-            part.x = c->x + l * c->x_line + p * c->x_step;
-            part.y = c->y + l * c->y_line + p * c->y_step;
-            multiply_span(&part, at);
-        }
-    }
-    return 1;
 }
 
 EP_AVX512 void ep_conv_s8_avx512(const ep_conv_s8 *c)
@@ -286,7 +258,7 @@ EP_AVX512 void ep_conv_s8_avx512(const ep_conv_s8 *c)
             at[s * deep + i] = (int32_t)(s * c->x_piece) + (4 * i + 4 <= c->piece ? 4 * i : c->piece - 4);
         }
     }
-    if (!possible || !multiply_spans(c, at)) {
+    if (!possible || !ep_by_spans(c, SPAN, 8, multiply_span, at)) {
         ep_conv_s8_portable(c);
     }
 }
@@ -374,8 +346,7 @@ EP_AVX512 static void dot_row(const ep_gemm_s8 *g, const int8_t *x, int8_t *y, i
 EP_AVX512 void ep_gemm_s8_avx512(const ep_gemm_s8 *g)
 {
     if (g->rows > FEW && fits(1, g->count)) {
-        const ep_conv_s8 c = {g->y,      g->x, g->w, g->bias, g->q,       0, g->y_step, 0,
-                              g->x_step, 0,    1,    g->rows, g->columns, 1, g->count};
+        const ep_conv_s8 c = ep_as_conv(g);
         ep_conv_s8_avx512(&c);
         return;
     }

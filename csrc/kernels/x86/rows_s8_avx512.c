@@ -1,7 +1,7 @@
 /* The int8 kernels over plain rows, 16 or 64 codes at a time; the last ones under a mask. */
 #include "x86.h"
 
-#ifdef EP_DISPATCH
+#if defined(EP_DISPATCH) && defined(__x86_64__)
 
 EP_INLINE __mmask16 mask16(size_t left)
 {

@@ -5,7 +5,7 @@
 
 #include "../kernels.h"
 
-#ifdef EP_DISPATCH
+#if defined(EP_DISPATCH) && defined(__x86_64__)
 
 #include <immintrin.h>
 #include <string.h>

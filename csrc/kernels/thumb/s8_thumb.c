@@ -32,17 +32,17 @@ typedef struct columns_job {
 #ifdef EP_NARROW_MULTIPLY /* no multiply-accumulate, and eight registers that most instructions are for */
 
 /* One code of one column times those of four rows: 11 instructions for 4 products. r5: x, r6 + r7: w, r8 - r11: sums. */
-#define EP_STEP                \
-    "ldmia r5!, {r0-r3}\n\t"   \
-    "ldrsb r4, [r6, r7]\n\t"   \
-    "adds r7, r7, #1\n\t"       \
-    "muls r0, r4, r0\n\t"           \
-    "muls r1, r4, r1\n\t"           \
-    "muls r2, r4, r2\n\t"           \
-    "muls r3, r4, r3\n\t"           \
-    "add r8, r0\n\t"           \
-    "add r9, r1\n\t"           \
-    "add r10, r2\n\t"          \
+#define EP_STEP              \
+    "ldmia r5!, {r0-r3}\n\t" \
+    "ldrsb r4, [r6, r7]\n\t" \
+    "adds r7, r7, #1\n\t"    \
+    "muls r0, r4, r0\n\t"    \
+    "muls r1, r4, r1\n\t"    \
+    "muls r2, r4, r2\n\t"    \
+    "muls r3, r4, r3\n\t"    \
+    "add r8, r0\n\t"         \
+    "add r9, r1\n\t"         \
+    "add r10, r2\n\t"        \
     "add r11, r3\n\t"
 
 EP_ASSEMBLY static void multiply_columns(const columns_job *job __attribute__((unused)))
@@ -71,8 +71,7 @@ EP_ASSEMBLY static void multiply_columns(const columns_job *job __attribute__((u
                      "movs r7, #0\n\t"
                      "cmp r5, r12\n\t"
                      "beq 3f\n\t"
-                     "2:\n\t" EP_STEP
-                     "cmp r5, r12\n\t"
+                     "2:\n\t" EP_STEP "cmp r5, r12\n\t"
                      "bne 2b\n\t"
                      "3:\n\t"
                      "ldr r4, [sp]\n\t"
@@ -80,8 +79,7 @@ EP_ASSEMBLY static void multiply_columns(const columns_job *job __attribute__((u
                      "mov r12, r4\n\t"
                      "cmp r5, r12\n\t"
                      "beq 5f\n\t"
-                     "4:\n\t" EP_STEP EP_STEP EP_STEP EP_STEP
-                     "cmp r5, r12\n\t"
+                     "4:\n\t" EP_STEP EP_STEP EP_STEP EP_STEP "cmp r5, r12\n\t"
                      "bne 4b\n\t"
                      "5:\n\t"
                      "mov r0, r8\n\t"
@@ -109,12 +107,12 @@ EP_ASSEMBLY static void multiply_columns(const columns_job *job __attribute__((u
 #else
 
 /* 6 instructions for 4 products. r2: w, r1: x, r3 - r6: sums. */
-#define EP_STEP                \
-    "ldmia r1!, {r7-r10}\n\t"  \
-    "ldrsb r11, [r2], #1\n\t"  \
-    "mla r3, r7, r11, r3\n\t"  \
-    "mla r4, r8, r11, r4\n\t"  \
-    "mla r5, r9, r11, r5\n\t"  \
+#define EP_STEP               \
+    "ldmia r1!, {r7-r10}\n\t" \
+    "ldrsb r11, [r2], #1\n\t" \
+    "mla r3, r7, r11, r3\n\t" \
+    "mla r4, r8, r11, r4\n\t" \
+    "mla r5, r9, r11, r5\n\t" \
     "mla r6, r10, r11, r6\n\t"
 
 EP_ASSEMBLY static void multiply_columns(const columns_job *job __attribute__((unused)))
@@ -129,15 +127,13 @@ EP_ASSEMBLY static void multiply_columns(const columns_job *job __attribute__((u
                      "ldr lr, [sp]\n\t"
                      "cmp r1, lr\n\t"
                      "beq 3f\n\t"
-                     "2:\n\t" EP_STEP
-                     "cmp r1, lr\n\t"
+                     "2:\n\t" EP_STEP "cmp r1, lr\n\t"
                      "bne 2b\n\t"
                      "3:\n\t"
                      "ldr lr, [sp, #4]\n\t"
                      "cmp r1, lr\n\t"
                      "beq 5f\n\t"
-                     "4:\n\t" EP_STEP EP_STEP EP_STEP EP_STEP
-                     "cmp r1, lr\n\t"
+                     "4:\n\t" EP_STEP EP_STEP EP_STEP EP_STEP "cmp r1, lr\n\t"
                      "bne 4b\n\t"
                      "5:\n\t"
                      "stmia r0!, {r3-r6}\n\t"
@@ -167,8 +163,9 @@ static void expand_rows(int32_t *x32, const int8_t *x, ptrdiff_t x_step, int32_t
 #ifndef __OPTIMIZE_SIZE__
 __attribute__((noinline))
 #endif
-static void store_codes(const ep_codes *codes, int8_t *y, ptrdiff_t step, const int32_t *sums, const ep_factor *f,
-                        int32_t by, int32_t count)
+static void
+store_codes(const ep_codes *codes, int8_t *y, ptrdiff_t step, const int32_t *sums, const ep_factor *f, int32_t by,
+            int32_t count)
 {
     const int32_t *end = sums + count;
     for (; sums != end; y += step, f += by) {

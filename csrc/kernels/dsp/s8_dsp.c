@@ -24,19 +24,19 @@ typedef struct columns_job {
 } columns_job;
 
 /* Four codes of one column times those of four rows: 13 instructions for 16 products. r2: w, r1: x, r3 - r6: sums. */
-#define EP_STEP                       \
-    "ldr r11, [r2], #4\n\t"           \
-    "ldmia r1!, {r7-r10}\n\t"         \
-    "sxtb16 r12, r11, ror #8\n\t"     \
-    "sxtb16 r11, r11\n\t"             \
-    "smlad r3, r7, r11, r3\n\t"       \
-    "smlad r4, r9, r11, r4\n\t"       \
-    "smlad r3, r8, r12, r3\n\t"       \
-    "smlad r4, r10, r12, r4\n\t"      \
-    "ldmia r1!, {r7-r10}\n\t"         \
-    "smlad r5, r7, r11, r5\n\t"       \
-    "smlad r6, r9, r11, r6\n\t"       \
-    "smlad r5, r8, r12, r5\n\t"       \
+#define EP_STEP                   \
+    "ldr r11, [r2], #4\n\t"       \
+    "ldmia r1!, {r7-r10}\n\t"     \
+    "sxtb16 r12, r11, ror #8\n\t" \
+    "sxtb16 r11, r11\n\t"         \
+    "smlad r3, r7, r11, r3\n\t"   \
+    "smlad r4, r9, r11, r4\n\t"   \
+    "smlad r3, r8, r12, r3\n\t"   \
+    "smlad r4, r10, r12, r4\n\t"  \
+    "ldmia r1!, {r7-r10}\n\t"     \
+    "smlad r5, r7, r11, r5\n\t"   \
+    "smlad r6, r9, r11, r6\n\t"   \
+    "smlad r5, r8, r12, r5\n\t"   \
     "smlad r6, r10, r12, r6\n\t"
 #ifdef __OPTIMIZE_SIZE__
 #define EP_STEPS EP_STEP
@@ -59,16 +59,14 @@ EP_ASSEMBLY static void multiply_columns(const columns_job *job __attribute__((u
                      "ldr lr, [sp]\n\t"
                      "cmp r1, lr\n\t"
                      "beq 3f\n\t"
-                     "2:\n\t" EP_STEP
-                     "cmp r1, lr\n\t"
+                     "2:\n\t" EP_STEP "cmp r1, lr\n\t"
                      "bne 2b\n\t"
                      "3:\n\t"
 #endif
                      "ldr lr, [sp, #4]\n\t"
                      "cmp r1, lr\n\t"
                      "beq 5f\n\t"
-                     "4:\n\t" EP_STEPS
-                     "cmp r1, lr\n\t"
+                     "4:\n\t" EP_STEPS "cmp r1, lr\n\t"
                      "bne 4b\n\t"
                      "5:\n\t"
                      "stmia r0!, {r3-r6}\n\t"
@@ -148,13 +146,7 @@ static void gemm_rows(const ep_gemm_s8 *g, const ep_codes *codes, int32_t r, int
         }
         for (int32_t j = 0; j < columns; j++, y++) {
             const ep_factor f = ep_make_factor(g->q.multiplier[k + j]);
-            if (rows == 4) {
-                ep_store_4(codes, y, g->y_step, sums + 4 * j, &f, 0);
-                continue;
-            }
-            for (int32_t i = 0; i < rows; i++) {
-                y[i * g->y_step] = (int8_t)ep_limit(codes, ep_code(codes, sums[4 * j + i], &f));
-            }
+            ep_store(codes, y, g->y_step, sums + 4 * j, &f, 0, rows);
         }
     }
 }
@@ -253,20 +245,20 @@ typedef struct run_job {
 } run_job;
 
 /* Two taps of four channels: 14 instructions for 8 products. r1: x, r2: the pair, r3 - r6: sums. */
-#define EP_PAIR                        \
-    "ldmia r2!, {r7, r8}\n\t"          \
-    "ldr r7, [r1, r7]\n\t"             \
-    "ldr r8, [r1, r8]\n\t"             \
-    "ldmia r2!, {r9-r12}\n\t"          \
-    "pkhbt lr, r7, r8, lsl #16\n\t"    \
-    "pkhtb r8, r8, r7, asr #16\n\t"    \
-    "sxtb16 r7, lr\n\t"                \
-    "sxtb16 lr, lr, ror #8\n\t"        \
-    "smlad r3, r7, r9, r3\n\t"         \
-    "smlad r4, lr, r10, r4\n\t"        \
-    "sxtb16 r7, r8\n\t"                \
-    "sxtb16 lr, r8, ror #8\n\t"        \
-    "smlad r5, r7, r11, r5\n\t"        \
+#define EP_PAIR                     \
+    "ldmia r2!, {r7, r8}\n\t"       \
+    "ldr r7, [r1, r7]\n\t"          \
+    "ldr r8, [r1, r8]\n\t"          \
+    "ldmia r2!, {r9-r12}\n\t"       \
+    "pkhbt lr, r7, r8, lsl #16\n\t" \
+    "pkhtb r8, r8, r7, asr #16\n\t" \
+    "sxtb16 r7, lr\n\t"             \
+    "sxtb16 lr, lr, ror #8\n\t"     \
+    "smlad r3, r7, r9, r3\n\t"      \
+    "smlad r4, lr, r10, r4\n\t"     \
+    "sxtb16 r7, r8\n\t"             \
+    "sxtb16 lr, r8, ror #8\n\t"     \
+    "smlad r5, r7, r11, r5\n\t"     \
     "smlad r6, lr, r12, r6\n\t"
 
 EP_ASSEMBLY static void depthwise_run(const run_job *job __attribute__((unused)))
@@ -283,8 +275,7 @@ EP_ASSEMBLY static void depthwise_run(const run_job *job __attribute__((unused))
                      "cmp lr, #120\n\t"
                      "bne 2f\n\t" EP_PAIR EP_PAIR EP_PAIR EP_PAIR EP_PAIR "b 3f\n\t"
 #endif
-                     "2:\n\t" EP_PAIR
-                     "ldr lr, [sp, #16]\n\t"
+                     "2:\n\t" EP_PAIR "ldr lr, [sp, #16]\n\t"
                      "cmp r2, lr\n\t"
                      "bne 2b\n\t"
                      "3:\n\t"
@@ -343,7 +334,7 @@ static void depthwise_4(const ep_depthwise_s8 *d, const ep_codes *codes, int32_t
             depthwise_run(&job);
             job.x += run * d->x_step;
             for (int32_t i = 0; i < run; i++, y += d->y_step) {
-                ep_store_4(codes, y, 1, sums + 4 * i, f, 1);
+                ep_store(codes, y, 1, sums + 4 * i, f, 1, 4);
             }
         }
     }
@@ -387,6 +378,29 @@ void ep_requantize_s8_dsp(int8_t *y, const int32_t *sums, const ep_requant *q, i
         y[k] = code_of(&codes, sums[k], q->multiplier[k]);
     }
 }
+
+#ifdef EP_FPU
+
+/* As ep_add_s8_portable(), but rounded first and clamped then, which comes to the same (see ep_codes). */
+void ep_add_s8_dsp(const ep_add_args *args, int8_t *y, const int8_t *a, const int8_t *b, size_t count)
+{
+    const int32_t offset = args->offset, lo = ep_nearest(args->lo) - offset, hi = ep_nearest(args->hi) - offset;
+    const float a_ratio = args->a_ratio, b_ratio = args->b_ratio, fixed = args->fixed;
+    for (size_t i = 0; i < count; i++) {
+        const float v = ep_fma((float)(b[i] + offset), b_ratio, fixed);
+        const int32_t code = __qsub(ep_round(ep_fma((float)(a[i] + offset), a_ratio, v)), offset);
+        y[i] = (int8_t)(code < lo ? lo : code > hi ? hi : code);
+    }
+}
+
+#else
+
+void ep_add_s8_dsp(const ep_add_args *args, int8_t *y, const int8_t *a, const int8_t *b, size_t count)
+{
+    ep_add_s8_integer(args, y, a, b, count);
+}
+
+#endif
 
 void ep_max_s8_dsp(int8_t *y, const int8_t *x, int32_t count)
 {
