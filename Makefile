@@ -19,7 +19,7 @@ WARNINGS := -std=c99 -Wall -Wextra -Wpedantic -Wconversion -Wdouble-promotion -W
 VARIANTS := -UEP_NONE -DEP_TRACE -DEP_NO_TRAIN -DEP_NO_ERRMSG
 
 .DEFAULT_GOAL := help
-.PHONY: figures performance help venv demo test test-fast bench count count-accept size lint lint-python lint-c format wheel wheels wheels-test sdist clean
+.PHONY: figures performance help venv demo test test-fast bench count count-accept size size-accept lint lint-python lint-c format wheel wheels wheels-test sdist clean
 
 help: ## this list
 	@echo "edgeprop: train on the desktop, export to ONNX and a C header, keep learning on the device."
@@ -75,15 +75,11 @@ $(ORT_TRAINING)/made:
 bench: $(VENV)/bench $(ORT_TRAINING)/made ## speed beside other runtimes on this machine; BENCH="--quick --only 'ad_*'" for a part
 	$(RUN) -m benchmarks $(BENCH)
 
-size: ## bytes of code of every part of the runtime, compiled for size
-	@for cc in "$(CC)" "arm-none-eabi-gcc -mcpu=cortex-m4 -mthumb -mfloat-abi=hard -mfpu=fpv4-sp-d16"; do \
-	  set -- $$cc; command -v $$1 >/dev/null || { echo "skipped: no $$1"; continue; }; \
-	  out=build/size/$$1; mkdir -p $$out; echo "$$cc -Os"; \
-	  for file in $(C_SOURCES); do \
-	    $$cc -std=c99 -Os -ffp-contract=off -ffunction-sections -Icsrc -c $$file -o $$out/$$(basename $$file .c).o || exit 1; \
-	  done; \
-	  case $$1 in arm-*) size=arm-none-eabi-size ;; *) size=size ;; esac; $$size -t $$out/*.o; \
-	done
+size: $(VENV)/test ## bytes of code, constants, RAM and stack of every application on every board, per op and switch
+	$(RUN) -m boards size --jobs $(JOBS) --detail m4f $(SIZE_ARGS)
+
+size-accept: $(VENV)/test ## the same, and make them the figures to hold in benchmarks/sizes.json
+	$(RUN) -m boards size --jobs $(JOBS) --accept $(SIZE_ARGS)
 
 count: $(VENV)/test ## executed instructions of every work on every board, against benchmarks/counts.json
 	$(RUN) -m boards count --jobs $(JOBS) $(COUNT_ARGS)
