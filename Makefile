@@ -19,12 +19,12 @@ WARNINGS := -std=c99 -Wall -Wextra -Wpedantic -Wconversion -Wdouble-promotion -W
 VARIANTS := -UEP_NONE -DEP_TRACE -DEP_NO_TRAIN -DEP_NO_ERRMSG
 
 .DEFAULT_GOAL := help
-.PHONY: figures performance help venv demo test test-fast bench count count-accept size size-accept lint lint-python lint-c format wheel wheels wheels-test sdist clean
+.PHONY: figures performance help venv demo test test-fast bench boards boards-setup count count-accept size size-accept lint lint-python lint-c format wheel wheels wheels-test sdist clean
 
 help: ## this list
 	@echo "edgeprop: train on the desktop, export to ONNX and a C header, keep learning on the device."
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "  PYTHON=python3.12 and CC=clang choose the tools; OUT=folder says where the demo writes."
 
@@ -80,6 +80,15 @@ size: $(VENV)/test ## bytes of code, constants, RAM and stack of every applicati
 
 size-accept: $(VENV)/test ## the same, and make them the figures to hold in benchmarks/sizes.json
 	$(RUN) -m boards size --jobs $(JOBS) --accept $(SIZE_ARGS)
+
+boards: $(VENV)/test ## the same program on every board, emulated, beside this machine: inference, gradients, learning, kernels
+	$(RUN) -m boards compare --jobs $(JOBS) $(BOARDS_ARGS)
+
+# apt-get for the cross compilers and QEMU, as root or through sudo; TOOLS=zig has Linux boards compiled by ziglang instead.
+boards-setup: $(VENV)/test ## install what make boards, count and size need: Debian packages, and ziglang into .venv
+	@packages="$$($(RUN) -m boards packages)"; as=$$([ "$$(id -u)" = 0 ] || echo sudo); set -x; \
+	  $$as apt-get update -qq && $$as apt-get install -y -qq --no-install-recommends $$packages
+	$(RUN) -m pip install --quiet 'ziglang>=0.17'
 
 count: $(VENV)/test ## executed instructions of every work on every board, against benchmarks/counts.json
 	$(RUN) -m boards count --jobs $(JOBS) $(COUNT_ARGS)
