@@ -75,10 +75,10 @@ $(ORT_TRAINING)/made:
 bench: $(VENV)/bench $(ORT_TRAINING)/made ## speed beside other runtimes on this machine; BENCH="--quick --only 'ad_*'" for a part
 	$(RUN) -m benchmarks $(BENCH)
 
-size: $(VENV)/test ## bytes of code, constants, RAM and stack of every application on every board, per op and switch
-	$(RUN) -m boards size --jobs $(JOBS) --detail m4f $(SIZE_ARGS)
+size: $(VENV)/test ## bytes of code, constants, RAM and stack of every model on every board, against benchmarks/sizes.json
+	$(RUN) -m boards size --jobs $(JOBS) $(SIZE_ARGS)
 
-size-accept: $(VENV)/test ## the same, and make them the figures to hold in benchmarks/sizes.json
+size-accept: $(VENV)/test ## the same, and make them the figures to hold
 	$(RUN) -m boards size --jobs $(JOBS) --accept $(SIZE_ARGS)
 
 boards: $(VENV)/test ## the same program on every board, emulated, beside this machine: inference, gradients, learning, kernels

@@ -251,7 +251,7 @@ class Symbol:
 def symbols(built: Program) -> list[Symbol]:
     """The functions of a program, by address."""
     found, file = [], ""
-    for line in run([_binutil(built.board, "readelf"), "-sW", str(built.path)]).splitlines():
+    for line in run([binutil(built.board, "readelf"), "-sW", str(built.path)]).splitlines():
         fields = line.split()
         if len(fields) < 8 or not fields[0].rstrip(":").isdigit():
             continue
@@ -265,7 +265,7 @@ def symbols(built: Program) -> list[Symbol]:
     return sorted(found, key=lambda symbol: symbol.address)
 
 
-def _binutil(board: Board, tool: str) -> str:
+def binutil(board: Board, tool: str) -> str:
     """The board's objdump, readelf, ...; the native one reads any ELF's symbols where zig compiles."""
     return tool if zig(board) else board.compiler.removesuffix("gcc") + tool
 
@@ -311,7 +311,7 @@ def disassembly(built: Program, counted: Count) -> list[tuple[int, str]]:
     """(times executed, line of the disassembly) of all that ran, in the program's order."""
     options = ["-marmv8.1-m.main"] if built.board.name == "m55" else []  # else Helium shows as coprocessor instructions
     lines, title = [], ""
-    command = [_binutil(built.board, "objdump"), "-d", "--no-show-raw-insn", *options, str(built.path)]
+    command = [binutil(built.board, "objdump"), "-d", "--no-show-raw-insn", *options, str(built.path)]
     for line in run(command).splitlines():
         found = re.match(r"\s*([0-9a-f]+)(:| <.*>:)", line)
         if found is None:

@@ -52,15 +52,12 @@ def test_a_step_counts_the_same_twice_and_its_functions_add_up(name, board, head
 
 def test_sizes_add_up_to_the_sections(board, head):
     built = size.link(board("m4f"), "head_64_10", head)
-    found = size.sizes(built)
+    found = size.sections(built)
     lines = subprocess.run(["arm-none-eabi-size", "-A", built.path], capture_output=True, text=True, check=True).stdout
-    sections = {f[0]: int(f[1]) for f in map(str.split, lines.splitlines()) if len(f) == 3 and f[1].isdigit()}
-    code = found["text"] + found["libc"]
-    assert 0 < found["text"] < sections[".text"]
-    assert sections[".text"] - 2048 < code < sections[".text"] + sections[".rodata"]
-    assert found["bss"] == pytest.approx(sections[".bss"], abs=64)
-    assert found["text"] == size.by_file(built).total()
-    assert found["rodata"] >= 650 * 4  # the weights
+    whole = {f[0]: int(f[1]) for f in map(str.split, lines.splitlines()) if len(f) == 3 and f[1].isdigit()}
+    assert 1500 < found["text"] < found["text"] + found["libraries"] < whole[".text"]
+    assert found["bss"] == pytest.approx(whole[".bss"], abs=256)  # the board's own, the C library's
+    assert 650 * 4 < found["rodata"] <= whole[".rodata"]  # the weights
 
 
 def test_the_stack_is_measured(board, head):

@@ -45,7 +45,11 @@ def test_integer_rounding(multiply: str, tmp_path: Path) -> None:
 
 #: an M4 whose maker left out the FPU: DSP instructions, and rounding in integers
 M4 = dataclasses.replace(BOARDS["m4f"], name="m4", flags=("-mthumb", "-mcpu=cortex-m4", "-mfloat-abi=soft"))
-CORES = {"m4": M4, **{name: BOARDS[name] for name in ("m0", "m3", "m4f", "m7", "m33")}}
+#: an M55 whose maker left out the vectors of floats
+M55 = dataclasses.replace(
+    BOARDS["m55"], name="m55i", flags=("-mthumb", "-mcpu=cortex-m55+nomve.fp", "-mfloat-abi=hard")
+)
+CORES = {"m4": M4, "m55i": M55, **{name: BOARDS[name] for name in ("m0", "m3", "m4f", "m7", "m33", "m55")}}
 
 
 @pytest.mark.parametrize("level", ["-O2", "-Os"])
