@@ -423,3 +423,5 @@ float EP_NAME(max_abs_f32)(const float *v, size_t count)
 }
 
 #endif
+
+#endif
