@@ -189,12 +189,14 @@ def program(
     runtime = compile_runtime(board, flags)
     path = BUILD / board.name / f"{name}.elf"
     objects = [str(part) for part in (support, application, *runtime)]
+    part = _unique(path)  # the program itself may run in another thread
     try:
-        run([*compiler(board), *flags, *objects, *_link_flags(board, path), "-lm", "-o", str(path)])
+        run([*compiler(board), *flags, *objects, *_link_flags(board, path), "-lm", "-o", str(part)])
     except BuildError as error:
         if "will not fit in region" in str(error) or "RAM is full" in str(error):
             raise NoRoom(str(error)) from error
         raise
+    part.replace(path)
     return Program(board, path, runtime, application, support)
 
 
