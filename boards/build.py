@@ -188,15 +188,17 @@ def program(
     application = _object(board, source, (*flags, *defines), includes)
     runtime = compile_runtime(board, flags)
     path = BUILD / board.name / f"{name}.elf"
-    objects = [str(part) for part in (support, application, *runtime)]
-    part = _unique(path)  # the program itself may run in another thread
+    part = _unique(path)
+    objects = [str(item) for item in (support, application, *runtime)]
     try:
-        run([*compiler(board), *flags, *objects, *_link_flags(board, path), "-lm", "-o", str(part)])
+        run([*compiler(board), *flags, *objects, *_link_flags(board, part), "-lm", "-o", str(part)])
     except BuildError as error:
         if "will not fit in region" in str(error) or "RAM is full" in str(error):
             raise NoRoom(str(error)) from error
         raise
-    part.replace(path)
+    for made, kept in ((part.with_suffix(".map"), path.with_suffix(".map")), (part, path)):
+        if made.exists():  # zig writes no map
+            made.replace(kept)
     return Program(board, path, runtime, application, support)
 
 
@@ -280,11 +282,11 @@ class Count:
 def count(built: Program) -> Count:
     """Run a program under the plugin."""
     marks = {symbol.name: symbol.address for symbol in symbols(built)}
-    out = built.path.with_suffix(".count")
-    out.unlink(missing_ok=True)
+    out = _unique(built.path)
     begin, end = marks["bench_begin"], marks["bench_end"]
     output = execute(built, f"{_plugin()},out={out},from={begin:#x},to={end:#x}")
     *lines, last = out.read_text().splitlines()
+    out.unlink()
     by_address: Counter[int] = Counter()
     for line in lines:
         address, times = line.split()

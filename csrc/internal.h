@@ -85,6 +85,9 @@ void ep_emit(const ep_t *ep, const ep_sink *sink, uint16_t index, uint32_t first
 void ep_emit_rank_one(const ep_t *ep, const ep_sink *sink, uint16_t index, uint32_t rows, uint32_t count,
                       const float *a, const float *g);
 
+/* Where the sink keeps the sums of tensor `index`'s gradient, to add to directly; NULL if it does not add. */
+float *ep_sink_sums(const ep_t *ep, const ep_sink *sink, uint16_t index);
+
 /* 1 if the sink adds to sums, so that several contributions to one element are allowed. */
 int ep_sink_adds(const ep_sink *sink);
 

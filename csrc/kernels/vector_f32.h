@@ -93,6 +93,8 @@ static inline float ep_total(ep_vec v)
 }
 #endif
 
+#ifndef EP_OWN_KERNELS /* whoever defines this has the vectors from here, and kernels of its own */
+
 #ifndef EP_OWN_DOTS
 
 /* ---- y (rows, columns) = base (rows, columns) + x (rows, count) . w (columns, count)^T --------------------------- */
@@ -419,5 +421,7 @@ float EP_NAME(max_abs_f32)(const float *v, size_t count)
     memcpy(&result, &largest, sizeof result);
     return result;
 }
+
+#endif
 
 #endif

@@ -384,35 +384,71 @@ static void emit_rows(const conv *c, const ep_node *node, const ep_sink *sink, t
     }
 }
 
+/* All of dweight of one group, added to where its sums are kept, image by image. */
+static void add_group(const conv *c, const ep_node *node, tile_place *p)
+{
+    const float *x = ep_in(c->ep, node, 0), *dy = ep_dout(c->ep, node, 0);
+    float *to = p->to;
+    p->columns = c->attr.kernel_w * c->group_in;
+    for (int32_t i = 0; i < c->images; i++, x += image_in(c), dy += image_out(c)) {
+        for (p->ky = 0; p->ky < c->attr.kernel_h; p->ky++) {
+            p->to = to + p->ky * p->columns;
+            add_image(c, x, dy, p);
+        }
+    }
+}
+
 /* The same where kernels are so small that they are one tile: over gathered positions. */
-static void emit_gathered(const conv *c, const ep_node *node, const ep_sink *sink, tile_place *p)
+static void add_gathered(const conv *c, const ep_node *node, const tile_place *p)
 {
     const float *x = ep_in(c->ep, node, 0), *dy = ep_dout(c->ep, node, 0);
     float patches[EP_PATCH_FLOATS];
     const int32_t most = EP_PATCH_FLOATS / c->taps;
     place at = {x + p->k / c->group_out * c->group_in, 0, 0};
     ep_outer_f32 o = {p->to, dy + p->k, patches, p->step, 1, c->attr.out_c, c->taps, p->rows, c->taps, 0};
-    memset(p->to, 0, EP_TILE_ROWS * EP_TILE_COLUMNS * sizeof *p->to);
     for (int32_t left = all_places(c); left > 0; left -= o.count, o.a += o.count * o.a_step) {
         o.count = left < most ? left : most;
         gather(c, patches, &at, o.count);
         EP_KERNEL(c->ep, outer_f32)(&o);
     }
+}
+
+static void emit_gathered(const conv *c, const ep_node *node, const ep_sink *sink, tile_place *p)
+{
+    memset(p->to, 0, EP_TILE_ROWS * EP_TILE_COLUMNS * sizeof *p->to);
+    add_gathered(c, node, p);
     p->columns = c->taps;
     emit_tile(c, node, sink, p);
+}
+
+static void emit_weights(const conv *c, const ep_node *node, const ep_sink *sink)
+{
+    const int gathered = EP_TILE_ROWS >= 16 && c->attr.kernel_h > 1 && c->taps <= EP_TILE_COLUMNS;
+    float tile[EP_TILE_ROWS * EP_TILE_COLUMNS], *sums = ep_sink_sums(c->ep, sink, node->io[1]);
+    tile_place p = {.to = tile, .step = EP_TILE_COLUMNS};
+    for (; p.k < c->attr.out_c; p.k += p.rows) {
+        const int32_t left = c->group_out - p.k % c->group_out;
+        p.rows = sums != NULL || left < EP_TILE_ROWS ? left : EP_TILE_ROWS;
+        p.ky = p.j = 0;
+        if (sums != NULL) {
+            p.to = sums + (ptrdiff_t)p.k * c->taps;
+            p.step = c->taps;
+            if (gathered) {
+                add_gathered(c, node, &p);
+            } else {
+                add_group(c, node, &p);
+            }
+        } else {
+            (gathered ? emit_gathered : emit_rows)(c, node, sink, &p);
+        }
+    }
 }
 
 static void params(const ep_t *ep, const ep_node *node, uint32_t n, const ep_sink *sink)
 {
     const conv c = make_conv(ep, node, n);
-    const int gathered = EP_TILE_ROWS >= 16 && c.attr.kernel_h > 1 && c.taps <= EP_TILE_COLUMNS;
-    float tile[EP_TILE_ROWS * EP_TILE_COLUMNS];
-    tile_place p = {.to = tile, .step = EP_TILE_COLUMNS};
-    for (; ep_trains(ep, node, 1) && p.k < c.attr.out_c; p.k += p.rows) {
-        const int32_t left = c.group_out - p.k % c.group_out;
-        p.rows = left < EP_TILE_ROWS ? left : EP_TILE_ROWS;
-        p.ky = p.j = 0;
-        (gathered ? emit_gathered : emit_rows)(&c, node, sink, &p);
+    if (ep_trains(ep, node, 1)) {
+        emit_weights(&c, node, sink);
     }
     if (ep_trains(ep, node, 2)) {
         ep_emit_bias(ep, node, sink, c.attr.out_c, (uint32_t)all_places(&c));

@@ -72,7 +72,19 @@ static void params(const ep_t *ep, const ep_node *node, uint32_t n, const ep_sin
     const ep_dense_attr *a = node->attr;
     const int32_t rows = a->rows * (int32_t)n;
     if (ep_trains(ep, node, 1)) {
-        if (rows == 1) {
+        ep_outer_f32 sum = {ep_sink_sums(ep, sink, node->io[1]),
+                            ep_dout(ep, node, 0),
+                            ep_in(ep, node, 0),
+                            a->n_in,
+                            1,
+                            a->n_out,
+                            a->n_in,
+                            a->n_out,
+                            a->n_in,
+                            rows};
+        if (sum.c != NULL) {
+            EP_KERNEL(ep, outer_f32)(&sum);
+        } else if (rows == 1) {
             /* dy^T . x as it is, without memory for it */
             ep_emit_rank_one(ep, sink, node->io[1], (uint32_t)a->n_out, (uint32_t)a->n_in, ep_dout(ep, node, 0),
                              ep_in(ep, node, 0));
