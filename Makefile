@@ -19,12 +19,12 @@ WARNINGS := -std=c99 -Wall -Wextra -Wpedantic -Wconversion -Wdouble-promotion -W
 VARIANTS := -UEP_NONE -DEP_TRACE -DEP_NO_TRAIN -DEP_NO_ERRMSG
 
 .DEFAULT_GOAL := help
-.PHONY: figures performance help venv demo test test-fast bench count count-accept size lint lint-python lint-c format wheel wheels wheels-test sdist clean
+.PHONY: figures performance help venv demo test test-fast bench boards boards-setup count count-accept size size-accept lint lint-python lint-c format wheel wheels wheels-test sdist clean
 
 help: ## this list
 	@echo "edgeprop: train on the desktop, export to ONNX and a C header, keep learning on the device."
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "  PYTHON=python3.12 and CC=clang choose the tools; OUT=folder says where the demo writes."
 
@@ -75,15 +75,20 @@ $(ORT_TRAINING)/made:
 bench: $(VENV)/bench $(ORT_TRAINING)/made ## speed beside other runtimes on this machine; BENCH="--quick --only 'ad_*'" for a part
 	$(RUN) -m benchmarks $(BENCH)
 
-size: ## bytes of code of every part of the runtime, compiled for size
-	@for cc in "$(CC)" "arm-none-eabi-gcc -mcpu=cortex-m4 -mthumb -mfloat-abi=hard -mfpu=fpv4-sp-d16"; do \
-	  set -- $$cc; command -v $$1 >/dev/null || { echo "skipped: no $$1"; continue; }; \
-	  out=build/size/$$1; mkdir -p $$out; echo "$$cc -Os"; \
-	  for file in $(C_SOURCES); do \
-	    $$cc -std=c99 -Os -ffp-contract=off -ffunction-sections -Icsrc -c $$file -o $$out/$$(basename $$file .c).o || exit 1; \
-	  done; \
-	  case $$1 in arm-*) size=arm-none-eabi-size ;; *) size=size ;; esac; $$size -t $$out/*.o; \
-	done
+size: $(VENV)/test ## bytes of code, constants, RAM and stack of every model on every board, against benchmarks/sizes.json
+	$(RUN) -m boards size --jobs $(JOBS) $(SIZE_ARGS)
+
+size-accept: $(VENV)/test ## the same, and make them the figures to hold
+	$(RUN) -m boards size --jobs $(JOBS) --accept $(SIZE_ARGS)
+
+boards: $(VENV)/test ## the same program on every board, emulated, beside this machine: inference, gradients, learning, kernels
+	$(RUN) -m boards compare --jobs $(JOBS) $(BOARDS_ARGS)
+
+# apt-get for the cross compilers and QEMU, as root or through sudo; TOOLS=zig has Linux boards compiled by ziglang instead.
+boards-setup: $(VENV)/test ## install what make boards, count and size need: Debian packages, and ziglang into .venv
+	@packages="$$($(RUN) -m boards packages)"; as=$$([ "$$(id -u)" = 0 ] || echo sudo); set -x; \
+	  $$as apt-get update -qq && $$as apt-get install -y -qq --no-install-recommends $$packages
+	$(RUN) -m pip install --quiet 'ziglang>=0.17'
 
 count: $(VENV)/test ## executed instructions of every work on every board, against benchmarks/counts.json
 	$(RUN) -m boards count --jobs $(JOBS) $(COUNT_ARGS)

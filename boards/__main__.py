@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from . import compare, count
+from . import compare, count, packages, size
 
-COMMANDS = {"compare": compare, "count": count}
+COMMANDS = {"compare": compare, "count": count, "packages": packages, "size": size}
 
 
 def main() -> int:

@@ -56,9 +56,9 @@ def run(command: list[str], timeout: float | None = None, folder: str | None = N
 # ---- Tools -----------------------------------------------------------------------------------------------------------
 
 
-def zig() -> bool:
-    """Whether TOOLS=zig asks for the compiler of `pip install ziglang` instead of Debian's."""
-    return os.environ.get("TOOLS", "apt") == "zig"
+def zig(board: Board) -> bool:
+    """Whether the compiler is the one of `pip install ziglang`: where there is no other, or where TOOLS=zig asks for it."""
+    return bool(board.zig) and (not board.compiler or os.environ.get("TOOLS", "apt") == "zig")
 
 
 @functools.cache
@@ -69,11 +69,11 @@ def compiler(board: Board) -> tuple[str, ...]:
     ------
     MissingTools : with what to install
     """
-    if zig() and board.zig:
+    if zig(board):
         try:
             run([sys.executable, "-m", "ziglang", "version"])
         except BuildError as error:
-            raise MissingTools("no ziglang: pip install ziglang") from error
+            raise MissingTools("no ziglang: make boards-setup, or pip install ziglang") from error
         return (sys.executable, "-m", "ziglang", "cc", *board.zig)
     if not _has_library(board):
         raise MissingTools(f"no {board.compiler} with a C library: make boards-setup, or {_install(board)}")
@@ -103,7 +103,7 @@ def _install(board: Board) -> str:
 def version(board: Board) -> str:
     """First line of what the compiler says of itself."""
     command = compiler(board)
-    option = ["version"] if zig() and board.zig else ["--version"]
+    option = ["version"] if zig(board) else ["--version"]
     return run([*command[: 3 if option == ["version"] else 1], *option]).splitlines()[0]
 
 
@@ -145,6 +145,11 @@ def runtime_sources() -> list[Path]:
     return sorted(path for pattern in SOURCES for path in CSRC.glob(pattern))
 
 
+def compile_runtime(board: Board, flags: tuple[str, ...]) -> tuple[Path, ...]:
+    """The runtime's objects."""
+    return tuple(_object(board, path, flags) for path in runtime_sources())
+
+
 @dataclass(frozen=True)
 class Program:
     """A linked program, and the objects it was linked from."""
@@ -181,22 +186,26 @@ def program(
     """
     support = _object(board, HERE / ("start.c" if board.memory else "hosted.c"), ("-Os",))
     application = _object(board, source, (*flags, *defines), includes)
-    runtime = tuple(_object(board, path, flags) for path in runtime_sources())
+    runtime = compile_runtime(board, flags)
     path = BUILD / board.name / f"{name}.elf"
-    objects = [str(part) for part in (support, application, *runtime)]
+    part = _unique(path)
+    objects = [str(item) for item in (support, application, *runtime)]
     try:
-        run([*compiler(board), *flags, *objects, *_link_flags(board, path), "-lm", "-o", str(path)])
+        run([*compiler(board), *flags, *objects, *_link_flags(board, part), "-lm", "-o", str(part)])
     except BuildError as error:
         if "will not fit in region" in str(error) or "RAM is full" in str(error):
             raise NoRoom(str(error)) from error
         raise
+    for made, kept in ((part.with_suffix(".map"), path.with_suffix(".map")), (part, path)):
+        if made.exists():  # zig writes no map
+            made.replace(kept)
     return Program(board, path, runtime, application, support)
 
 
 def _link_flags(board: Board, path: Path) -> list[str]:
     common = ["-Wl,--gc-sections", f"-Wl,-Map={path.with_suffix('.map')}"]
     if not board.memory:
-        return [*common[: 1 if zig() and board.zig else 2], *(["-static"] if board.emulator else [])]
+        return [*common[: 1 if zig(board) else 2], *(["-static"] if board.emulator else [])]
     regions = {"CODE": board.memory.code, "CONSTANTS": board.memory.constants, "RAM": board.memory.ram}
     symbols = [f"{key}={place}" for key, (place, _) in regions.items()]
     symbols += [f"{key}_SIZE={size}" for key, (_, size) in regions.items()]
@@ -242,7 +251,7 @@ class Symbol:
 def symbols(built: Program) -> list[Symbol]:
     """The functions of a program, by address."""
     found, file = [], ""
-    for line in run([_binutil(built.board, "readelf"), "-sW", str(built.path)]).splitlines():
+    for line in run([binutil(built.board, "readelf"), "-sW", str(built.path)]).splitlines():
         fields = line.split()
         if len(fields) < 8 or not fields[0].rstrip(":").isdigit():
             continue
@@ -256,9 +265,9 @@ def symbols(built: Program) -> list[Symbol]:
     return sorted(found, key=lambda symbol: symbol.address)
 
 
-def _binutil(board: Board, tool: str) -> str:
+def binutil(board: Board, tool: str) -> str:
     """The board's objdump, readelf, ...; the native one reads any ELF's symbols where zig compiles."""
-    return tool if zig() and board.zig else board.compiler.removesuffix("gcc") + tool
+    return tool if zig(board) else board.compiler.removesuffix("gcc") + tool
 
 
 @dataclass(frozen=True)
@@ -273,11 +282,11 @@ class Count:
 def count(built: Program) -> Count:
     """Run a program under the plugin."""
     marks = {symbol.name: symbol.address for symbol in symbols(built)}
-    out = built.path.with_suffix(".count")
-    out.unlink(missing_ok=True)
+    out = _unique(built.path)
     begin, end = marks["bench_begin"], marks["bench_end"]
     output = execute(built, f"{_plugin()},out={out},from={begin:#x},to={end:#x}")
     *lines, last = out.read_text().splitlines()
+    out.unlink()
     by_address: Counter[int] = Counter()
     for line in lines:
         address, times = line.split()
@@ -302,7 +311,7 @@ def disassembly(built: Program, counted: Count) -> list[tuple[int, str]]:
     """(times executed, line of the disassembly) of all that ran, in the program's order."""
     options = ["-marmv8.1-m.main"] if built.board.name == "m55" else []  # else Helium shows as coprocessor instructions
     lines, title = [], ""
-    command = [_binutil(built.board, "objdump"), "-d", "--no-show-raw-insn", *options, str(built.path)]
+    command = [binutil(built.board, "objdump"), "-d", "--no-show-raw-insn", *options, str(built.path)]
     for line in run(command).splitlines():
         found = re.match(r"\s*([0-9a-f]+)(:| <.*>:)", line)
         if found is None:

@@ -2,27 +2,32 @@
 
 int8 values must be equal bit for bit, tensor by tensor; float32 ones within 1e-5 of the largest of their tensor, and
 where they are equal too, that is said. What is expected comes from the same program on this machine, in portable C; the
-build that uses this machine's instructions is held against it like a board.
+build that uses this machine's instructions is held against it like a board. Besides, every kernel that a board picks runs
+on random shapes against the portable one, there.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import build, desktop, models
-from .table import BOARDS, HOST, Board
+from . import build, models
+from .table import BOARDS, DESKTOPS, HOST, Board
 
 TOLERANCE = 1e-5
+KERNELS = "kernels"
+ROUNDS = 40  # random shapes for each kernel; on this machine the tests run many more
 SMALLEST = 1e-2  # a tensor whose values are all smaller counts as one with this largest value
 MODELS = ("mlp_64_32_10", "small", "small_int8", "ds_cnn_head", "resnet8_int8")
 NORMAL = ("-O2", "-DEP_TRACE")
 PORTABLE = (*NORMAL, "-DEP_PORTABLE")
+WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wdouble-promotion", "-Wshadow", "-Werror")
 ALL = {HOST.name: HOST, **BOARDS}
 
 
@@ -37,6 +42,7 @@ class Result:
     largest : difference of a float32 value, relative to the largest of its tensor
     note : why there is nothing to compare, or what went wrong
     skipped : there was no room
+    tables : of kernels that were held against the portable ones
     """
 
     int8: int = 0
@@ -46,6 +52,7 @@ class Result:
     largest: float = 0.0
     note: str = ""
     skipped: bool = False
+    tables: str = ""
 
     @property
     def passed(self) -> bool:
@@ -56,6 +63,8 @@ class Result:
         """For the table: int8, float32, verdict."""
         if self.note:
             return "", "", f"{'skipped' if self.skipped else 'FAILED'}: {self.note}"
+        if self.tables:
+            return self.tables, "", "passed"
         int8 = f"{self.int8} equal" if not self.int8_different else f"{self.int8_different} of {self.int8} DIFFER"
         float32 = f"{self.f32} equal"
         if self.f32_different:
@@ -92,6 +101,19 @@ def run(board: Board, model: models.Model) -> Result:
     return Result(note="no room", skipped=True)
 
 
+def run_kernels(board: Board) -> Result:
+    """Run every kernel that the board picks against the portable one."""
+    source = build.ROOT / "tests" / "kernels" / "test_kernels.c"
+    try:
+        report = build.execute(build.program(board, KERNELS, source, defines=(f"-DROUNDS={ROUNDS}",)))
+    except build.NoRoom:
+        return Result(note="no room", skipped=True)
+    except build.BuildError as error:
+        return Result(note=str(error))
+    tables = re.findall(r"^(.+): 0 failures$", report, re.MULTILINE)
+    return Result(tables=", ".join(tables), note="" if tables else f"no table was tested: {report}")
+
+
 def difference(got: str, wanted: str) -> Result:
     """Compare what two programs printed: lines of kind, name and values."""
     result = Result()
@@ -118,31 +140,53 @@ def _relative(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return largest if np.isfinite(largest) else np.inf
 
 
+def compiles(desktop: Board) -> str:
+    """What is wrong with the library compiled for a desktop system, every warning an error; "" if nothing is."""
+    try:
+        build.compile_runtime(desktop, ("-O2", *WARNINGS))
+    except build.BuildError as error:
+        return f"FAILED: {error}"
+    return ""
+
+
 # ---- The command
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `python -m boards compare`."""
     parser.add_argument("--board", nargs="+", choices=list(ALL), default=list(ALL))
-    parser.add_argument("--model", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--work", nargs="+", choices=(KERNELS, *MODELS), default=[KERNELS, *MODELS])
+    parser.add_argument(
+        "--no-desktop", dest="desktop", action="store_false", help="do not compile for Windows and macOS"
+    )
     parser.add_argument("--jobs", type=int, default=2)
 
 
 def main(args: argparse.Namespace) -> int:
     """Run, print a line as each is done. 1 if a board fails, or in CI is skipped."""
     boards, missing = build.available([ALL[name] for name in args.board])
-    made = [models.make(name) for name in args.model]
-    tasks = [(board, model) for board in boards for model in made]
+    desktops, skipped = build.available(DESKTOPS if args.desktop else ())
+    made = {name: models.make(name) for name in args.work if name != KERNELS}
+    tasks = [(board, work) for board in boards for work in args.work]
     failed = 0
-    print(f"{'board':<6} {'':<16} {'model':<14} {'int8 tensors':<18} {'float32 tensors':<26} verdict")
+
+    def check(task: tuple[Board, str]) -> Result:
+        board, work = task
+        return run_kernels(board) if work == KERNELS else run(board, made[work])
+
+    _line("board", "", "work", "int8 tensors", "float32 tensors", "verdict")
     with ThreadPoolExecutor(args.jobs) as pool:
-        for (board, model), result in zip(tasks, pool.map(lambda task: run(*task), tasks), strict=True):
-            int8, float32, verdict = result.cells()
-            print(f"{board.name:<6} {board.what:<16} {model.name:<14} {int8:<18} {float32:<26} {verdict}", flush=True)
+        for (board, work), result in zip(tasks, pool.map(check, tasks), strict=True):
+            _line(board.name, board.what, work, *result.cells())
             failed += not result.passed
-    for target, error in desktop.check():
-        print(f"{target:<38} {'passed: compiles, without a warning' if not error else error}")
-        failed += bool(error) and not error.startswith("skipped")
-        missing += [f"{target} {error}"] if error.startswith("skipped") else []
-    print("\n".join(missing))
-    return 1 if failed or build.skips_fail(missing) else 0
+    for desktop in desktops:
+        note = compiles(desktop)
+        _line(desktop.name, desktop.what, "the library", "compiles" if not note else "", "", note or "passed")
+        failed += bool(note)
+    print("\n".join([*missing, *skipped, f"{failed} failed, {len(missing + skipped)} skipped"]))
+    return 1 if failed or build.skips_fail(missing + skipped) else 0
+
+
+def _line(*cells: str) -> None:
+    widths = (6, 16, 13, 18, 24, 0)
+    print("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip(), flush=True)

@@ -88,7 +88,8 @@ def _samples(net: t.Sequential, count: int = 16) -> np.ndarray:
 def _reference(work: str, dtype: str, seeded: bool) -> Callable[[Path], Model]:
     def make(folder: Path) -> Model:
         model, source = networks.seeded(work, dtype) if seeded else networks.load(work, dtype)
-        return _write(folder / f"{work}_{dtype}", model, source)
+        own = folder / ("reference" if source == REFERENCE else "seeded")  # the same name, but not the same header
+        return _write(own / f"{work}_{dtype}", model, source)
 
     return make
 
@@ -126,5 +127,4 @@ def make(name: str, *, seeded: bool = False) -> Model:
     if name not in makers:
         work, _, dtype = name.rpartition("_")
         makers[name] = _reference(work, dtype, seeded)
-    folder = BUILD / "models" / ("seeded" if seeded else "")
-    return makers[name](folder)
+    return makers[name](BUILD / "models")

@@ -1,4 +1,4 @@
-/* board.h on QEMU's Cortex-M boards, from reset to exit, without a C library: output and exit status go to QEMU by
+/* board.h on QEMU's Cortex-M boards, from reset to exit: output and exit status go to QEMU by
  * semihosting. The stack is painted at reset, so that its depth can be read afterwards. */
 #include "board.h"
 
@@ -28,17 +28,22 @@ static void leave(uint32_t status)
     for (;;) semihost(SYS_EXIT_EXTENDED, arguments);
 }
 
-void board_write(const char *text)
+static void print(const char *text, uint32_t length)
 {
     static uint32_t console; /* ":tt" for writing is QEMU's standard output; SYS_WRITE0 would go to its errors */
-    uint32_t length = 0;
     if (console == 0) {
         const uint32_t open[3] = {(uint32_t) ":tt", 4, 3};
         console = semihost(SYS_OPEN, open);
     }
-    while (text[length] != 0) length++;
     const uint32_t arguments[3] = {console, (uint32_t)text, length};
     semihost(SYS_WRITE, arguments);
+}
+
+void board_write(const char *text)
+{
+    uint32_t length = 0;
+    while (text[length] != 0) length++;
+    print(text, length);
 }
 
 void board_write_hex(uint32_t value)
@@ -47,6 +52,69 @@ void board_write_hex(uint32_t value)
     for (int i = 0; i < 8; i++) text[i] = "0123456789abcdef"[value >> (28 - 4 * i) & 15];
     text[8] = 0;
     board_write(text);
+}
+
+/* ---- What newlib's printf() asks of a system; the linker drops it where nobody prints ------------------------------ */
+
+int _write(int file, const char *text, int length);
+int _read(int file, char *text, int length);
+int _lseek(int file, int offset, int from);
+int _close(int file);
+int _fstat(int file, void *status);
+int _isatty(int file);
+void *_sbrk(ptrdiff_t more);
+void _exit(int status);
+
+int _write(int file, const char *text, int length)
+{
+    (void)file;
+    print(text, (uint32_t)length);
+    return length;
+}
+
+int _read(int file, char *text, int length)
+{
+    (void)file, (void)text, (void)length;
+    return 0;
+}
+
+int _lseek(int file, int offset, int from)
+{
+    (void)file, (void)offset, (void)from;
+    return -1;
+}
+
+int _close(int file)
+{
+    (void)file;
+    return -1;
+}
+
+int _fstat(int file, void *status)
+{
+    (void)file, (void)status;
+    return -1;
+}
+
+int _isatty(int file)
+{
+    (void)file;
+    return 1;
+}
+
+/* For the buffers of stdio. */
+void *_sbrk(ptrdiff_t more)
+{
+    static uint64_t heap[512];
+    static size_t used;
+    if (used + (size_t)more > sizeof heap) return (void *)-1;
+    used += (size_t)more;
+    return (char *)heap + used - more;
+}
+
+void _exit(int status)
+{
+    leave((uint32_t)status);
 }
 
 /* ---- The stack, and marks ---------------------------------------------------------------------------------------- */

@@ -101,3 +101,15 @@ BOARDS = {board.name: board for board in _ROWS}
 
 #: this machine, whose answers the boards' are held against
 HOST = Board("host", "this machine", "cc", (), (), ("gcc",))
+
+
+def _desktop(name: str, what: str, target: str) -> Board:
+    return Board(name, what, "", (), (), (), None, ("-target", target))
+
+
+#: systems that the library is compiled for, to see that their users are not shut out; nothing is run
+DESKTOPS = (
+    _desktop("win64", "Windows x86-64", "x86_64-windows-gnu"),
+    _desktop("mac64", "macOS x86-64", "x86_64-macos"),
+    _desktop("macarm", "macOS AArch64", "aarch64-macos"),
+)

@@ -118,7 +118,7 @@ static inline int32_t ep_scale_magnitude(uint32_t s, const ep_factor *f)
 /* (float)sum * multiplier rounded half to even, or what is as far out of the codes' reach. */
 static inline int32_t ep_scale(int32_t sum, const ep_factor *f)
 {
-    const int32_t sign = sum >> 31;
+    const int32_t sign = sum < 0 ? -1 : 0;
     const int32_t v = ep_scale_magnitude((uint32_t)((sum ^ sign) - sign), f);
     return (v ^ (sign ^ f->sign)) - (sign ^ f->sign);
 }

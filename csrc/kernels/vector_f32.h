@@ -2,6 +2,8 @@
  * vectors, one float elsewhere. Included once by each instruction set that is served so, with
  *     EP_ISA    the end of the kernels' names
  *     EP_VEC    floats in a vector: 1, 4, 8, 16
+ *     EP_OWN_DOTS, EP_OWN_DEPTHWISE, EP_OWN_ROWS  if it has its own dots_f32, depthwise_f32, and add_f32, clamp_f32,
+ *               mask_f32, max_abs_f32
  *     EP_FUSED  if sum + a * b of vectors is to be one instruction: the expression, of sum, a, b */
 #include "kernels.h"
 
@@ -92,6 +94,8 @@ static inline float ep_total(ep_vec v)
 #endif
 
 #ifndef EP_OWN_KERNELS /* whoever defines this has the vectors from here, and kernels of its own */
+
+#ifndef EP_OWN_DOTS
 
 /* ---- y (rows, columns) = base (rows, columns) + x (rows, count) . w (columns, count)^T --------------------------- */
 
@@ -204,6 +208,8 @@ void EP_NAME(dots_f32)(const ep_dots_f32 *d)
     }
 }
 
+#endif
+
 /* ---- c (rows, columns) += sum over t of a[row, t] * b[t, column] -------------------------------------------------- */
 
 /* One element. */
@@ -295,6 +301,8 @@ void EP_NAME(outer_f32)(const ep_outer_f32 *o)
     }
 }
 
+#ifndef EP_OWN_DEPTHWISE
+
 /* ---- Depthwise: a block of channels whose sums stay in registers, at one position after the other ----------------- */
 
 #define EP_BLOCK (4 * EP_VEC)
@@ -346,6 +354,8 @@ void EP_NAME(depthwise_f32)(const ep_depthwise_f32 *d)
     }
 }
 
+#endif
+
 /* ---- Element by element ------------------------------------------------------------------------------------------ */
 
 void EP_NAME(axpy_f32)(float *restrict y, float a, const float *restrict x, size_t count)
@@ -370,6 +380,8 @@ void EP_NAME(multiply_add_f32)(float *restrict y, const float *restrict x, const
         y[i] = ep_mac1(y[i], x[i], w[i]);
     }
 }
+
+#ifndef EP_OWN_ROWS
 
 void EP_NAME(add_f32)(float *restrict y, const float *restrict x, size_t count)
 {
@@ -409,5 +421,7 @@ float EP_NAME(max_abs_f32)(const float *v, size_t count)
     memcpy(&result, &largest, sizeof result);
     return result;
 }
+
+#endif
 
 #endif

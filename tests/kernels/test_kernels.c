@@ -1,5 +1,10 @@
 /* Every kernel an instruction set brings, against the portable one, on random shapes and values. Runs on a PC, where all
  * tables of the processor take their turn, and on boards; prints a line per kernel, exits with the number of failures. */
+#ifdef GUARD
+#define _DEFAULT_SOURCE 1 /* MAP_ANONYMOUS */
+#include <sys/mman.h>
+#endif
+
 #include "kernels/kernels.h"
 
 #include <math.h>
@@ -41,9 +46,32 @@ static float random_float(void)
     return (float)between(-1000000, 1000000) * 1e-6f;
 }
 
-/* ---- Memory: exact blocks where a sanitizer may watch, else a pool ------------------------------------------------ */
+/* ---- Memory: blocks that end where the next page faults, exact blocks where a sanitizer may watch, or a pool ------- */
 
-#if defined(__unix__) || defined(__APPLE__)
+#ifdef GUARD
+#define LONG 1100 /* codes or elements of the longest rows */
+enum { PAGE = 4096, MOST = 1 << 19 };
+static uint8_t *regions[24]; /* of MOST bytes, with a page behind that nothing may touch */
+static unsigned n_regions;
+
+static void *take(size_t size)
+{
+    if (regions[n_regions] == NULL) {
+        regions[n_regions] = mmap(NULL, MOST + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (regions[n_regions] == MAP_FAILED || mprotect(regions[n_regions] + MOST, PAGE, PROT_NONE) != 0) {
+            printf("no memory\n");
+            exit(99);
+        }
+    }
+    return regions[n_regions++] + MOST - size;
+}
+
+static void drop_all(void)
+{
+    n_regions = 0;
+}
+#elif defined(__unix__) || defined(__APPLE__)
+#define LONG 1100
 static void *blocks[64];
 static unsigned n_blocks;
 
@@ -60,6 +88,7 @@ static void drop_all(void)
     }
 }
 #else
+#define LONG 300
 static union {
     float aligned;
     uint8_t bytes[160000];
@@ -173,7 +202,7 @@ static void *copy_of(const void *v, size_t size)
 
 static void gemm_s8(const ep_kernels *k)
 {
-    const int32_t rows = between(1, 9), columns = between(1, 40), count = between(1, random_u32() % 4 ? 80 : 300);
+    const int32_t rows = between(1, 20), columns = between(1, 40), count = between(1, random_u32() % 4 ? 80 : LONG);
     const int32_t gap_x = between(0, 5), gap_y = between(0, 5), shape[4] = {rows, columns, count, gap_x};
     const ptrdiff_t x_step = count + gap_x, y_step = columns + gap_y;
     ep_gemm_s8 g = {NULL,
@@ -328,7 +357,7 @@ static void dots_f32(const ep_kernels *k)
 {
     const int large = LARGE && random_u32() % 8 == 0;
     const int32_t rows = between(1, large ? 70 : 20), columns = between(1, large ? 140 : 40);
-    const int32_t count = between(0, large ? 600 : random_u32() % 4 ? 40 : 130);
+    const int32_t count = between(0, large ? 600 : random_u32() % 4 ? 40 : LONG / 2);
     const int32_t gap = between(0, 5), mode = between(0, 2), shape[4] = {rows, columns, count, mode};
     const ptrdiff_t x_step = count + gap, w_step = count + between(0, 5), y_step = columns + between(0, 5);
     const size_t size = (size_t)((rows - 1) * y_step + columns);

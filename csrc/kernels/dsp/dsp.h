@@ -79,22 +79,30 @@ static inline int32_t ep_code(const ep_codes *c, int32_t sum, const ep_factor *f
     return v;
 }
 
-/* Four codes from four sums, to y, y + step, .. ; factors `by` elements apart. */
-static inline void ep_store_4(const ep_codes *c, int8_t *y, ptrdiff_t step, const int32_t *sums, const ep_factor *f,
-                              int32_t by)
+/* Codes from n sums, four mostly, to y, y + step, .. ; factors `by` elements apart. */
+static inline void ep_store(const ep_codes *c, int8_t *y, ptrdiff_t step, const int32_t *sums, const ep_factor *f,
+                            int32_t by, int32_t n)
 {
-    int32_t v0 = ep_code(c, sums[0], f), v1 = ep_code(c, sums[1], f + by);
-    int32_t v2 = ep_code(c, sums[2], f + 2 * by), v3 = ep_code(c, sums[3], f + 3 * by);
-    if (!c->all) {
-        v0 = ep_limit(c, v0);
-        v1 = ep_limit(c, v1);
-        v2 = ep_limit(c, v2);
-        v3 = ep_limit(c, v3);
+#ifndef __OPTIMIZE_SIZE__
+    if (n == 4) {
+        int32_t v0 = ep_code(c, sums[0], f), v1 = ep_code(c, sums[1], f + by);
+        int32_t v2 = ep_code(c, sums[2], f + 2 * by), v3 = ep_code(c, sums[3], f + 3 * by);
+        if (!c->all) {
+            v0 = ep_limit(c, v0);
+            v1 = ep_limit(c, v1);
+            v2 = ep_limit(c, v2);
+            v3 = ep_limit(c, v3);
+        }
+        y[0] = (int8_t)v0;
+        y[step] = (int8_t)v1;
+        y[2 * step] = (int8_t)v2;
+        y[3 * step] = (int8_t)v3;
+        return;
     }
-    y[0] = (int8_t)v0;
-    y[step] = (int8_t)v1;
-    y[2 * step] = (int8_t)v2;
-    y[3 * step] = (int8_t)v3;
+#endif
+    for (int32_t i = 0; i < n; i++) {
+        y[i * step] = (int8_t)ep_limit(c, ep_code(c, sums[i], f + i * by));
+    }
 }
 
 #endif

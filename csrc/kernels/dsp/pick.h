@@ -16,7 +16,9 @@
 #define EP_PICK_outer_f32 dsp
 #define EP_PICK_depthwise_f32 dsp
 #define EP_PICK_axpy_f32 dsp
+#ifndef __OPTIMIZE_SIZE__
 #define EP_PICK_clamp_f32 dsp
 #define EP_PICK_max_abs_f32 dsp
+#endif
 #endif
 #endif

@@ -146,13 +146,7 @@ static void gemm_rows(const ep_gemm_s8 *g, const ep_codes *codes, int32_t r, int
         }
         for (int32_t j = 0; j < columns; j++, y++) {
             const ep_factor f = ep_make_factor(g->q.multiplier[k + j]);
-            if (rows == 4) {
-                ep_store_4(codes, y, g->y_step, sums + 4 * j, &f, 0);
-                continue;
-            }
-            for (int32_t i = 0; i < rows; i++) {
-                y[i * g->y_step] = (int8_t)ep_limit(codes, ep_code(codes, sums[4 * j + i], &f));
-            }
+            ep_store(codes, y, g->y_step, sums + 4 * j, &f, 0, rows);
         }
     }
 }
@@ -340,7 +334,7 @@ static void depthwise_4(const ep_depthwise_s8 *d, const ep_codes *codes, int32_t
             depthwise_run(&job);
             job.x += run * d->x_step;
             for (int32_t i = 0; i < run; i++, y += d->y_step) {
-                ep_store_4(codes, y, 1, sums + 4 * i, f, 1);
+                ep_store(codes, y, 1, sums + 4 * i, f, 1, 4);
             }
         }
     }

@@ -115,10 +115,8 @@ SPECIALIZED void multiply_short(const ep_gemm_s8 *g, const int vectors, const in
 
 #define LOAD(q, p) "vldrb.u8 %q[" q "], [%[" p "]], #16\n\t"
 #define MAC(s, x) "vmladava.s8 %[" s "], %q[" x "], %q[v]\n\t"
-#define TILE_STEP                                                                                                     \
-    LOAD("x0", "p0")                                                                                                  \
-    LOAD("v", "w0") MAC("s0", "x0") LOAD("x1", "p1") MAC("s2", "x1") LOAD("x2", "p2") MAC("s4", "x2") LOAD("v", "w1") \
-        MAC("s1", "x0") MAC("s3", "x1") MAC("s5", "x2")
+#define TILE_LEFT LOAD("x0", "p0") LOAD("v", "w0") MAC("s0", "x0") LOAD("x1", "p1") MAC("s2", "x1") LOAD("x2", "p2")
+#define TILE_RIGHT MAC("s4", "x2") LOAD("v", "w1") MAC("s1", "x0") MAC("s3", "x1") MAC("s5", "x2")
 
 #if !defined(__OPTIMIZE__) && !defined(__clang__)
 #define NO_FRAME __attribute__((optimize("O1"))) /* the tile needs all registers */
@@ -135,7 +133,7 @@ NO_FRAME static void add_tile(const ep_gemm_s8 *g, int32_t *sums, const int8_t *
     int8x16_t x0, x1, x2, v;
     register int32_t n __asm__("lr") = g->count / LANES;
     __asm__("wls lr, %[n], 2f\n"
-            "1:\n\t" TILE_STEP "le lr, 1b\n"
+            "1:\n\t" TILE_LEFT TILE_RIGHT "le lr, 1b\n"
             "2:"
             : [s0] "+Te"(s0), [s1] "+Te"(s1), [s2] "+Te"(s2), [s3] "+Te"(s3), [s4] "+Te"(s4), [s5] "+Te"(s5),
               [p0] "+r"(x), [p1] "+r"(p1), [p2] "+r"(p2), [w0] "+r"(w0), [w1] "+r"(w1), [x0] "=&w"(x0), [x1] "=&w"(x1),
@@ -177,10 +175,8 @@ static void multiply_tile(const ep_gemm_s8 *g, const rounding *q, int32_t r, int
     }
 }
 
-#define ROW_STEP                                                                                                    \
-    LOAD("x0", "p0")                                                                                                \
-    LOAD("v", "w0") MAC("s0", "x0") LOAD("v", "w1") MAC("s1", "x0") LOAD("v", "w2") MAC("s2", "x0") LOAD("v", "w3") \
-        MAC("s3", "x0")
+#define ROW_LEFT LOAD("x0", "p0") LOAD("v", "w0") MAC("s0", "x0") LOAD("v", "w1") MAC("s1", "x0")
+#define ROW_RIGHT LOAD("v", "w2") MAC("s2", "x0") LOAD("v", "w3") MAC("s3", "x0")
 
 /* sums (1, 4): a single row. */
 static inline void add_row(const ep_gemm_s8 *g, int32_t *sums, const int8_t *x, int32_t k)
@@ -190,7 +186,7 @@ static inline void add_row(const ep_gemm_s8 *g, int32_t *sums, const int8_t *x, 
     int8x16_t x0, v;
     register int32_t n __asm__("lr") = g->count / LANES;
     __asm__("wls lr, %[n], 2f\n"
-            "1:\n\t" ROW_STEP "le lr, 1b\n"
+            "1:\n\t" ROW_LEFT ROW_RIGHT "le lr, 1b\n"
             "2:"
             : [s0] "+Te"(s0), [s1] "+Te"(s1), [s2] "+Te"(s2), [s3] "+Te"(s3), [p0] "+r"(x), [w0] "+r"(w0),
               [w1] "+r"(w1), [w2] "+r"(w2), [w3] "+r"(w3), [x0] "=&w"(x0), [v] "=&w"(v), [n] "+r"(n)

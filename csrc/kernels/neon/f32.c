@@ -5,6 +5,9 @@
 
 #define EP_ISA neon
 #define EP_VEC 4
+#define EP_OWN_DOTS 1
+#define EP_OWN_DEPTHWISE 1
+#define EP_OWN_ROWS 1
 #if defined(__aarch64__) || defined(__ARM_FEATURE_FMA)
 #define EP_FUSED(sum, a, b) vfmaq_f32(sum, a, b)
 #endif

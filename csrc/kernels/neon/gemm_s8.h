@@ -23,7 +23,7 @@ enum {
 EP_TARGET EP_INLINE void ep_load32(const int8_t **p, int8x16_t v[2])
 {
 #ifdef __aarch64__
-    __asm__("ldp %q0, %q1, [%2], #32" : "=w"(v[0]), "=w"(v[1]), "+r"(*p) : "m"(*(const int8_t(*)[32])(const void *)*p));
+    __asm__("ldp %q0, %q1, [%2], #32" : "=w"(v[0]), "=w"(v[1]), "+r"(*p) : : "memory");
 #else
     v[0] = vld1q_s8(*p);
     v[1] = vld1q_s8(*p + 16);
@@ -92,10 +92,54 @@ EP_TARGET EP_INLINE int32x4_t ep_add_products(int32x4_t sum, int8x16_t x, int8x1
     }
 #endif
     const int16x8_t low = vmull_s8(vget_low_s8(x), vget_low_s8(w));
+#ifdef __aarch64__
+    if (how == EP_PAIRED) {
+        return vpadalq_s16(sum, vmlal_high_s8(low, x, w));
+    }
+    return vpadalq_s16(vpadalq_s16(sum, low), vmull_high_s8(x, w));
+#else
     if (how == EP_PAIRED) {
         return vpadalq_s16(sum, vmlal_s8(low, vget_high_s8(x), vget_high_s8(w)));
     }
     return vpadalq_s16(vpadalq_s16(sum, low), vmull_s8(vget_high_s8(x), vget_high_s8(w)));
+#endif
+}
+
+/* Column j of all rows: the same, but that the order of instructions is given. Left to themselves, compilers multiply
+ * everything first and run out of registers. */
+EP_TARGET EP_INLINE void ep_add_column(int32x4_t sums[][8], int8x16_t (*x)[2], int part, int8x16_t w, int32_t j,
+                                       int32_t rows, int how)
+{
+#ifdef __aarch64__
+    int16x8_t p0, p1, p2, p3;
+    if (rows == 4 && how == EP_PAIRED) {
+        __asm__("smull %4.8h, %8.8b, %12.8b\n\tsmull %5.8h, %9.8b, %12.8b\n\t"
+                "smull %6.8h, %10.8b, %12.8b\n\tsmull %7.8h, %11.8b, %12.8b\n\t"
+                "smlal2 %4.8h, %8.16b, %12.16b\n\tsmlal2 %5.8h, %9.16b, %12.16b\n\t"
+                "smlal2 %6.8h, %10.16b, %12.16b\n\tsmlal2 %7.8h, %11.16b, %12.16b\n\t"
+                "sadalp %0.4s, %4.8h\n\tsadalp %1.4s, %5.8h\n\tsadalp %2.4s, %6.8h\n\tsadalp %3.4s, %7.8h"
+                : "+w"(sums[0][j]), "+w"(sums[1][j]), "+w"(sums[2][j]), "+w"(sums[3][j]), "=&w"(p0), "=&w"(p1),
+                  "=&w"(p2), "=&w"(p3)
+                : "w"(x[0][part]), "w"(x[1][part]), "w"(x[2][part]), "w"(x[3][part]), "w"(w));
+        return;
+    }
+    if (rows == 4 && how == EP_APART) {
+        __asm__("smull %4.8h, %8.8b, %12.8b\n\tsmull %5.8h, %9.8b, %12.8b\n\t"
+                "smull %6.8h, %10.8b, %12.8b\n\tsmull %7.8h, %11.8b, %12.8b\n\t"
+                "sadalp %0.4s, %4.8h\n\tsadalp %1.4s, %5.8h\n\tsadalp %2.4s, %6.8h\n\tsadalp %3.4s, %7.8h\n\t"
+                "smull2 %4.8h, %8.16b, %12.16b\n\tsmull2 %5.8h, %9.16b, %12.16b\n\t"
+                "smull2 %6.8h, %10.16b, %12.16b\n\tsmull2 %7.8h, %11.16b, %12.16b\n\t"
+                "sadalp %0.4s, %4.8h\n\tsadalp %1.4s, %5.8h\n\tsadalp %2.4s, %6.8h\n\tsadalp %3.4s, %7.8h"
+                : "+w"(sums[0][j]), "+w"(sums[1][j]), "+w"(sums[2][j]), "+w"(sums[3][j]), "=&w"(p0), "=&w"(p1),
+                  "=&w"(p2), "=&w"(p3)
+                : "w"(x[0][part]), "w"(x[1][part]), "w"(x[2][part]), "w"(x[3][part]), "w"(w));
+        return;
+    }
+#endif
+    EP_UNROLL
+    for (int32_t i = 0; i < rows; i++) {
+        sums[i][j] = ep_add_products(sums[i][j], x[i][part], w, how);
+    }
 }
 
 /* Rows r .. r + rows - 1 of x by columns k .. k + columns - 1 of w; left over, the sums' lanes are not added up yet. */
@@ -125,11 +169,8 @@ EP_TARGET EP_INLINE void ep_sum_block(const ep_gemm_s8 *g, int32x4_t sums[][8], 
         EP_UNROLL
         for (int32_t j = 0; j < columns; j++) {
             ep_load32(&w[j], u);
-            EP_UNROLL
-            for (int32_t i = 0; i < rows; i++) {
-                sums[i][j] = ep_add_products(sums[i][j], v[i][0], u[0], how);
-                sums[i][j] = ep_add_products(sums[i][j], v[i][1], u[1], how);
-            }
+            ep_add_column(sums, v, 0, u[0], j, rows, how);
+            ep_add_column(sums, v, 1, u[1], j, rows, how);
         }
     }
     if (left >= 16) {
@@ -143,10 +184,7 @@ EP_TARGET EP_INLINE void ep_sum_block(const ep_gemm_s8 *g, int32x4_t sums[][8], 
         for (int32_t j = 0; j < columns; j++) {
             u[0] = vld1q_s8(w[j]);
             w[j] += 16;
-            EP_UNROLL
-            for (int32_t i = 0; i < rows; i++) {
-                sums[i][j] = ep_add_products(sums[i][j], v[i][0], u[0], how);
-            }
+            ep_add_column(sums, v, 0, u[0], j, rows, how);
         }
     }
     if (left > 0) {
@@ -158,10 +196,7 @@ EP_TARGET EP_INLINE void ep_sum_block(const ep_gemm_s8 *g, int32x4_t sums[][8], 
         EP_UNROLL
         for (int32_t j = 0; j < columns; j++) {
             u[0] = ep_last16(w[j], left, g->count);
-            EP_UNROLL
-            for (int32_t i = 0; i < rows; i++) {
-                sums[i][j] = ep_add_products(sums[i][j], v[i][0], u[0], how);
-            }
+            ep_add_column(sums, v, 0, u[0], j, rows, how);
         }
     }
 }
@@ -216,8 +251,9 @@ EP_TARGET EP_INLINE void ep_block_1x1(const ep_gemm_s8 *g, const ep_target *t, i
     vst1_lane_s8(g->y + r * g->y_step + k, ep_to_codes(t, sum, sum, m, m), 0);
 }
 
-EP_TARGET EP_INLINE void ep_gemm(const ep_gemm_s8 *g, int how)
+EP_TARGET EP_INLINE void ep_gemm(const ep_gemm_s8 *job, int how)
 {
+    const ep_gemm_s8 copy = *job, *g = &copy; /* y might be where *job is, as far as a compiler knows */
     const ep_target t = ep_make_target(&g->q);
     int32_t r = 0;
     for (; r + 4 <= g->rows; r += 4) {

@@ -17,8 +17,13 @@
 EP_KERNELS(EP_DECLARE)
 #undef EP_DECLARE
 void ep_gemm_s8_dotprod(const ep_gemm_s8 *g);
+void ep_conv_s8_dotprod(const ep_conv_s8 *c);
 extern const ep_kernels ep_kernels_neon, ep_kernels_dotprod;
 #endif
+
+#define EP_MANY_ROWS 8 /* for which packing the weights pays */
+
+void ep_dots_panels_f32_neon(const ep_dots_f32 *d);
 
 /* ---- From sums to codes ------------------------------------------------------------------------------------------ */
 

@@ -1,7 +1,8 @@
 /* NEON of Cortex-A. On 64-bit Linux one build serves processors with dot products and without: chosen at run time, unless
  * the compiler's target has them anyway or EP_STATIC says that the build is for its target alone. */
 #define EP_NEON 1
-#define EP_PATCH_BYTES 8192
+#define EP_PATCH_BYTES 16384
+#define EP_PAD_LINES 1
 #define EP_DEPTHWISE_LANES 256
 #define EP_TILE_ROWS 32
 #define EP_TILE_COLUMNS 64
@@ -10,8 +11,10 @@
 #define EP_DISPATCH 1
 #elif defined(__ARM_FEATURE_DOTPROD)
 #define EP_PICK_gemm_s8 dotprod
+#define EP_PICK_conv_s8 dotprod
 #else
 #define EP_PICK_gemm_s8 neon
+#define EP_PICK_conv_s8 neon
 #endif
 
 #define EP_PICK_depthwise_s8 neon
