@@ -110,16 +110,27 @@ static float *gather_taps(const conv *c, float *to, const float *x, ep_taps t)
     return to;
 }
 
+/* 1 if all taps of the position are inside the image, and those of a kernel row side by side. */
+static int sees_all(const conv *c, const place *p)
+{
+    return c->joined && p->rows.end - p->rows.begin == c->attr.kernel_h && p->ox >= c->columns.full_begin &&
+           p->ox < c->columns.full_end;
+}
+
 /* What a position sees, (kernel_h, kernel_w, group_in), zero in the padding. */
 static void gather_one(const conv *c, float *to, const place *p)
 {
     const ep_conv2d_attr *a = &c->attr;
     ep_span s = {p->ox, 1, p->ox * a->stride_w - a->pad_left, {0, 0}};
     const ep_taps rows = p->rows;
-    s.taps.end = a->kernel_w;
-    if (p->ox < c->columns.full_begin || p->ox >= c->columns.full_end) {
-        s.taps = ep_taps_inside(s.start, a->kernel_w, a->dilation_w, a->in_w);
+    if (sees_all(c, p)) {
+        const float *x = p->x + pixel_of(c, p->oy, &s, 0);
+        for (int32_t ky = 0; ky < a->kernel_h; ky++, x += (ptrdiff_t)a->dilation_h * a->in_w * a->in_c) {
+            to = copy(to, x, a->kernel_w * a->in_c);
+        }
+        return;
     }
+    s.taps = ep_taps_inside(s.start, a->kernel_w, a->dilation_w, a->in_w);
     if (s.taps.begin == s.taps.end || rows.begin == rows.end) {
         zeros(to, c->taps);
         return;
