@@ -69,6 +69,7 @@ static ptrdiff_t pixel_of(const conv *c, int32_t oy, const ep_span *s, int32_t k
 typedef struct place {
     const float *x; /* its image, at the group's first channel */
     int32_t oy, ox;
+    ep_taps rows; /* of its kernel that are inside */
 } place;
 
 static float *zeros(float *to, int32_t count)
@@ -79,16 +80,22 @@ static float *zeros(float *to, int32_t count)
     return to + count;
 }
 
-static float *copy(float *to, const float *x, int32_t count)
+static float *copy(float *restrict to, const float *restrict x, int32_t count)
 {
     if (count >= 16) { /* a call pays */
         memcpy(to, x, (size_t)count * sizeof *to);
         return to + count;
     }
-    for (int32_t i = 0; i < count; i++) {
-        to[i] = x[i];
+    for (; count >= 4; count -= 4, to += 4, x += 4) {
+        to[0] = x[0];
+        to[1] = x[1];
+        to[2] = x[2];
+        to[3] = x[3];
     }
-    return to + count;
+    for (; count > 0; count--) {
+        *to++ = *x++;
+    }
+    return to;
 }
 
 /* Taps t of a kernel row, all channels of the group; x: at the first of them. */
@@ -103,12 +110,26 @@ static float *gather_taps(const conv *c, float *to, const float *x, ep_taps t)
     return to;
 }
 
+/* 1 if all taps of the position are inside the image, and those of a kernel row side by side. */
+static int sees_all(const conv *c, const place *p)
+{
+    return c->joined && p->rows.end - p->rows.begin == c->attr.kernel_h && p->ox >= c->columns.full_begin &&
+           p->ox < c->columns.full_end;
+}
+
 /* What a position sees, (kernel_h, kernel_w, group_in), zero in the padding. */
 static void gather_one(const conv *c, float *to, const place *p)
 {
     const ep_conv2d_attr *a = &c->attr;
     ep_span s = {p->ox, 1, p->ox * a->stride_w - a->pad_left, {0, 0}};
-    const ep_taps rows = rows_inside(c, p->oy);
+    const ep_taps rows = p->rows;
+    if (sees_all(c, p)) {
+        const float *x = p->x + pixel_of(c, p->oy, &s, 0);
+        for (int32_t ky = 0; ky < a->kernel_h; ky++, x += (ptrdiff_t)a->dilation_h * a->in_w * a->in_c) {
+            to = copy(to, x, a->kernel_w * a->in_c);
+        }
+        return;
+    }
     s.taps = ep_taps_inside(s.start, a->kernel_w, a->dilation_w, a->in_w);
     if (s.taps.begin == s.taps.end || rows.begin == rows.end) {
         zeros(to, c->taps);
@@ -135,6 +156,7 @@ static void gather(const conv *c, float *to, place *p, int32_t count)
                 p->oy = 0;
                 p->x += image_in(c);
             }
+            p->rows = rows_inside(c, p->oy);
         }
     }
 }
@@ -152,7 +174,7 @@ static void forward_gathered(const conv *c, int32_t group, const float *x, float
     float patches[EP_PATCH_FLOATS];
     const float *w = c->weight + (ptrdiff_t)group * c->group_out * c->taps;
     const int32_t most = EP_PATCH_FLOATS / c->taps;
-    place p = {x, 0, 0};
+    place p = {x, 0, 0, rows_inside(c, 0)};
     ep_dots_f32 d = {y,      c->bias + group * c->group_out, patches, w, a->out_c, 0, c->taps, c->taps, 0, c->group_out,
                      c->taps};
     for (int32_t left = all_places(c); left > 0; left -= d.rows, d.y += d.rows * d.y_step) {
@@ -404,7 +426,7 @@ static void add_gathered(const conv *c, const ep_node *node, const tile_place *p
     const float *x = ep_in(c->ep, node, 0), *dy = ep_dout(c->ep, node, 0);
     float patches[EP_PATCH_FLOATS];
     const int32_t most = EP_PATCH_FLOATS / c->taps;
-    place at = {x + p->k / c->group_out * c->group_in, 0, 0};
+    place at = {x + p->k / c->group_out * c->group_in, 0, 0, rows_inside(c, 0)};
     ep_outer_f32 o = {p->to, dy + p->k, patches, p->step, 1, c->attr.out_c, c->taps, p->rows, c->taps, 0};
     for (int32_t left = all_places(c); left > 0; left -= o.count, o.a += o.count * o.a_step) {
         o.count = left < most ? left : most;

@@ -4,7 +4,7 @@
 typedef struct depthwise { /* what stays the same over the batch */
     const ep_t *ep;
     const ep_conv2d_attr *attr;
-    ep_axis columns;
+    ep_axis rows, columns;
     const float *weight, *bias;
     int32_t per_input; /* output channels of one input channel */
 } depthwise;
@@ -13,7 +13,8 @@ static depthwise make_depthwise(const ep_t *ep, const ep_node *node)
 {
     const ep_conv2d_attr *a = node->attr;
     const ep_axis columns = ep_make_axis(a->in_w, a->out_w, a->kernel_w, a->stride_w, a->dilation_w, a->pad_left);
-    const depthwise d = {ep, a, columns, ep_in(ep, node, 1), ep_in(ep, node, 2), a->out_c / a->in_c};
+    const ep_axis rows = ep_make_axis(a->in_h, a->out_h, a->kernel_h, a->stride_h, a->dilation_h, a->pad_top);
+    const depthwise d = {ep, a, rows, columns, ep_in(ep, node, 1), ep_in(ep, node, 2), a->out_c / a->in_c};
     return d;
 }
 
@@ -22,36 +23,28 @@ static size_t image_in(const ep_conv2d_attr *a)
     return (size_t)a->in_h * (size_t)a->in_w * (size_t)a->in_c;
 }
 
-/* The rows of the windows of output row oy; their columns are filled in on the way along it. */
-static ep_window row_window(const ep_conv2d_attr *a, int32_t oy)
-{
-    ep_window at = {oy * a->stride_h - a->pad_top, 0, {0, 0}, {0, 0}};
-    at.rows = ep_taps_inside(at.top, a->kernel_h, a->dilation_h, a->in_h);
-    return at;
-}
-
 static ptrdiff_t pixel_of(const ep_conv2d_attr *a, const ep_window *at, int32_t ky, int32_t kx)
 {
     return ((ptrdiff_t)(at->top + ky * a->dilation_h) * a->in_w + at->left + kx * a->dilation_w) * a->in_c;
 }
 
-/* Neighbouring positions that see the same taps, each output channel its own input channel; x: the image. */
-static void forward_span(const depthwise *d, const float *x, float *y, const ep_window *at, int32_t run)
+/* Neighbouring positions that see the same taps, each output channel its own input channel; x: the image, y: the first. */
+static void forward_span(const depthwise *d, const float *x, float *y, const ep_window *at, int32_t lines, int32_t run)
 {
     const ep_conv2d_attr *a = d->attr;
     const ep_depthwise_f32 job = {y,
                                   x + pixel_of(a, at, at->rows.begin, at->columns.begin),
                                   d->weight + (at->rows.begin * a->kernel_w + at->columns.begin) * a->out_c,
                                   d->bias,
-                                  0,
+                                  (ptrdiff_t)a->out_w * a->out_c,
                                   a->out_c,
-                                  0,
+                                  (ptrdiff_t)a->stride_h * a->in_w * a->in_c,
                                   (ptrdiff_t)a->stride_w * a->in_c,
                                   (ptrdiff_t)a->dilation_h * a->in_w * a->in_c,
                                   (ptrdiff_t)a->dilation_w * a->in_c,
                                   (ptrdiff_t)a->kernel_w * a->out_c,
                                   a->out_c,
-                                  1,
+                                  lines,
                                   run,
                                   a->out_c,
                                   at->rows.end - at->rows.begin,
@@ -74,19 +67,25 @@ static void forward_multiplied(const depthwise *d, const float *x, float *y, con
     }
 }
 
-static void forward_row(const depthwise *d, const float *x, float *y, int32_t oy)
+/* Rows of output of which the same taps are inside; y: the first of them. */
+static void forward_rows(const depthwise *d, const float *x, float *y, const ep_span *rows)
 {
-    ep_window at = row_window(d->attr, oy);
+    const ep_conv2d_attr *a = d->attr;
+    ep_window at = {rows->start, 0, rows->taps, {0, 0}};
     for (ep_span s = {0}; ep_next_span(&d->columns, &s);) {
+        float *first = y + (ptrdiff_t)s.at * a->out_c;
         at.columns = s.taps;
         at.left = s.start;
         if (d->per_input == 1) {
-            forward_span(d, x, y + (ptrdiff_t)s.at * d->attr->out_c, &at, s.run);
+            forward_span(d, x, first, &at, rows->run, s.run);
             continue;
         }
-        for (int32_t i = 0; i < s.run; i++, at.left += d->attr->stride_w) {
-            forward_multiplied(d, x, y + (ptrdiff_t)(s.at + i) * d->attr->out_c, &at);
+        for (int32_t i = 0; i < rows->run * s.run; i++) {
+            at.top = rows->start + i / s.run * a->stride_h;
+            at.left = s.start + i % s.run * a->stride_w;
+            forward_multiplied(d, x, first + ((ptrdiff_t)(i / s.run) * a->out_w + i % s.run) * a->out_c, &at);
         }
+        at.top = rows->start;
     }
 }
 
@@ -98,9 +97,9 @@ static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
     const float *x = ep_in(ep, node, 0);
     float *y = ep_out(ep, node, 0);
     for (uint32_t i = 0; i < n; i++, x += image_in(a)) {
-        for (int32_t oy = 0; oy < a->out_h; oy++, y += row) {
-            forward_row(&d, x, y, oy);
-            ep_clamp_output(ep, y, a->lo, a->hi, row);
+        for (ep_span s = {0}; ep_next_span(&d.rows, &s); y += row * (size_t)s.run) {
+            forward_rows(&d, x, y, &s);
+            ep_clamp_output(ep, y, a->lo, a->hi, row * (size_t)s.run);
         }
     }
 }
@@ -108,6 +107,14 @@ static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
 const ep_op ep_depthwise_conv2d_f32 = {forward};
 
 #ifndef EP_NO_TRAIN
+
+/* The rows of the windows of output row oy; their columns are filled in on the way along it. */
+static ep_window row_window(const ep_conv2d_attr *a, int32_t oy)
+{
+    ep_window at = {oy * a->stride_h - a->pad_top, 0, {0, 0}, {0, 0}};
+    at.rows = ep_taps_inside(at.top, a->kernel_h, a->dilation_h, a->in_h);
+    return at;
+}
 
 /* dx of a pixel += dy * w of one tap; (out_c,) each but dx (in_c,). */
 static void backward_tap(const depthwise *d, float *restrict dx, const float *restrict dy, const float *restrict w)

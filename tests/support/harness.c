@@ -49,6 +49,16 @@ void *ep_scratch(const ep_t *ep)
     return NULL; /* no op asks for any */
 }
 
+/* Every element may be added to, so all count as handed over. */
+float *ep_sink_sums(const ep_t *ep, const ep_sink *sink, uint16_t index)
+{
+    const operand *o = &sink->operands[index];
+    for (uint32_t i = 0; sink->adds && o->emitted != NULL && i < ep->model->tensors[index].count; i++) {
+        o->emitted[i]++;
+    }
+    return sink->adds ? o->gradient : NULL;
+}
+
 int ep_sink_adds(const ep_sink *sink)
 {
     return sink->adds;
@@ -68,6 +78,14 @@ void ep_emit(const ep_t *ep, const ep_sink *sink, uint16_t index, uint32_t first
         if (o->emitted != NULL) {
             o->emitted[first + i]++;
         }
+    }
+}
+
+void ep_emit_rank_one(const ep_t *ep, const ep_sink *sink, uint16_t index, uint32_t rows, uint32_t count,
+                      const float *a, const float *g)
+{
+    for (uint32_t r = 0; r < rows; r++) {
+        ep_emit(ep, sink, index, r * count, count, a[r], g);
     }
 }
 
@@ -204,6 +222,22 @@ static void run(const ep_t *ep, const ep_node *node, const run_args *args, run_r
     result->faults = sink.faults;
 }
 
+/* The table that EP_TEST_KERNELS counts to, over and over; the best where it is not set. */
+static const ep_kernels *chosen(void)
+{
+#ifdef EP_DISPATCH
+    const char *text = getenv("EP_TEST_KERNELS");
+    unsigned count = 0;
+    while (ep_list_kernels(count) != NULL) {
+        count++;
+    }
+    if (text != NULL) {
+        return ep_list_kernels((unsigned)atoi(text) % count);
+    }
+#endif
+    return ep_best_kernels();
+}
+
 int run_node(const char *name, const void *attr, const run_args *args, run_result *result)
 {
     const row *r = find(name);
@@ -235,7 +269,7 @@ int run_node(const char *name, const void *attr, const run_args *args, run_resul
                           args->accumulate};
     const ep_model model = {
         .abi = EP_ABI, .tensors = tensors, .nodes = &node, .n_tensors = (uint16_t)count, .n_nodes = 1};
-    const ep_t ep = {.model = &model, .kernels = ep_best_kernels(), .arena = (uint8_t *)(void *)&m, .batch = args->n};
+    const ep_t ep = {.model = &model, .kernels = chosen(), .arena = (uint8_t *)(void *)&m, .batch = args->n};
     int rc = r->check(&model, &node);
     if (rc != EP_OK || args->phases == 0) {
         return rc;
