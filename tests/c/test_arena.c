@@ -119,14 +119,34 @@ static void weights_are_set_reset_and_checked(void)
     free(arena);
 }
 
-/* Any capacity and any number of samples give, bit for bit, what one sample at a time gives. */
+/* The kernels without a choice of their own by the number of rows. */
+static void use_portable_kernels(ep_t *ep)
+{
+#ifdef EP_DISPATCH
+    for (unsigned i = 0; ep_list_kernels(i) != NULL; i++) ep->kernels = ep_list_kernels(i); /* the last */
+#else
+    (void)ep;
+#endif
+}
+
+static int within_rounding(const float *a, const float *b, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (!(fabsf(a[i] - b[i]) <= 1e-6f * (1 + fabsf(b[i])))) return 0;
+    }
+    return 1;
+}
+
+/* Any capacity and any number of samples give what one sample at a time gives: bit for bit with the portable kernels;
+ * others may sum many rows in another order than few. */
 static void batches_give_what_single_samples_give(void)
 {
-    float x[7 * 5], one[7 * 3], many[7 * 3];
+    float x[7 * 5], one[7 * 3], many[7 * 3], quick[7 * 3];
     ep_t ep;
     net_mlp(&m, &ep_mse, 0);
     fill_random(x, 35);
     void *arena = net_start(&ep, &m, 1, 0, NULL);
+    use_portable_kernels(&ep);
     for (int i = 0; i < 7; i++) CHECK_RC(ep_infer(&ep, x + 5 * i, one + 3 * i), EP_OK);
     CHECK_RC(ep_infer_batch(&ep, x, many, 0), EP_ERR_ARG);
     CHECK_RC(ep_infer(&ep, NULL, many), EP_ERR_ARG);
@@ -134,14 +154,18 @@ static void batches_give_what_single_samples_give(void)
     CHECK_RC(ep_infer(NULL, x, many), EP_ERR_ARG);
     free(arena);
     for (uint32_t capacity = 1; capacity <= 8; capacity++) {
+        const uint32_t fit = capacity < 7 ? capacity : 7;
         arena = net_start(&ep, &m, capacity, capacity % 2 ? 0u : EP_FOR_SUMS, NULL);
+        CHECK_RC(ep_infer_batch(&ep, x, quick, 7), EP_OK);
+        CHECK(within_rounding(quick, one, 21));
+        use_portable_kernels(&ep);
         memset(many, 0, sizeof many);
         CHECK_RC(ep_infer_batch(&ep, x, many, 7), EP_OK);
         CHECK(memcmp(one, many, sizeof one) == 0);
         memset(many, 0, sizeof many);
-        memcpy(ep_input(&ep, 0), x, 20 * (capacity < 7 ? capacity : 7));
-        CHECK_RC(ep_run(&ep, capacity < 7 ? capacity : 7), EP_OK);
-        CHECK(memcmp(one, ep_output(&ep, 0), 12 * (capacity < 7 ? capacity : 7)) == 0);
+        memcpy(ep_input(&ep, 0), x, 20 * fit);
+        CHECK_RC(ep_run(&ep, fit), EP_OK);
+        CHECK(memcmp(one, ep_output(&ep, 0), 12 * fit) == 0);
         CHECK_RC(ep_run(&ep, capacity + 1), EP_ERR_ARG);
         CHECK_RC(ep_run(&ep, 0), EP_ERR_ARG);
         CHECK(ep_input(&ep, 1) == NULL && ep_output(&ep, 1) == NULL && ep_input(NULL, 0) == NULL);
