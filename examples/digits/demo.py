@@ -166,8 +166,8 @@ def compare_answers(device: board.Board, model: edgeprop.Model, onnx_model: Any,
 
 
 def require_equal(what: str, a: Array, b: Array) -> None:
-    """Stop if two results differ in a single bit."""
-    if not np.array_equal(a, b):
+    """Stop if two float32 results differ by more than rounding: kernels for vectors may sum a batch in another order."""
+    if not np.allclose(a, b, rtol=0, atol=1e-5 * np.abs(b).max()):
         raise SystemExit(f"demo: {what} differ in {np.count_nonzero(a != b)} of {a.size} values")
 
 
