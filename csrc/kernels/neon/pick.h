@@ -2,6 +2,7 @@
  * the compiler's target has them anyway or EP_STATIC says that the build is for its target alone. */
 #define EP_NEON 1
 #define EP_PATCH_BYTES 16384
+#define EP_PATCH_FLOATS 12288 /* rows enough of a 3x3 convolution of 64 channels to pack its weights for */
 #define EP_PAD_LINES 1
 #define EP_DEPTHWISE_LANES 256
 #define EP_TILE_ROWS 32
