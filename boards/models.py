@@ -61,6 +61,13 @@ def _mlp() -> t.Sequential:
     return net
 
 
+def _large_mlp() -> t.Sequential:
+    """784-128-10, all of it learning."""
+    net = t.Sequential(t.Dense(128), t.ReLU(), t.Dense(10))
+    net.build((784,), seed=0)
+    return net
+
+
 def _small() -> t.Sequential:
     """One of each layer of an image network, with sizes that no register's width divides; it fits a micro:bit."""
     block = t.Residual(t.DepthwiseConv2D(3, padding="same"), t.ReLU(), t.Conv2D(5, 1))
@@ -120,6 +127,8 @@ def make(name: str, *, seeded: bool = False) -> Model:
     makers = {
         "head_64_10": _float("head_64_10", _head),
         "mlp_64_32_10": _float("mlp_64_32_10", _mlp),
+        "mlp_784_128_10": _float("mlp_784_128_10", _large_mlp),
+        "ds_cnn_learning": _float("ds_cnn_learning", networks.ds_cnn),
         "small": _float("small", _small),
         "small_int8": _int8_head("small_int8", _small),
         "ds_cnn_head": _int8_head("ds_cnn_head", networks.ds_cnn),

@@ -331,6 +331,26 @@ static void add_s8(const ep_kernels *k)
     expect_codes("add_s8 over b", in_place, want, (size_t)count, shape);
 }
 
+/* Sums that two roundings make a tie and one does not: both products must be fused with what they are added to. */
+static void add_s8_fused(const ep_kernels *k)
+{
+    const int32_t count = between(1, 40), shape[4] = {count, 0, 0, 0}, offset = random_u32() % 2 ? 128 : 0;
+    const int first = (int)(random_u32() % 2);
+    const int32_t code = between(-128, 127);
+    const float ratio = 0.05f + fabsf(random_float()), product = (float)(code + offset) * ratio;
+    const float fixed = (float)between(-20, 20) + 0.5f - product;
+    const ep_add_args args = {ratio, ratio, fixed, (float)(-128 + offset), (float)(127 + offset), offset};
+    int8_t *x = codes((size_t)count), *zero = codes((size_t)count);
+    int8_t *want = codes((size_t)count), *got = copy_of(want, (size_t)count);
+    for (int32_t i = 0; i < count; i++) {
+        x[i] = (int8_t)code;
+        zero[i] = (int8_t)-offset;
+    }
+    portable.add_s8(&args, want, first ? x : zero, first ? zero : x, (size_t)count);
+    k->add_s8(&args, got, first ? x : zero, first ? zero : x, (size_t)count);
+    expect_codes("add_s8 near ties", got, want, (size_t)count, shape);
+}
+
 static void max_s8(const ep_kernels *k)
 {
     const int32_t count = between(1, 200), shape[4] = {count, 0, 0, 0};
@@ -484,9 +504,9 @@ static void max_abs_f32(const ep_kernels *k)
 
 static void test_table(const ep_kernels *k)
 {
-    static void (*const tests[])(const ep_kernels *) = {gemm_s8,   conv_s8,       depthwise_s8, requantize_s8,
-                                                        add_s8,    max_s8,        sum_s8,       dots_f32,
-                                                        outer_f32, depthwise_f32, rows_f32,     max_abs_f32};
+    static void (*const tests[])(const ep_kernels *) = {gemm_s8,       conv_s8,  depthwise_s8, requantize_s8, add_s8,
+                                                        add_s8_fused,  max_s8,   sum_s8,       dots_f32,      outer_f32,
+                                                        depthwise_f32, rows_f32, max_abs_f32};
     const int before = failures;
     for (unsigned t = 0; t < sizeof tests / sizeof *tests; t++) {
         for (int round = 0; round < ROUNDS; round++) {
