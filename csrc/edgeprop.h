@@ -96,8 +96,10 @@ enum { EP_F32 = 1, EP_I8 = 2, EP_I32 = 3, EP_U8 = 4 }; /* ep_tensor.dtype */
 
 enum {               /* ep_tensor.flags */
        EP_CONST = 1, /* `data` holds the values; not in the arena */
-       EP_PARAM = 2 /* trainable: `data` holds the values as exported, `offset` is its place in the weights' part, where
+       EP_PARAM =
+           2, /* trainable: `data` holds the values as exported, `offset` is its place in the weights' part, where
                    * they lie in tensor order without gaps; the weight of one node only. Instead of EP_CONST. */
+       EP_NARROW = 4 /* beside EP_CONST, int8: no value is -128, so that some kernels may add two products in 16 bits */
 };
 
 #define EP_NONE 0xFFFFFFFFu /* "no offset" */
@@ -110,7 +112,7 @@ typedef struct ep_tensor {
     float scale;      /* of a quantized activation: real = scale * (q - zero_point); else 0 */
     int16_t zero_point;
     uint8_t dtype; /* EP_F32, ... */
-    uint8_t flags; /* EP_CONST, EP_PARAM */
+    uint8_t flags; /* EP_CONST, EP_PARAM, EP_NARROW */
 } ep_tensor;
 
 /* What an op does. One const table per op, named by the models that use it, so a linker drops all others. */

@@ -144,7 +144,7 @@ static int load_tensor(const loader *l, const uint8_t *row, ep_tensor *tensor, u
     }
     if (!fits(place, bytes_of(tensor), l->h.data_bytes)) return EP_ERR_IMAGE;
     tensor->data = l->image + l->h.data_at + place;
-    if (tensor->flags == EP_CONST) return EP_OK;
+    if (tensor->flags == EP_CONST || (tensor->flags == (EP_CONST | EP_NARROW) && tensor->dtype == EP_I8)) return EP_OK;
     if (tensor->flags != EP_PARAM || tensor->dtype != EP_F32 || tensor->offset != *params) return EP_ERR_IMAGE;
     if (bytes_of(tensor) > l->h.param_bytes - *params) return EP_ERR_IMAGE;
     *params += tensor->count * 4;
@@ -200,7 +200,7 @@ static int check_input(const loader *l, uint16_t index)
     ep_tensor *tensor;
     if (index >= l->h.tensors) return EP_ERR_IMAGE;
     tensor = &l->tensors[index];
-    if (tensor->flags == EP_CONST || tensor->flags == SEEN) return EP_OK;
+    if ((tensor->flags & EP_CONST) || tensor->flags == SEEN) return EP_OK;
     if (tensor->flags != EP_PARAM) return EP_ERR_IMAGE;
     tensor->flags |= SEEN;
     return EP_OK;

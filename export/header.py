@@ -21,7 +21,7 @@ from .tables import NodeRow, Tables, TensorRow, tables, values
 _C_TYPES = {"f32": "float", "i8": "int8_t", "i32": "int32_t", "u8": "uint8_t"}
 _TYPE_NAMES = {"f32": "float32", "i8": "int8", "i32": "int32", "u8": "uint8"}
 _DTYPES = {"f32": "EP_F32", "i8": "EP_I8", "i32": "EP_I32", "u8": "EP_U8"}
-_FLAGS = {0: "", 1: "EP_CONST", 2: "EP_PARAM"}
+_FLAGS = {0: "", 1: "EP_CONST", 2: "EP_PARAM", 5: "EP_CONST | EP_NARROW"}
 
 _CONV = (("weight", "out_c, kernel_h, kernel_w, in_c / groups"), ("bias", "out_c"), ("multiplier", "out_c"))
 _DEPTHWISE = (("weight", "kernel_h, kernel_w, out_c"), ("bias", "out_c"), ("multiplier", "out_c"))

@@ -13,7 +13,7 @@ from .packing import rounded
 from .plan import plan
 from .program import DTYPES, NONE, Op, Plan, Program, Tensor
 
-CONST, PARAM = 1, 2  # EP_CONST, EP_PARAM
+CONST, PARAM, NARROW = 1, 2, 4  # EP_CONST, ...
 DTYPE_CODES = {name: code for code, name in enumerate(DTYPES, start=1)}
 
 
@@ -110,6 +110,8 @@ def _tensor_row(tensor: Tensor, arena: Plan, data_at: int) -> TensorRow:
     else:
         _check_values(tensor)
         flags = PARAM if tensor.trainable else CONST
+        if tensor.dtype == "i8" and tensor.data is not None and tensor.data.min() > -128:
+            flags |= NARROW
         offset, scale, zero_point = arena.param_offsets.get(tensor.name, NONE), 0.0, 0
     if tensor.count < 1 or not -(1 << 15) <= zero_point < 1 << 15:
         raise ValueError(f"tensor '{tensor.name}': {tensor.count} elements, zero point {zero_point}")

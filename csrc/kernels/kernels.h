@@ -31,6 +31,7 @@ typedef struct ep_gemm_s8 {
     ep_requant q;        /* by column */
     ptrdiff_t y_step, x_step;
     int32_t rows, columns, count;
+    int narrow; /* no code of w is -128 */
 } ep_gemm_s8;
 
 /* Convolution at `lines` x `run` positions, each of which sees `pieces` pieces of `piece` codes, x_piece apart:
@@ -45,6 +46,7 @@ typedef struct ep_conv_s8 {
     ep_requant q;        /* by column */
     ptrdiff_t y_line, y_step, x_line, x_step, x_piece;
     int32_t lines, run, columns, pieces, piece;
+    int narrow; /* no code of w is -128 */
 } ep_conv_s8;
 
 /* Depthwise convolution at `lines` x `run` positions, all of whose taps are inside the image:

@@ -154,7 +154,8 @@ static int conv_lines(const conv *c, const ep_gemm_s8 *g, const int8_t *x, int8_
                       a->out_w,
                       g->columns,
                       a->kernel_h,
-                      a->kernel_w * a->in_c};
+                      a->kernel_w * a->in_c,
+                      g->narrow};
     if (a->dilation_w != 1 || a->groups != 1 || p.most == 0) {
         return 0;
     }
@@ -277,6 +278,7 @@ static conv make_conv(const ep_t *ep, const ep_node *node)
     c.gemm.q.lo = a->lo;
     c.gemm.q.hi = a->hi;
     c.gemm.q.zero_point = ep_out_tensor(ep, node, 0)->zero_point;
+    c.gemm.narrow = ep_in_tensor(ep, node, 1)->flags & EP_NARROW;
     c.gemm.y_step = a->out_c;
     c.gemm.x_step = sees_itself(a) ? (ptrdiff_t)a->stride_w * a->in_c : c.step;
     c.gemm.columns = a->out_c / a->groups;

@@ -14,7 +14,8 @@ static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
                           a->n_in,
                           (int32_t)n * a->rows,
                           a->n_out,
-                          a->n_in};
+                          a->n_in,
+                          ep_in_tensor(ep, node, 1)->flags & EP_NARROW};
     EP_KERNEL(ep, gemm_s8)(&g);
 }
 

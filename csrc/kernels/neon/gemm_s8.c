@@ -49,7 +49,7 @@ static int has_pairs(const ep_gemm_s8 *g)
 #ifdef __aarch64__
 #include "panel_s8.h"
 
-#define DEPTH 48 /* codes of a column up to which panels are quicker than EP_PAIRED */
+#define DEPTH 16 /* codes of a column up to which panels are quicker than EP_PAIRED */
 
 /* w (columns, count) -> panel (count, 8 columns) of 16 bits. */
 static void pack(int16_t *panel, const ep_panel *p)
@@ -140,7 +140,7 @@ void ep_gemm_s8_neon(const ep_gemm_s8 *g)
         return;
     }
 #endif
-    if (g->rows < EP_FEW_ROWS ? has_pairs(g) : has_lowest(g->w, (ptrdiff_t)g->columns * g->count)) {
+    if (!g->narrow && (g->rows < EP_FEW_ROWS ? has_pairs(g) : has_lowest(g->w, (ptrdiff_t)g->columns * g->count))) {
         ep_gemm(g, EP_APART);
     } else {
         ep_gemm(g, EP_PAIRED);

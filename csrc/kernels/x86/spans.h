@@ -38,7 +38,7 @@ static inline int ep_by_spans(const ep_conv_s8 *c, ptrdiff_t span, int32_t least
 static inline ep_conv_s8 ep_as_conv(const ep_gemm_s8 *g)
 {
     const ep_conv_s8 c = {g->y,      g->x, g->w, g->bias, g->q,       0, g->y_step, 0,
-                          g->x_step, 0,    1,    g->rows, g->columns, 1, g->count};
+                          g->x_step, 0,    1,    g->rows, g->columns, 1, g->count,  g->narrow};
     return c;
 }
 
