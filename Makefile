@@ -19,12 +19,12 @@ WARNINGS := -std=c99 -Wall -Wextra -Wpedantic -Wconversion -Wdouble-promotion -W
 VARIANTS := -UEP_NONE -DEP_TRACE -DEP_NO_TRAIN -DEP_NO_ERRMSG
 
 .DEFAULT_GOAL := help
-.PHONY: figures performance help venv demo test test-fast bench boards boards-setup count count-accept size size-accept lint lint-python lint-c format wheel wheels wheels-test sdist clean
+.PHONY: conformance conformance-accept figures performance help venv demo test test-fast bench boards boards-setup count count-accept size size-accept lint lint-python lint-c format wheel wheels wheels-test sdist clean
 
 help: ## this list
 	@echo "edgeprop: train on the desktop, export to ONNX and a C header, keep learning on the device."
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "  PYTHON=python3.12 and CC=clang choose the tools; OUT=folder says where the demo writes."
 
@@ -95,6 +95,12 @@ count: $(VENV)/test ## executed instructions of every work on every board, again
 
 count-accept: $(VENV)/test ## the same, and make them the figures to hold
 	$(RUN) -m boards count --jobs $(JOBS) --accept $(COUNT_ARGS)
+
+conformance: $(VENV)/test ## ONNX's own node tests against the C runtime, by operator; docs/conformance.md keeps the table
+	$(RUN) -m tests.conformance --jobs $(JOBS) $(CONFORMANCE_ARGS)
+
+conformance-accept: $(VENV)/test ## the same, and make what passes what must pass
+	$(RUN) -m tests.conformance --jobs $(JOBS) --accept
 
 # ---- Care ----------------------------------------------------------------------------------------------------------
 

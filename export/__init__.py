@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .package import PackageError
     from .plan import plan
     from .quantize import QuantizeError, find_layers, quantize
+    from .sklearn import from_sklearn
 
 #: where each public name lives
 _HOMES = {
@@ -36,6 +37,7 @@ _HOMES = {
     "calibrate": "calibrate",
     "check": "check",
     "find_layers": "quantize",
+    "from_sklearn": "sklearn",
     "lower": "lower",
     "plan": "plan",
     "quantize": "quantize",
@@ -54,6 +56,7 @@ __all__ = [
     "calibrate",
     "check",
     "find_layers",
+    "from_sklearn",
     "lower",
     "plan",
     "quantize",

@@ -16,11 +16,13 @@ from .calibrate import Array
 from .importer import load
 from .layers import layers, table_bytes
 from .lower import identifier, lower
+from .lower.training import metadata
 from .package import package_kinds, staged
 from .plan import infer_arena, plan, train_arena
 from .program import Program
 from .quantize import find_layers, is_quantized, mark, quantize
 from .simplify import simplify
+from .sklearn import from_sklearn, is_estimator
 
 #: endings of the files `save` writes
 SUFFIXES = {"onnx": ".onnx", "header": ".h", "image": ".ep", "markdown": ".report.md", "html": ".report.html"}
@@ -83,10 +85,12 @@ def save(
     Parameters
     ----------
     path_stem : of the files: "build/digits" gives build/digits.onnx, .h, .ep, .report.md and .report.html
-    model : a network of `edgeprop.trainer` (anything with `to_onnx`), a path, the bytes of an ONNX file, a ModelProto
+    model : a network of `edgeprop.trainer` (anything with `to_onnx`), a path, the bytes of an ONNX file, a ModelProto, or
+        a fitted estimator of scikit-learn (see `from_sklearn`)
     calibration : (n, ...) typical inputs, a few hundred, in the ONNX layout; a dict by name for several inputs. Without
         them the model is exported as it is: float32, or int8 if it is quantized already
-    trainable : layers that learn on the device: names, patterns, "last", "last:2" (see `find_layers`)
+    trainable : layers that learn on the device: names, patterns, "last", "last:2" (see `find_layers`); what the model's
+        metadata says where not given, [] for none
     labels : names of the classes, in the order of the outputs
     loss : what the device minimises; default that of a final Softmax or Sigmoid, with labels `softmax_cross_entropy`
     name : prefix of the C names; default that of the files
@@ -109,6 +113,8 @@ def save(
     kinds = package_kinds(package)
     name = _c_name(name, stem)
     given = _as_onnx(model, stem)
+    if trainable is None:
+        trainable = metadata(given).get("trainable")
     texts = None if labels is None else _texts(labels, given)
     extras: dict[str, float] = {}
     if calibration is not None and quantized:
@@ -183,6 +189,8 @@ def _as_onnx(model: Any, stem: Path) -> onnx.ModelProto:
         return load(path).proto
     if isinstance(model, onnx.ModelProto | bytes):
         return load(model).proto
+    if is_estimator(model):
+        return load(from_sklearn(model)).proto
     if hasattr(model, "to_onnx"):
         try:
             return load(model.to_onnx()).proto

@@ -177,6 +177,8 @@ def mark(
         kept[KEY_TRAINABLE] = json.dumps(list(trainable))
         if loss is not None:
             kept[KEY_LOSS] = loss
+    else:
+        kept.pop(KEY_TRAINABLE, None)
     if labels is not None:
         kept[KEY_LABELS] = json.dumps([str(label) for label in labels], ensure_ascii=False)
     onnx.helper.set_model_props(model, kept)

@@ -193,6 +193,8 @@ def _lower_node(ctx: Context, node: ir.Node) -> UnsupportedNode | None:
     name = str(node.name or node.outputs[0].name)
     nearest = NEAREST.get(key, NEAREST.get(node.op_type, _ELSE))
     try:
+        if node in ctx.failed:
+            raise Refusal(f"onnxruntime cannot compute this constant ({ctx.failed[node]})", "a form that it runs")
         if key not in OPERATORS:
             raise Refusal("the device has no such operator", nearest)
         OPERATORS[key](ctx, node)

@@ -57,6 +57,7 @@ class Context:
     marks : says whether the user marked any of some names as trainable
     layers : ops with weights, by the tensor they write
     skip : nodes that another node's lowering has taken up
+    failed : nodes of constants that onnxruntime cannot run, and why
     """
 
     normal: Normal
@@ -68,6 +69,7 @@ class Context:
     layers: dict[str, Layer] = field(default_factory=dict)
     skip: set[ir.Node] = field(default_factory=set)
     chains: dict[ir.Node, Any] = field(default_factory=dict)
+    failed: dict[ir.Node, str] = field(default_factory=dict)
     _constants: dict[ir.Value, np.ndarray | None] = field(default_factory=dict)
     _transposed: dict[tuple[str, tuple[Factor, ...]], str] = field(default_factory=dict)
 
@@ -94,10 +96,16 @@ class Context:
             self._constants[value] = array
         return self._constants[value]
 
-    def _evaluate(self, node: ir.Node, value: ir.Value) -> np.ndarray:
+    def _evaluate(self, node: ir.Node, value: ir.Value) -> np.ndarray | None:
         arrays = {str(i.name): a for i in node.inputs if i is not None and (a := self.constant(i)) is not None}
         proto = ir.to_proto(node)
-        return reference.run_nodes([proto], arrays, {}, str(value.name), dict(self.normal.model.graph.opset_imports))
+        try:
+            return reference.run_nodes(
+                [proto], arrays, {}, str(value.name), dict(self.normal.model.graph.opset_imports)
+            )
+        except Exception as error:  # onnxruntime's own kinds have no common base
+            self.failed[node] = str(error).splitlines()[0][:160]
+            return None
 
     def needed(self, node: ir.Node, index: int, what: str) -> np.ndarray:
         """The constant at an input.

@@ -352,6 +352,7 @@ def clip(ctx: Context, node: ir.Node) -> None:
 
 def clamp(ctx: Context, node: ir.Node, lo: float, hi: float) -> None:
     """min(max(x, lo), hi)."""
+    lo = min(lo, hi)
     value = ctx.value(node)
     require_float(value)
     op = ctx.producer(value.storage.tensor)

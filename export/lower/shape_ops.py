@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import prod
 
+import numpy as np
 import onnx_ir as ir
 
 from ..errors import Refusal
@@ -29,6 +30,8 @@ def moved(ctx: Context, node: ir.Node, value: Value) -> Value:
 
 def identity(ctx: Context, node: ir.Node) -> None:
     """Identity, and Dropout in inference."""
+    if node.op_type == "Dropout" and len(node.inputs) > 2 and np.any(ctx.constant(node.inputs[2])):
+        raise Refusal("it drops values (training_mode)", "Dropout in inference")
     if len([output for output in node.outputs[1:] if output.uses()]):
         raise Refusal("its mask is read", "Dropout with one output")
     value = ctx.value(node)

@@ -1,0 +1,105 @@
+"""Estimators of scikit-learn: exported without skl2onnx, they answer on the device as they did on the desktop."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+sklearn = pytest.importorskip("sklearn")
+from sklearn.datasets import load_diabetes, load_digits, load_iris  # noqa: E402
+from sklearn.linear_model import LogisticRegression, Ridge  # noqa: E402
+from sklearn.neural_network import MLPClassifier, MLPRegressor  # noqa: E402
+from sklearn.pipeline import Pipeline, make_pipeline  # noqa: E402
+from sklearn.preprocessing import StandardScaler  # noqa: E402
+
+import edgeprop  # noqa: E402
+from edgeprop import export  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+def iris():
+    x, y = load_iris(return_X_y=True)
+    return x.astype(np.float32), y
+
+
+def two():
+    x, y = iris()
+    return x[y < 2], np.array(["no", "yes"])[y[y < 2]]
+
+
+CLASSIFIERS = {
+    "mlp": (lambda: MLPClassifier((16, 8), max_iter=60, random_state=0), iris),
+    "mlp tanh": (lambda: MLPClassifier((9,), activation="tanh", max_iter=60, random_state=0), iris),
+    "mlp logistic": (lambda: MLPClassifier((9,), activation="logistic", max_iter=60, random_state=0), iris),
+    "mlp identity": (lambda: MLPClassifier((9,), activation="identity", max_iter=60, random_state=0), iris),
+    "mlp of two classes": (lambda: MLPClassifier((9,), max_iter=60, random_state=0), two),
+    "logistic": (lambda: LogisticRegression(max_iter=500), iris),
+    "logistic of two classes": (lambda: LogisticRegression(), two),
+    "pipeline": (lambda: make_pipeline(StandardScaler(), MLPClassifier((9,), max_iter=60, random_state=0)), iris),
+    "no mean": (lambda: make_pipeline(StandardScaler(with_mean=False), LogisticRegression()), iris),
+    "no deviation": (lambda: make_pipeline(StandardScaler(with_std=False), LogisticRegression()), iris),
+    "nothing scaled": (
+        lambda: make_pipeline(StandardScaler(with_std=False, with_mean=False), LogisticRegression()),
+        iris,
+    ),
+    "passthrough": (lambda: Pipeline([("no", "passthrough"), ("yes", LogisticRegression())]), iris),
+}
+
+
+@pytest.mark.parametrize("case", CLASSIFIERS)
+def test_probabilities(case, tmp_path):
+    build, data = CLASSIFIERS[case]
+    x, y = data()
+    estimator = build().fit(x, y)
+    model = edgeprop.Model(export.save(tmp_path / "net", estimator).paths["image"])
+    np.testing.assert_allclose(model.predict_proba(x), estimator.predict_proba(x), rtol=1e-4, atol=1e-5)
+    assert list(model.classes_) == [str(label) for label in estimator.classes_]
+    assert list(model.classes_[model.predict(x)]) == [str(label) for label in estimator.predict(x)]
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_regressor(outputs, tmp_path):
+    x, y = load_diabetes(return_X_y=True)
+    y = (y - y.mean()) / y.std()
+    target = y if outputs == 1 else np.stack([y, -2 * y], 1)
+    estimator = make_pipeline(
+        StandardScaler(), MLPRegressor(hidden_layer_sizes=(12,), max_iter=50, random_state=0)
+    ).fit(x, target)
+    model = edgeprop.Model(export.save(tmp_path / "net", estimator).paths["image"])
+    want = estimator.predict(x).reshape(-1, outputs)
+    np.testing.assert_allclose(model.predict(x.astype(np.float32)), want, atol=1e-4 * np.abs(want).max())
+    assert model.loss == "mse"
+
+
+def test_the_last_layer_learns(tmp_path):
+    x, y = iris()
+    estimator = make_pipeline(StandardScaler(), MLPClassifier((9,), max_iter=5, random_state=0)).fit(x, y)
+    model = edgeprop.Model(export.save(tmp_path / "net", estimator).paths["image"])
+    before = model.score(x, y)
+    assert model.partial_fit(x, y, lr=0.05, epochs=30).score(x, y) > max(before, 0.9)
+
+
+@pytest.mark.parametrize("trainable", [None, []])
+def test_quantized(trainable, tmp_path):
+    x, y = load_digits(return_X_y=True)
+    x = x.astype(np.float32)
+    estimator = make_pipeline(StandardScaler(), MLPClassifier((32,), max_iter=60, random_state=0)).fit(x, y)
+    model = edgeprop.Model(
+        export.save(tmp_path / "net", estimator, calibration=x[:200], trainable=trainable).paths["image"]
+    )
+    assert np.mean(model.predict(x) == estimator.predict(x)) > 0.97
+    assert (model.loss is None) == (trainable is not None)
+
+
+def test_what_is_refused():
+    x, y = iris()
+    with pytest.raises(ValueError, match=r"Ridge is not supported.*LogisticRegression"):
+        export.from_sklearn(Ridge().fit(x, y))
+    with pytest.raises(ValueError, match="not fitted"):
+        export.from_sklearn(LogisticRegression())
+    poisson = MLPRegressor(hidden_layer_sizes=(3,), loss="poisson", max_iter=2).fit(x, y)
+    with pytest.raises(ValueError, match="exp"):
+        export.from_sklearn(poisson)
+    with pytest.raises(ValueError, match="StandardScaler is not supported"):
+        export.from_sklearn(StandardScaler().fit(x))
