@@ -93,7 +93,7 @@ typedef struct ep_box_attr {
     float fill; /* codes: a whole number */
 } ep_box_attr;
 
-/* concat: inputs (outer, inner_i), 8 at most -> y (outer, sum of inner_i). */
+/* concat: inputs (outer, inner_i), 8 at most, which may be constant -> y (outer, sum of inner_i). */
 typedef struct ep_concat_attr {
     int32_t outer;
     int32_t size; /* bytes of an element, 1 or 4 */

@@ -1,8 +1,14 @@
-/* y (outer, sum of inner_i) = the inputs (outer, inner_i) side by side. Elements of 1 or 4 bytes. */
+/* y (outer, sum of inner_i) = the inputs (outer, inner_i) side by side, constant ones the same in every sample. Elements of 1
+ * or 4 bytes. */
 #include "common.h"
 
 /* The most inputs: ep_node.accumulate has a bit for each. */
 #define MOST_INPUTS 8
+
+static int is_constant(const ep_t *ep, const ep_node *node, unsigned i)
+{
+    return (ep_in_tensor(ep, node, i)->flags & EP_CONST) != 0;
+}
 
 static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
 {
@@ -12,9 +18,10 @@ static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
     uint8_t *y = ep_out(ep, node, 0);
     for (unsigned i = 0; i < node->n_in; i++) {
         const size_t inner = ep_in_tensor(ep, node, i)->count / (size_t)a->outer * size;
+        const size_t own = is_constant(ep, node, i) ? (size_t)a->outer : rows;
         const uint8_t *x = ep_in(ep, node, i);
         for (size_t r = 0; r < rows; r++) {
-            memmove(y + r * y_step, x + r * inner, inner);
+            memmove(y + r * y_step, x + r % own * inner, inner);
         }
         y += inner;
     }
@@ -33,7 +40,7 @@ static void backward(const ep_t *ep, const ep_node *node, uint32_t n)
     const float *dy = ep_dout(ep, node, 0);
     for (unsigned i = 0; i < node->n_in; i++) {
         const size_t inner = ep_in_tensor(ep, node, i)->count / (size_t)a->outer;
-        float *dx = ep_din(ep, node, i);
+        float *dx = is_constant(ep, node, i) ? NULL : ep_din(ep, node, i);
         for (size_t r = 0; dx != NULL && r < rows; r++) {
             ep_pass_gradient(dx + r * inner, dy + r * y_step, ep_accumulates(node, i), inner);
         }
@@ -55,7 +62,8 @@ int ep_check_concat(const ep_model *model, const ep_node *node)
     uint64_t total = 0;
     for (unsigned i = 0; i < node->n_in; i++) {
         const uint32_t count = model->tensors[node->io[i]].count;
-        if (count % (uint32_t)a->outer != 0 || !ep_valid_activation(model, node, i, dtype, count)) {
+        if (count % (uint32_t)a->outer != 0 ||
+            !(ep_valid_activation(model, node, i, dtype, count) || ep_valid_const(model, node, i, dtype, count))) {
             return EP_ERR_IMAGE;
         }
         total += count;

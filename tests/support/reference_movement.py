@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -171,7 +170,6 @@ def conv_transpose2d_backward(x: Array, w: Array, b: Array, dy: Array, a: Attrs)
             dx[:, iy, ix, i] += dy[:, oy, ox, o] @ w[i, ky, kx].T
             dw[i, ky, kx] += x[:, iy, ix, i].T @ dy[:, oy, ox, o]
     return dx, dw, dy.sum((0, 1, 2))
-
 
 
 OPS: dict[str, tuple[Callable[..., Array], Callable[..., tuple[Array | None, ...]]]] = {
