@@ -123,7 +123,7 @@ enum {
 };
 typedef struct ep_reduce_attr {
     int32_t outer, size, inner;
-    int32_t kind; /* EP_REDUCE_* */
+    int32_t which; /* EP_REDUCE_* */
 } ep_reduce_attr;
 
 /* resample_f32: x (outer, in, inner) ; index (out, taps), weight (out, taps) -> y (outer, out, inner),

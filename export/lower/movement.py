@@ -556,7 +556,7 @@ def reduce(ctx: Context, node: ir.Node) -> None:
     kept = before + behind
     output = ctx.activation(node.outputs[0].name, [value.shape[i] for i in kept] or [1])
     attrs = dict(zip(("outer", "size", "inner"), sizes, strict=True))
-    ctx.emit("reduce_f32", node, [source], output, **attrs, kind=_REDUCTIONS[node.op_type])
+    ctx.emit("reduce_f32", node, [source], output, **attrs, which=_REDUCTIONS[node.op_type])
     if node.attributes.get_int("keepdims", 1):
         ctx.result(node.outputs[0], [1 if i in axes else n for i, n in enumerate(value.shape)], kept, output)
     else:
@@ -612,7 +612,7 @@ def resize(ctx: Context, node: ir.Node) -> None:
     if policy != "stretch":
         raise Refusal(f"its keep_aspect_ratio_policy is {policy}", "stretch, with the sizes it comes to")
     factors = _resize_factors(ctx, node, value)
-    axes = [axis for axis, (scale, size) in factors.items() if size != value.shape[axis] or scale != 1]
+    axes = [axis for axis, (scale, size) in factors.items() if size != value.shape[axis] or scale not in (None, 1)]
     keep_batch(ctx, 0 in axes, "resizes")
     matrices = {axis: _resize_matrix(ctx, node, value.shape[axis], factors[axis]) for axis in axes}
     picks = {
@@ -861,10 +861,10 @@ def _transposed_window(node: ir.Node, sizes: Sequence[int], kernel: Sequence[int
     for i, (size, k, s, d, more) in enumerate(zip(sizes, kernel, strides, dilations, extra, strict=True)):
         full = (size - 1) * s + more + (k - 1) * d + 1
         low, high = (given[i], given[i + rank]) if mode == "NOTSET" else (0, 0)
-        target = wanted[i] if wanted[i] is not None else size * s if mode.startswith("SAME") else None
+        target = wanted[i] if wanted[i] is not None else min(size * s, full) if mode.startswith("SAME") else None
         if target is not None:
             total = max(full - target, 0)
-            low = total - total // 2 if mode == "SAME_LOWER" else total // 2
+            low = total // 2 if mode == "SAME_UPPER" else total - total // 2
         else:
             target = full - low - high
         if target < 1 or low < 0 or high < 0:

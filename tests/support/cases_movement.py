@@ -58,7 +58,7 @@ def embedding(d: Draw) -> Case:
 
 def reduce(d: Draw) -> Case:
     """All kinds."""
-    a = {"outer": d.size(1, 4), "size": d.size(1, 9), "inner": d.size(1, 9), "kind": d.size(0, 5)}
+    a = {"outer": d.size(1, 4), "size": d.size(1, 9), "inner": d.size(1, 9), "which": d.size(0, 5)}
     x = d.values(d.n, a["outer"], a["size"], a["inner"])
     return Case("reduce_f32", a, [x], (d.n, a["outer"], a["inner"]))
 

@@ -93,19 +93,19 @@ _REDUCE: list[Callable[[Array], Array]] = [
 
 def reduce(x: Array, a: Attrs) -> Array:
     """x (n, outer, size, inner)."""
-    return _REDUCE[a["kind"]](x)
+    return _REDUCE[a["which"]](x)
 
 
 def reduce_backward(x: Array, dy: Array, a: Attrs) -> tuple[Array]:
     """The first of several maxima takes it all."""
     y = np.expand_dims(reduce(x, a), 2)
-    if a["kind"] in (1, 2):
+    if a["which"] in (1, 2):
         hit = x == y
         slope = hit & (np.cumsum(hit, 2) == 1)
-    elif a["kind"] == 4:
+    elif a["which"] == 4:
         slope = np.divide(x, y, out=np.zeros(x.shape), where=y > 0)
     else:
-        slope = {0: np.ones(x.shape), 3: np.sign(x), 5: 2 * x}[a["kind"]]
+        slope = {0: np.ones(x.shape), 3: np.sign(x), 5: 2 * x}[a["which"]]
     return (slope * np.expand_dims(dy, 2),)
 
 

@@ -194,7 +194,7 @@ typedef struct ep_embedding_attr {
 
 typedef struct ep_reduce_attr {
     int32_t outer, size, inner;
-    int32_t kind;
+    int32_t which;
 } ep_reduce_attr;
 
 typedef struct ep_resample_attr {
