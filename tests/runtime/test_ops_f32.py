@@ -390,14 +390,15 @@ def test_check_wants_a_backward_it_can_run() -> None:
 SANITIZE = ["-O1", "-g", "-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all"]
 
 
-def test_hostile_nodes(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("main", "kinds"), [("fuzz_ops.c", 16), ("fuzz_movement.c", 9)])
+def test_hostile_nodes(tmp_path: Path, main: str, kinds: int) -> None:
     """Random nodes, most of them nonsense: what a check lets through runs clean under sanitizers."""
-    program = ops.compile_with(tmp_path / "fuzz", *SANITIZE, main="fuzz_ops.c")
+    program = ops.compile_with(tmp_path / "fuzz", *SANITIZE, main=main)
     count = os.environ.get("EP_FUZZ_NODES", "150000")
     done = subprocess.run([program, "1", count], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.split() for line in done.stdout.splitlines()]
-    assert len(rows) == 16
+    assert len(rows) == kinds
     for op, ran, refused in rows:
         assert int(ran) > 100, op
         assert int(refused) > 100, op
