@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 
@@ -135,7 +136,28 @@ def lower_with_values(
     loss: str | None = None,
     labels: Sequence[object] | None = None,
 ) -> tuple[Program, Context]:
-    """`lower`, with the Context beside the Program: it knows which tensor holds which ONNX value, and how."""
+    """`lower`, with the Context beside the Program: it knows which tensor holds which ONNX value, and how.
+
+    A graph for one sample whose nodes treat the first axis as any other is lowered as one without a batch axis.
+    """
+    try:
+        return _lower(imported, name, trainable, loss, labels)
+    except UnsupportedError as refused:
+        if imported.batch != 1:
+            raise
+        try:
+            return _lower(replace(imported, batch=None), name, trainable, loss, labels)
+        except (UnsupportedError, ValueError):
+            raise refused from None
+
+
+def _lower(
+    imported: Imported,
+    name: str | None,
+    trainable: str | Sequence[str] | None,
+    loss: str | None,
+    labels: Sequence[object] | None,
+) -> tuple[Program, Context]:
     said = metadata(imported.proto)
     wanted = said.get("trainable", []) if trainable is None else trainable
     marks = Marks([wanted] if isinstance(wanted, str) else list(wanted))

@@ -12,9 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto
 
+from edgeprop import Model
 from edgeprop.export.check import check
+from edgeprop.export.image import to_image
 from edgeprop.export.lower import UnsupportedError, lower
-from tests.support import interpreter
+from edgeprop.export.plan import plan
+from tests.support import interpreter, replay
 from tests.support.graphs import model, node, qdq
 
 seeds = st.integers(0, 2**32 - 1)
@@ -427,6 +430,165 @@ def test_conv_transpose(data: Any) -> None:
         nodes.append(node("BatchNormalization", ["c", "m", "b", "b", "m"], ["n"]))
     nodes.append(node("Relu", [nodes[-1].output[0]], ["y"]))
     same(model(nodes, {"x": ["N", in_c, *sizes]}, ["y"], constants))
+
+
+# ---- Shapes ----------------------------------------------------------------------------------------------------------
+
+N3 = ["N", 1, 3, 1]
+
+
+@pytest.mark.parametrize(
+    ("op", "shape", "values", "attributes", "opset"),
+    [
+        ("Squeeze", N3, None, {"axes": [1, -1]}, 11),
+        ("Squeeze", N3, [1, -1], {}, 13),
+        ("Squeeze", N3, None, {}, 13),
+        ("Unsqueeze", ["N", 3, 2], None, {"axes": [1, 3]}, 9),
+        ("Unsqueeze", ["N", 3, 2], [-1, 1], {}, 21),
+        ("Unsqueeze", ["N"], [1], {}, 13),
+        ("Reshape", ["N", 3, 4], [0, -1], {}, 13),
+        ("Reshape", ["N", 3, 4], [-1, 6, 2], {}, 13),
+        ("Reshape", ["N", 3, 4], [0, 0, 2, 2], {}, 13),
+        ("Reshape", [1, 3, 4], [1, -1], {"allowzero": 1}, 14),
+        ("Reshape", [6], [2, 3], {}, 13),
+        ("Flatten", ["N", 3, 4], None, {}, 13),
+        ("Flatten", [1, 3, 4], None, {"axis": -1}, 13),
+        ("Transpose", ["N", 2, 3, 2, 3, 2], None, {"perm": [0, 5, 3, 1, 4, 2]}, 13),
+        ("Transpose", [1, 3, 2], None, {"perm": [1, 0, 2]}, 13),
+        ("Transpose", [1, 3, 2], None, {}, 13),
+    ],
+)
+def test_forms_of_shape_operators(
+    op: str, shape: list[Any], values: list[int] | None, attributes: dict[str, Any], opset: int
+) -> None:
+    """Axes and shapes as attributes and as inputs, with 0 and -1, of 1 to 6 axes, around the batch axis."""
+    inputs = ["h"] if values is None else ["h", "v"]
+    constants = {} if values is None else {"v": np.array(values)}
+    same(between([node(op, inputs, ["k"], **attributes)], shape, constants, opset))
+
+
+def test_one_sample_without_a_batch() -> None:
+    """A graph for one sample may treat its first axis as any other."""
+    nodes = [node("Gather", ["h", "i"], ["g"], axis=0), node("ReduceSum", ["g", "a"], ["k"], keepdims=0)]
+    proto = between(nodes, [1, 3, 4], {"i": np.array(0), "a": np.array([0])})
+    assert same(proto) == ["clip_f32", "reduce_f32", "tanh_f32"]
+    assert "batch" in refused(between(nodes, ["N", 3, 4], {"i": np.array(0), "a": np.array([0])}))
+
+
+# ---- Learning --------------------------------------------------------------------------------------------------------
+
+
+def learns(proto: onnx.ModelProto, x: Any, trainable: list[str]) -> None:
+    """Gradients of all that trains, as the device has them, are slopes of its loss along random directions."""
+    model = Model(to_image(lower(proto, trainable=trainable, loss="mse")))
+    random = np.random.default_rng(0)
+    target = model.run(x)[0] + random.standard_normal(model.run(x)[0].shape).astype(np.float32)
+    weights = {name: value.copy() for name, value in model.parameters().items()}
+    gradients = model.gradients(x, target)
+    assert len(weights) >= len(trainable)
+
+    def loss() -> float:
+        return float(np.square(model.run(x)[0].astype(np.float64) - target).mean())
+
+    for name, value in weights.items():
+        direction = random.choice([-1.0, 1.0], value.shape)
+        ends = []
+        for h in (1e-2, -1e-2):
+            model.set_parameters({**weights, name: value + h * direction})
+            ends.append(loss())
+        slope = float((gradients[name] * direction).sum())
+        assert (ends[0] - ends[1]) / 2e-2 == pytest.approx(slope, rel=2e-2, abs=2e-3), name
+        assert np.abs(gradients[name]).max() > 0
+        model.set_parameters(weights)
+    before = loss()
+    for _ in range(20):  # batch of 1: gradients in place, exactly once per element
+        for row in range(len(x)):
+            model.partial_fit(x[row : row + 1], target[row : row + 1], lr=0.01)
+    assert loss() < before
+
+
+def test_learns_through_movement() -> None:
+    """Slices, a concat of more inputs than an op takes, padding, gathers and reductions between layers."""
+    array = normal(0)
+    constants = {
+        "w": array(4, 3), "v": array(40, 3) / 20, "z": np.array([0, 1, 1, 0, 0, 1]), "b": np.array([3]),
+        "e": np.array([-9]), "a": np.array([2]), "s": np.array([-1]), "i": np.array([2, 0, 0, 1, 2]), "c": array(1, 5, 2),
+        "f": np.array([0, 40]), "ax": np.array([1]),
+    }  # fmt: skip
+    nodes = [
+        node("MatMul", ["x", "w"], ["h"], name="first"),
+        node("Pad", ["h", "z"], ["p"], mode="edge"),
+        node("Slice", ["p", "b", "e", "a", "s"], ["r"]),
+        node("Gather", ["h", "i"], ["g"], axis=1),
+        node("Concat", ["g", "c", *["g"] * 9], ["k"], axis=2),
+        node("ReduceL2", ["k"], ["n"], axes=[1], keepdims=1),
+        node("ReduceSum", ["r", "ax"], ["q"], keepdims=1),
+        node("Concat", ["n", "q", "q", "n"], ["m"], axis=2),
+        node("Slice", ["m", "u0", "u1", "a"], ["m0"]),
+        node("Reshape", ["m0", "f"], ["m1"]),
+        node("MatMul", ["m1", "v"], ["y"], name="last"),
+    ]
+    constants |= {"u0": np.array([0]), "u1": np.array([40])}
+    proto = model(nodes, {"x": ["N", 3, 4]}, ["y"], constants)
+    found = same(proto)
+    assert {"box", "concat", "gather", "reduce_f32"} <= set(found)
+    learns(proto, array(5, 3, 4), ["first", "last"])
+
+
+def test_attention_over_an_embedding_learns() -> None:
+    array = normal(1)
+    constants = {"t": array(7, 4), "q": array(4, 4), "k": array(4, 4), "v": array(4, 4), "o": array(4, 2)}
+    nodes = [
+        node("Gather", ["t", "ids"], ["e"], name="embedding"),
+        *(node("MatMul", ["e", name], [f"{name}1"], name=name) for name in "qkv"),
+        node("Transpose", ["k1"], ["k2"], perm=[0, 2, 1]),
+        node("MatMul", ["q1", "k2"], ["s"]),
+        node("Softmax", ["s"], ["p"], axis=-1),
+        node("MatMul", ["p", "v1"], ["c"]),
+        node("ReduceMean", ["c"], ["m"], axes=[1], keepdims=0),
+        node("MatMul", ["m", "o"], ["y"], name="out"),
+    ]
+    proto = model(nodes, {"ids": ["N", 6]}, ["y"], constants, dtype=TensorProto.INT64, out_dtype=TensorProto.FLOAT)
+    assert same(proto).count("matmul_f32") == 2
+    ids = np.random.default_rng(2).integers(0, 7, (5, 6))
+    learns(proto, ids, ["embedding", "q", "k", "v", "out"])
+
+
+def test_upsampling_network_learns() -> None:
+    """Transposed convolution, resize and pixel shuffle, as decoders have them."""
+    array = normal(2)
+    constants = {"w": array(2, 4, 3, 3) / 3, "t": array(4, 4, 2, 2) / 3, "b": array(4), "v": array(1, 1, 3, 3) / 3}
+    constants |= {"s": np.array([1, 1, 1.5, 2], np.float32)}
+    nodes = [
+        node("Conv", ["x", "wt"], ["c"], name="conv", pads=[1, 1, 1, 1]),
+        node("Relu", ["c"], ["r"]),
+        node("ConvTranspose", ["r", "t", "b"], ["u"], name="up", strides=[2, 2], pads=[0, 1, 1, 0]),
+        node("Resize", ["u", "", "s"], ["z"], mode="linear"),
+        node("DepthToSpace", ["z"], ["d"], blocksize=2),
+        node("Conv", ["d", "v"], ["y"], name="end"),
+    ]
+    constants["wt"] = constants.pop("w").transpose(1, 0, 2, 3)
+    proto = model(nodes, {"x": ["N", 2, 3, 4]}, ["y"], constants)
+    assert "conv_transpose2d_f32" in same(proto)
+    learns(proto, array(4, 2, 3, 4), ["conv", "up", "end"])
+
+
+def test_plans_of_these_networks() -> None:
+    """What the backward reads is still there."""
+    for seed in range(3):
+        array = normal(seed)
+        nodes = [
+            node("MatMul", ["x", "w"], ["a"], name="a"),
+            node("MatMul", ["x", "v"], ["b"], name="b"),
+            node("Transpose", ["b"], ["bt"], perm=[0, 2, 1]),
+            node("MatMul", ["a", "bt"], ["c"]),
+            node("Relu", ["c"], ["r"]),
+            node("ReduceMax", ["r"], ["y"], axes=[2], keepdims=0),
+        ]
+        proto = model(nodes, {"x": ["N", 3, 4]}, ["y"], {"w": array(4, 5), "v": array(4, 5)})
+        program = lower(proto, trainable=["a", "b"], loss="mse")
+        replay.replay_inference(program, plan(program))
+        replay.replay_training(program, plan(program))
 
 
 # ---- Codes -----------------------------------------------------------------------------------------------------------
