@@ -22,7 +22,7 @@ from ..islands import take_islands
 from ..layout import Order, Storage, Value, new_dims, port_permutation, significant
 from ..normalize import Normal, normalize
 from ..program import Op, Port, Program, Tensor
-from . import float_ops, int8_ops, movement, shape_ops
+from . import concat, float_ops, int8_ops, movement, products, reductions, resize, shape_ops
 from .context import DTYPE_OF, Context, no_limits
 from .fusion import find_chains
 from .training import Marks, mark_trainable, metadata
@@ -64,7 +64,11 @@ OPERATORS: dict[str, Lowering] = {
     "com.microsoft.QLinearLeakyRelu": int8_ops.qlinear_unary,
     "com.microsoft.QLinearSigmoid": int8_ops.qlinear_unary,
     "com.microsoft.QLinearSoftmax": int8_ops.qlinear_softmax,
+    **concat.OPERATORS,
     **movement.OPERATORS,
+    **products.OPERATORS,
+    **reductions.OPERATORS,
+    **resize.OPERATORS,
 }
 
 #: for operators that are not in the table: the nearest form that is

@@ -1,6 +1,6 @@
-"""Lowering of operators that move, gather, reduce and resize, of products of two computed matrices, and of ConvTranspose.
+"""Lowering of operators that move, pick and repeat elements.
 
-All but the last work axis by axis on the memory order that a value has (`memory_axes`), whatever its ONNX axes are called.
+They work axis by axis on the memory order that a value has (`memory_axes`), whatever its ONNX axes are called.
 """
 
 from __future__ import annotations
@@ -8,26 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 
-from .. import reference
 from ..errors import Refusal
 from ..layout import Factor, Order, Storage, Value, new_dims, regroup, significant
 from ..program import DTYPES
-from . import float_ops, int8_ops
-from .context import Context, Layer, no_limits, proto_of
-from .windows import spatial_axes
+from .context import Context, Layer, no_limits
 
-Array = np.ndarray
-
-#: the runtime's concat has a bit of ep_node.accumulate for each input
-_MOST_INPUTS = 8
-#: kinds of reduce_f32 in edgeprop_ops.h
-_REDUCTIONS = {"ReduceSum": 0, "ReduceMax": 1, "ReduceMin": 2, "ReduceL1": 3, "ReduceL2": 4, "ReduceSumSquare": 5}
-
+Array = np.ndarray[Any, np.dtype[Any]]
 
 # ---- Axes in memory --------------------------------------------------------------------------------------------------
 
@@ -289,13 +280,13 @@ def _pad_indices(ctx: Context, node: ir.Node, value: Value, amounts: dict[int, t
         if mode != "edge" and max(before, behind) >= left.size + (mode == "wrap"):
             raise Refusal(f"it pads by more than there is to {mode}", "smaller pads, or edge")
         tables[axis] = np.pad(left, (max(before, 0), max(behind, 0)), mode)  # type: ignore[call-overload]
-    _by_tables(ctx, node, value, tables)
+    by_tables(ctx, node, value, tables)
 
 
 # ---- Gather ----------------------------------------------------------------------------------------------------------
 
 
-def _by_tables(ctx: Context, node: ir.Node, value: Value, tables: dict[int, Array]) -> None:
+def by_tables(ctx: Context, node: ir.Node, value: Value, tables: dict[int, Array]) -> None:
     """Pick along some axes, one after the other, the smallest result first."""
     order = memory_axes(ctx, value)
     tensor = ctx.ordered(value, order)
@@ -338,7 +329,7 @@ def gather(ctx: Context, node: ir.Node) -> None:
         step = int(flat[1] - flat[0]) if flat.size > 1 else 1
         _take(ctx, node, 0, value, {axis: Side(flat.size, step, int(flat[0]), 0, flat.size)})
     else:
-        _by_tables(ctx, node, value, {axis: flat})
+        by_tables(ctx, node, value, {axis: flat})
     found = ctx.values[node.outputs[0]]
     shape = [*value.shape[:axis], *index.shape, *value.shape[axis + 1 :]]
     if list(found.shape) != shape:
@@ -372,128 +363,6 @@ def _embedding(ctx: Context, node: ir.Node) -> None:
     codes = ctx.activation(node.outputs[0].name, (rows, width), "i8", 1.0, -128 * unsigned)
     ctx.emit("quantize", node, [output], codes, count=rows * width, alpha=0.0, **no_limits())
     ctx.result(node.outputs[0], shape, range(len(shape)), codes, "u8" if unsigned else "i8")
-
-
-# ---- Concat ----------------------------------------------------------------------------------------------------------
-
-
-def concat(ctx: Context, node: ir.Node) -> None:
-    """Concat of values of one type; constants may stand between them."""
-    parts = [(i, ctx.constant(i)) for i in node.inputs if i is not None]
-    parts = [(i, c) for i, c in parts if c is None or c.size]
-    values = [ctx.values[i] if c is None else None for i, c in parts]
-    _concat(ctx, node, values, [c for _, c in parts], node.attributes.get_int("axis", 1))
-
-
-def qlinear_concat(ctx: Context, node: ir.Node) -> None:
-    """com.microsoft QLinearConcat: scale and zero point of y, then x, scale and zero point of each input.
-
-    onnxruntime maps the codes of an input whose scale or zero point differs from y's through a table, and so do we.
-    """
-    y = int8_ops.parameters(ctx, node, 0)
-    values: list[Value | None] = []
-    constants: list[Array | None] = []
-    for at in range(2, len(node.inputs), 3):
-        x = int8_ops.parameters(ctx, node, at + 1)
-        codes = ctx.constant(node.inputs[at])
-        table = _requantization(ctx, node, at, x, y)
-        if codes is not None:
-            stored = codes.astype(np.int32) - 128 * (codes.dtype == np.uint8)
-            constants.append(table[stored + 128])
-            values.append(None)
-            continue
-        value = int8_ops.coded(ctx, ctx.value(node, at), x)
-        values.append(value if x[:2] == y[:2] else _through_table(ctx, node, value, table, y))
-        constants.append(None)
-    _concat(ctx, node, values, constants, node.attributes.get_int("axis", 0), y)
-
-
-def _requantization(ctx: Context, node: ir.Node, at: int, x: int8_ops.Scale, y: int8_ops.Scale) -> Array:
-    """(256,) int8: codes of y for all codes of the input at `at`, lowest first, by onnxruntime."""
-    unsigned = x[2] == "u8"
-    codes = np.arange(256).astype(np.uint8) if unsigned else np.arange(-128, 128).astype(np.int8)
-    names = [str(node.inputs[i].name) for i in (0, 1, at + 1, at + 2)]  # type: ignore[union-attr]
-    arrays = {name: ctx.needed(node, i, "scale") for name, i in zip(names, (0, 1, at + 1, at + 2), strict=True)}
-    one = onnx.helper.make_node(
-        "QLinearConcat", [*names[:2], "codes", *names[2:]], ["y"], domain="com.microsoft", axis=0
-    )
-    opsets = dict(ctx.normal.model.graph.opset_imports)
-    found = reference.run_nodes([one], arrays, {"codes": codes}, "y", opsets)
-    return (found.astype(np.int32) - 128 * unsigned).astype(np.int8)
-
-
-def _through_table(ctx: Context, node: ir.Node, value: Value, table: Array, y: int8_ops.Scale) -> Value:
-    """Codes of a value with the scale and zero point of y."""
-    source = value.storage.tensor
-    label = f"{node.name or node.outputs[0].name}"
-    name = ctx.const(f"{label}.table", table, "i8")
-    output = ctx.activation(f"{label}.codes", ctx.tensors[source].shape, "i8", *y[:2])
-    ctx.emit("lut_s8", node, [source, name], output, count=value.count, alpha=0.0, **no_limits())
-    value.storage.order.tensors.append(output)
-    return Value(Storage(output, value.storage.order), value.dims, value.dtype, False)
-
-
-def _concat(
-    ctx: Context,
-    node: ir.Node,
-    values: list[Value | None],
-    constants: list[Array | None],
-    axis: int,
-    scale: int8_ops.Scale | None = None,
-) -> None:
-    """Concatenate in the memory order of the first value that has one."""
-    known = [v for v in values if v is not None]
-    rank = len(known[0].shape)
-    axis %= rank
-    keep_batch(ctx, axis == 0, "joins samples along")
-    dtype = known[0].dtype
-    if any(v.dtype != dtype for v in known):
-        raise Refusal("its inputs are of different types", "inputs of one type")
-    settled = [v for v in known if v.storage.order.factors is not None]
-    order = memory_axes(ctx, max(settled or known, key=lambda v: v.count))
-    at = order.index(axis)
-    whole = [i for i in range(rank) if i != axis]
-    shape = list(known[0].shape)
-    sources, sizes = [], []
-    for value, constant in zip(values, constants, strict=True):
-        part = value.shape if value is not None else constant.shape  # type: ignore[union-attr]
-        if len(part) != rank or any(part[i] != shape[i] for i in whole):
-            raise Refusal(f"it joins {tuple(shape)} and {tuple(part)}", "inputs that differ in the joined axis alone")
-        sizes.append(part[axis])
-        sources.append(
-            ctx.ordered(value, order) if value is not None else _constant_part(ctx, node, constant, order, dtype)
-        )
-    outer = prod(shape[i] for i in order[:at])
-    shape[axis] = sum(sizes)
-    output = _join(ctx, node, sources, outer, [prod(shape[i] for i in order[at + 1 :]) * n for n in sizes])
-    if scale is not None:
-        ctx.tensors[output].scale, ctx.tensors[output].zero_point = scale[:2]
-    ctx.tensors[output].shape = tuple(shape[i] for i in order)
-    ctx.result(node.outputs[0], shape, order, output, dtype)
-
-
-def _constant_part(ctx: Context, node: ir.Node, array: Array | None, order: list[int], dtype: str) -> str:
-    assert array is not None
-    device = {"u8": "i8"}.get(dtype, dtype)
-    if array.dtype == np.uint8:
-        array = array.astype(np.int32) - 128
-    return ctx.const(f"{node.name or node.outputs[0].name}.part", array.transpose(order), device)
-
-
-def _join(ctx: Context, node: ir.Node, sources: list[str], outer: int, inner: list[int]) -> str:
-    """Emit concat ops, groups of neighbours first where there are too many inputs for one."""
-    while len(sources) > _MOST_INPUTS:
-        groups = range(0, len(sources), _MOST_INPUTS)
-        sources, inner = (
-            [_join(ctx, node, sources[i : i + _MOST_INPUTS], outer, inner[i : i + _MOST_INPUTS]) for i in groups],
-            [sum(inner[i : i + _MOST_INPUTS]) for i in groups],
-        )
-    if len(sources) == 1 and ctx.tensors[sources[0]].is_activation:
-        return sources[0]
-    first = next((t for s in sources if (t := ctx.tensors[s]).is_activation), ctx.tensors[sources[0]])
-    output = output_like(ctx, node, 0, first.name, (outer, sum(inner)))
-    ctx.emit("concat", node, sources, output, outer=outer, size=DTYPES[first.dtype].itemsize)
-    return output
 
 
 # ---- Depth and space -------------------------------------------------------------------------------------------------
@@ -533,363 +402,13 @@ def _blocks(node: ir.Node, value: Value) -> tuple[int, tuple[int, ...]]:
     return node.attributes.get_int("blocksize", 1) or 1, value.shape
 
 
-# ---- Reductions ------------------------------------------------------------------------------------------------------
-
-
-def reduce(ctx: Context, node: ir.Node) -> None:
-    """ReduceSum, ReduceMax, ReduceMin, ReduceL1, ReduceL2 and ReduceSumSquare over axes other than the batch."""
-    value = ctx.value(node)
-    float_ops.require_float(value)
-    rank = len(value.shape)
-    axes = float_ops.axes_of(ctx, node, rank)
-    if not axes and node.attributes.get_int("noop_with_empty_axes", 0):
-        ctx.alias(node, value.dims)
-        return
-    axes = axes or list(range(rank))
-    keep_batch(ctx, 0 in axes, "reduces")
-    order = memory_axes(ctx, value)
-    before, behind = _around(order, axes, value.shape)
-    if before is None:
-        before, behind = [], [axis for axis in order if axis not in axes]
-    source = ctx.ordered(value, [*before, *axes_between(order, axes), *behind])
-    sizes = [prod(value.shape[i] for i in part) for part in (before, axes, behind)]
-    kept = before + behind
-    output = ctx.activation(node.outputs[0].name, [value.shape[i] for i in kept] or [1])
-    attrs = dict(zip(("outer", "size", "inner"), sizes, strict=True))
-    ctx.emit("reduce_f32", node, [source], output, **attrs, which=_REDUCTIONS[node.op_type])
-    if node.attributes.get_int("keepdims", 1):
-        ctx.result(node.outputs[0], [1 if i in axes else n for i, n in enumerate(value.shape)], kept, output)
-    else:
-        left = sorted(kept)
-        ctx.result(node.outputs[0], [value.shape[i] for i in left], [left.index(i) for i in kept], output)
-
-
-def axes_between(order: list[int], axes: list[int]) -> list[int]:
-    """Some axes in memory order."""
-    return [axis for axis in order if axis in axes]
-
-
-def _around(order: list[int], axes: list[int], shape: Sequence[int]) -> tuple[list[int] | None, list[int]]:
-    """Axes that lie before and behind `axes` in memory; None where others lie between them."""
-    places = [i for i, axis in enumerate(order) if axis in axes and shape[axis] != 1]
-    if not places:
-        return [axis for axis in order if axis not in axes], []
-    inside = order[places[0] : places[-1] + 1]
-    if any(axis not in axes and shape[axis] != 1 for axis in inside):
-        return None, []
-    before = [axis for axis in order[: places[-1] + 1] if axis not in axes]
-    return before, [axis for axis in order[places[-1] + 1 :] if axis not in axes]
-
-
-def global_max_pool(ctx: Context, node: ir.Node) -> None:
-    """GlobalMaxPool of float32 or of codes: a pool whose one window is the whole image."""
-    value = ctx.value(node)
-    rank = len(value.shape)
-    if value.dtype == "i32":
-        raise Refusal("it works on 32-bit integers", "float32, int8 or uint8")
-    source = ctx.ordered(value, [*range(2, rank), 0, 1])
-    height, width, channels = value.shape[2], prod(value.shape[3:]), value.shape[0] * value.shape[1]
-    output = output_like(ctx, node, 0, source, (1, 1, channels))
-    kind = "max_pool2d_f32" if value.dtype == "f32" else "max_pool2d_s8"
-    ctx.emit(kind, node, [source], output, **float_ops.whole_window(height, width, channels))
-    ctx.result(node.outputs[0], (*value.shape[:2], *[1] * (rank - 2)), range(rank), output, value.dtype)
-
-
-# ---- Resize ----------------------------------------------------------------------------------------------------------
-
-
-def resize(ctx: Context, node: ir.Node) -> None:
-    """Resize and Upsample: nearest of float32 or codes, linear and cubic of float32, axis by axis.
-
-    What an output element takes from the input is asked of onnxruntime, axis by axis, so all of its coordinate and
-    rounding modes are there.
-    """
-    value = ctx.value(node)
-    mode = node.attributes.get_string("mode", "nearest") or "nearest"
-    policy = node.attributes.get_string("keep_aspect_ratio_policy", "stretch")
-    if node.attributes.get_string("coordinate_transformation_mode", "") == "tf_crop_and_resize":
-        raise Refusal("it crops (tf_crop_and_resize)", "Slice and Resize")
-    if policy != "stretch":
-        raise Refusal(f"its keep_aspect_ratio_policy is {policy}", "stretch, with the sizes it comes to")
-    factors = _resize_factors(ctx, node, value)
-    axes = [axis for axis, (scale, size) in factors.items() if size != value.shape[axis] or scale not in (None, 1)]
-    keep_batch(ctx, 0 in axes, "resizes")
-    matrices = {axis: _resize_matrix(ctx, node, value.shape[axis], factors[axis]) for axis in axes}
-    picks = {
-        axis: m.argmax(1) for axis, m in matrices.items() if ((m == 1).sum(1) == 1).all() and (m != 0).sum() == len(m)
-    }
-    if len(picks) == len(matrices):
-        _by_tables(ctx, node, value, picks)
-    elif value.dtype != "f32":
-        raise Refusal(
-            f"it interpolates codes ({mode})",
-            "nearest, or a float32 Resize between DequantizeLinear and QuantizeLinear",
-        )
-    else:
-        _by_matrices(ctx, node, value, matrices)
-
-
-def _resize_factors(ctx: Context, node: ir.Node, value: Value) -> dict[int, tuple[float | None, int]]:
-    """Scale (None: from the sizes) and output size by axis."""
-    rank = len(value.shape)
-    axes = [axis % rank for axis in node.attributes.get_ints("axes") or range(rank)]
-    if node.op_type == "Upsample" or ctx.opset < 11:
-        given = node.attributes.get_floats("scales", None)
-        scales = np.asarray(given, np.float32) if given is not None else ctx.needed(node, 1, "scales")
-        sizes = None
-    else:
-        at = {
-            name: i for i, name in ((2, "scales"), (3, "sizes")) if len(node.inputs) > i and node.inputs[i] is not None
-        }
-        scales = ctx.needed(node, 2, "scales") if "scales" in at else np.zeros(0)
-        sizes = ctx.needed(node, 3, "sizes") if "sizes" in at and not scales.size else None
-    if sizes is not None:
-        return {axis: (None, int(size)) for axis, size in zip(axes, sizes.ravel(), strict=True)}
-    return {
-        axis: (float(scale), int(np.floor(np.float32(value.shape[axis]) * np.float32(scale))))
-        for axis, scale in zip(axes, scales.ravel(), strict=True)
-    }
-
-
-def _resize_matrix(ctx: Context, node: ir.Node, size: int, factor: tuple[float | None, int]) -> Array:
-    """(out, in): what each output element along one axis is made of, by onnxruntime resizing an identity matrix."""
-    scale, out = factor
-    if out < 1:
-        raise Refusal("it leaves nothing of an axis", "a larger scale")
-    old = node.op_type == "Upsample" or ctx.opset < 11
-    proto = proto_of(node)
-    kept = [a for a in proto.attribute if a.name not in ("scales", "axes", "keep_aspect_ratio_policy")]
-    eye = np.eye(size, dtype=np.float32).reshape(1, size, 1, size)
-    constants = {"scales": np.array([1, 1, 1, 1 if scale is None else scale], np.float32)}
-    inputs = ["x", "scales"] if old else ["x", "", "scales"]
-    if scale is None:
-        constants, inputs = {"sizes": np.array([1, size, 1, out], np.int64)}, ["x", "", "", "sizes"]
-    one = onnx.helper.make_node(node.op_type, inputs, ["y"])
-    one.attribute.extend(kept)
-    if old and node.attributes.get_floats("scales", None) is not None:
-        one.attribute.append(onnx.helper.make_attribute("scales", constants.pop("scales").tolist()))
-        del one.input[1:]
-    opsets = dict(ctx.normal.model.graph.opset_imports)
-    try:
-        found = reference.run_nodes([one], constants, {"x": eye}, "y", opsets)
-    except Exception as error:
-        raise Refusal(f"onnxruntime does not resize with these attributes: {error}", "nearest or linear") from error
-    return found.reshape(size, -1).T
-
-
-def _by_matrices(ctx: Context, node: ir.Node, value: Value, matrices: dict[int, Array]) -> None:
-    """Emit a resample_f32 for every axis, the one that shrinks most first."""
-    order = memory_axes(ctx, value)
-    tensor = ctx.ordered(value, order)
-    shape = list(value.shape)
-    for axis in sorted(matrices, key=lambda a: len(matrices[a]) / shape[a]):
-        at, matrix = order.index(axis), matrices[axis]
-        label = f"{node.name or node.outputs[0].name}"
-        index, weight = _taps(matrix)
-        names = [ctx.const(f"{label}.index", index, "i32"), ctx.const(f"{label}.weight", weight, "f32")]
-        before, behind = (prod(shape[i] for i in part) for part in (order[:at], order[at + 1 :]))
-        sizes = {"outer": before, "in": shape[axis], "out": len(matrix), "inner": behind, "taps": index.shape[1]}
-        shape[axis] = len(matrix)
-        output = ctx.activation(node.outputs[0].name, [shape[i] for i in order])
-        ctx.emit("resample_f32", node, [tensor, *names], output, **sizes)
-        tensor = output
-    ctx.result(node.outputs[0], shape, order, tensor)
-
-
-def _taps(matrix: Array) -> tuple[Array, Array]:
-    """Indices and weights (out, taps) of the elements of each row that are not 0."""
-    taps = max(int((matrix != 0).sum(1).max()), 1)
-    index = np.sort(np.argsort(matrix == 0, axis=1, kind="stable")[:, :taps], axis=1)
-    return index, np.take_along_axis(matrix, index, 1)
-
-
-# ---- Products of two matrices ----------------------------------------------------------------------------------------
-
-
-def matmul(ctx: Context, node: ir.Node) -> None:
-    """MatMul: with a constant on either side a dense layer, else a product of two computed matrices."""
-    left, right = (ctx.constant(i) for i in node.inputs)
-    if right is not None and right.ndim == 2:
-        float_ops.matmul(ctx, node)
-        return
-    if left is not None and left.ndim == 2:
-        _constant_left(ctx, node, left)
-        return
-    if left is not None or right is not None:
-        raise Refusal("its constant is no matrix", "a constant of two axes, or two computed values")
-    a, b = ctx.value(node, 0), ctx.value(node, 1)
-    float_ops.require_float(a, b)
-    emit_matmul(ctx, node, a, b, "matmul_f32", no_limits())
-
-
-def _constant_left(ctx: Context, node: ir.Node, weight: Array) -> None:
-    """W . x as x^T . W^T: a dense layer over the axis before the last, seen as the last."""
-    value = ctx.value(node, 1)
-    float_ops.require_float(value)
-    rank = len(value.shape)
-    if rank < 2 + ctx.batched:
-        raise Refusal("it multiplies a constant with the batch axis", "the constant on the right")
-    swapped = value.view([*value.dims[:-2], value.dims[-1], value.dims[-2]], value.exclusive)
-    source, columns, rows = float_ops.dense_weight(ctx, swapped, weight.T)
-    n_out, n_in = columns.shape
-    names = [str(node.name), str(node.inputs[0].name)]  # type: ignore[union-attr]
-    tensors = [ctx.const(names[1], columns, "f32"), ctx.const(f"{names[0] or names[1]}.bias", np.zeros(n_out), "f32")]
-    output = ctx.activation(node.outputs[0].name, (rows, n_out))
-    op = ctx.emit("dense_f32", node, [source, *tensors], output, n_in=n_in, n_out=n_out, rows=rows, **no_limits())
-    ctx.layers[output] = Layer(op, names, tensors[:1], n_out)
-    shape = (*value.shape[:-2], n_out, value.shape[-1])
-    ctx.result(node.outputs[0], shape, [*range(rank - 2), rank - 1, rank - 2], output)
-
-
-def qlinear_matmul(ctx: Context, node: ir.Node) -> None:
-    """QLinearMatMul: with constant weights a dense layer, else a product of two computed matrices."""
-    if ctx.constant(node.inputs[3]) is not None:
-        int8_ops.qlinear_matmul(ctx, node)
-        return
-    a_scale, b_scale, y = (int8_ops.parameters(ctx, node, i) for i in (1, 4, 6))
-    a, b = int8_ops.coded(ctx, ctx.value(node, 0), a_scale), int8_ops.coded(ctx, ctx.value(node, 3), b_scale)
-    if a.shape[-1] > 16384:
-        raise Refusal(f"it sums {a.shape[-1]} products", "16384 at most")
-    emit_matmul(ctx, node, a, b, "matmul_s8", int8_ops.limits(y), y)
-
-
-def emit_matmul(
-    ctx: Context,
-    node: ir.Node,
-    a: Value,
-    b: Value,
-    kind: str,
-    limits: dict[str, float],
-    scale: int8_ops.Scale | None = None,
-) -> None:
-    """Emit a product over the last two axes; the leading ones broadcast."""
-    if min(len(a.shape), len(b.shape)) < 2 + ctx.batched:
-        raise Refusal(f"it multiplies {a.shape} by {b.shape}", "operands of shape (N, ..., rows, columns)")
-    if a.shape[-1] != b.shape[-2]:
-        raise Refusal(f"it multiplies {a.shape} by {b.shape}", "shapes that fit")
-    lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    rows, count, columns = a.shape[-2], a.shape[-1], b.shape[-1]
-    batch = prod(lead)
-    if prod(b.shape[:-2]) == 1:
-        rows, batch = rows * prod(a.shape[:-2]), 1
-    else:
-        a, b = _with_lead(ctx, node, a, lead), _with_lead(ctx, node, b, lead)
-    left = ctx.ordered(a, range(len(a.shape)))
-    right, transposed = _second(ctx, b, always=kind == "matmul_s8")
-    shape = (*lead, a.shape[-2], columns)
-    output = ctx.activation(
-        node.outputs[0].name, shape, "f32" if scale is None else "i8", *((0.0, 0) if scale is None else scale[:2])
-    )
-    sizes = {"batch": batch, "rows": rows, "count": count, "columns": columns, "transposed": transposed}
-    ctx.emit(kind, node, [left, right], output, **sizes, **limits)
-    ctx.result(node.outputs[0], shape, range(len(shape)), output, "f32" if scale is None else scale[2])
-
-
-def _second(ctx: Context, b: Value, always: bool) -> tuple[str, int]:
-    """The second matrix as it lies if the op can read that, and whether it lies transposed."""
-    rank = len(b.shape)
-    natural = list(range(rank))
-    swapped = [*natural[:-2], rank - 1, rank - 2]
-    ctx.settle(b, b.factors(swapped if always else natural))
-    have = significant(b.storage.order.settled())
-    transposed = always or (have != significant(b.factors(natural)) and have == significant(b.factors(swapped)))
-    return ctx.ordered(b, swapped if transposed else natural), int(transposed)
-
-
-def _with_lead(ctx: Context, node: ir.Node, value: Value, lead: tuple[int, ...]) -> Value:
-    """A value with its leading axes broadcast."""
-    target = (*lead, *value.shape[-2:])
-    if value.shape == target:
-        return value
-    value = value.view([[Factor(1)] for _ in range(len(target) - len(value.dims))] + value.dims, False)
-    source = ctx.ordered(value, range(len(target)))
-    steps = strides_of(value.shape)
-    axes = [
-        (want, 0 if have == 1 else x, y)
-        for have, want, x, y in zip(value.shape, target, steps, strides_of(target), strict=True)
-    ]
-    output = output_like(ctx, node, 0, source, target)
-    box(ctx, node, source, output, axes)
-    dims = new_dims(target)
-    return Value(Storage(output, Order([axis[0] for axis in dims])), dims, value.dtype, False)
-
-
-# ---- ConvTranspose ---------------------------------------------------------------------------------------------------
-
-
-def conv_transpose(ctx: Context, node: ir.Node) -> None:
-    """ConvTranspose, 1-D or 2-D, any groups."""
-    value = ctx.value(node)
-    float_ops.require_float(value)
-    weight = ctx.needed(node, 1, "weight")
-    axes = spatial_axes(value)
-    groups = node.attributes.get_int("group", 1)
-    if weight.ndim != len(value.shape) or weight.shape[0] != value.shape[1] or weight.shape[0] % groups:
-        raise Refusal(f"weights {weight.shape} do not fit input {value.shape}", "weights (in_c, out_c/groups, kh, kw)")
-    out, begin = _transposed_window(node, value.shape[2:], weight.shape[2:])
-    out_c = weight.shape[1] * groups
-    bias = ctx.needed(node, 2, "bias") if len(node.inputs) > 2 and node.inputs[2] is not None else None
-    rank = len(out)
-    pair = lambda numbers, first: (first, *numbers) if rank == 1 else tuple(numbers)  # noqa: E731
-    fields = {
-        "in": pair(value.shape[2:], 1),
-        "out": pair(out, 1),
-        "kernel": pair(weight.shape[2:], 1),
-        "stride": pair(node.attributes.get_ints("strides") or [1] * rank, 1),
-        "dilation": pair(node.attributes.get_ints("dilations") or [1] * rank, 1),
-    }
-    attrs = {f"{name}_{axis}": int(n) for name, both in fields.items() for axis, n in zip("hw", both, strict=True)}
-    top, left = pair(begin, 0)
-    attrs |= {"pad_top": top, "pad_left": left, "in_c": value.shape[1], "out_c": out_c, "groups": groups}
-    device = (weight if rank == 2 else weight[:, :, None, :]).transpose(0, 2, 3, 1)
-    source = ctx.ordered(value, axes)
-    shape = (*pair(out, 1), out_c)
-    op = float_ops.weighted(ctx, node, "conv_transpose2d_f32", source, device, bias, shape, attrs)
-    ctx.result(node.outputs[0], (1, out_c, *out), axes, op.outputs[0])
-
-
-def _transposed_window(node: ir.Node, sizes: Sequence[int], kernel: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Output sizes and the padding in front, as onnxruntime has them."""
-    get, rank = node.attributes, len(sizes)
-    strides, dilations = get.get_ints("strides") or [1] * rank, get.get_ints("dilations") or [1] * rank
-    extra = get.get_ints("output_padding") or [0] * rank
-    given = get.get_ints("pads") or [0] * (2 * rank)
-    wanted = get.get_ints("output_shape") or []
-    wanted = list(wanted)[-rank:] if wanted else [None] * rank
-    mode = get.get_string("auto_pad", "NOTSET") or "NOTSET"
-    out, begin = [], []
-    for i, (size, k, s, d, more) in enumerate(zip(sizes, kernel, strides, dilations, extra, strict=True)):
-        full = (size - 1) * s + more + (k - 1) * d + 1
-        low, high = (given[i], given[i + rank]) if mode == "NOTSET" else (0, 0)
-        target = wanted[i] if wanted[i] is not None else min(size * s, full) if mode.startswith("SAME") else None
-        if target is not None:
-            total = max(full - target, 0)
-            low = total // 2 if mode == "SAME_UPPER" else total - total // 2
-        else:
-            target = full - low - high
-        if target < 1 or low < 0 or high < 0:
-            raise Refusal(f"its output would have size {target}, with pads {low} and {high}", "pads of 0 or more")
-        out.append(int(target))
-        begin.append(int(low))
-    return out, begin
-
-
 OPERATORS: dict[str, Callable[[Context, ir.Node], None]] = {
-    "Concat": concat,
-    "ConvTranspose": conv_transpose,
     "DepthToSpace": depth_to_space,
     "Expand": expand,
     "Gather": gather,
-    "GlobalMaxPool": global_max_pool,
-    "MatMul": matmul,
     "Pad": pad,
-    "QLinearMatMul": qlinear_matmul,
-    **dict.fromkeys(_REDUCTIONS, reduce),
-    "Resize": resize,
     "Slice": slice_,
     "SpaceToDepth": space_to_depth,
     "Split": split,
     "Tile": tile,
-    "Upsample": resize,
-    "com.microsoft.QLinearConcat": qlinear_concat,
 }
