@@ -16,6 +16,7 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
+from ..codes import move_codes
 from ..errors import Refusal, UnsupportedError, UnsupportedNode
 from ..importer import Imported, load
 from ..islands import take_islands
@@ -191,6 +192,7 @@ def identifier(text: str) -> str:
 def lower_graph(normal: Normal, imported: Imported, marks: Marks) -> Context:
     """Lower every node of a graph. Raises UnsupportedError with all that were refused."""
     take_islands(normal.model.graph)
+    move_codes(normal.model.graph)
     passes.RemoveUnusedNodesPass()(normal.model)
     ctx = Context(normal, marks, batched=imported.batch is not None)
     bad = [refused for value in normal.model.graph.inputs if (refused := _input(ctx, value))]

@@ -634,12 +634,13 @@ def test_codes(dtype: Any, seed: int) -> None:
             "box",
         ),
         "Gather": (["i"], {"i": np.array([3, 0, 0, 1])}, {"axis": 2}, "gather"),
-        "Pad": (["p"], {"p": np.array([0, 0, 1, 2, 0, 0, 0, 1])}, {}, ""),
+        "Pad": (["p"], {"p": np.array([0, 0, 1, 2, 0, 0, 0, 1])}, {}, "box"),
         "Resize": (["", "s"], {"s": np.array([1, 1, 2, 2], np.float32)}, {"mode": "nearest"}, "gather"),
+        "Tile": (["r"], {"r": np.array([1, 1, 2, 1])}, {}, "box"),
         "MaxPool": ([], {}, {"kernel_shape": [2, 2]}, "max_pool2d_s8"),
-        "GlobalMaxPool": ([], {}, {}, ""),
+        "GlobalMaxPool": ([], {}, {}, "max_pool2d_s8"),
         "DepthToSpace": ([], {}, {"blocksize": 2}, ""),
-        "Expand": (["q"], {"q": np.array([1, 4, 4, 5])}, {}, ""),
+        "Expand": (["q"], {"q": np.array([1, 4, 4, 5])}, {}, "box"),
     }
     for op, (extra, constants, attributes, kind) in cases.items():
         shape = ["N", 4, 4, 5] if op != "Expand" else ["N", 4, 4, 1]
@@ -648,6 +649,7 @@ def test_codes(dtype: Any, seed: int) -> None:
         proto = quantized(nodes, constants, {"x": scale, "y": scale}, {"x": shape}, dtype)
         found = same(proto)
         assert not kind or kind in found, (op, found)
+        assert found.count("dequantize") == 1, (op, found)
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8])
