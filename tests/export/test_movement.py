@@ -3,6 +3,7 @@ runtime, against onnxruntime."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,11 @@ from onnx import TensorProto
 
 from edgeprop import Model
 from edgeprop.export.check import check
+from edgeprop.export.header import to_header
 from edgeprop.export.image import to_image
 from edgeprop.export.lower import UnsupportedError, lower
 from edgeprop.export.plan import plan
-from tests.support import interpreter, replay
+from tests.support import compiler, interpreter, replay
 from tests.support.graphs import model, node, qdq
 
 seeds = st.integers(0, 2**32 - 1)
@@ -589,6 +591,50 @@ def test_plans_of_these_networks() -> None:
         program = lower(proto, trainable=["a", "b"], loss="mse")
         replay.replay_inference(program, plan(program))
         replay.replay_training(program, plan(program))
+
+
+def decoder() -> onnx.ModelProto:
+    """All ops of this file but the int8 ones, in one graph with a head that trains."""
+    array = normal(5)
+    constants = {
+        "w": array(4, 4, 2, 2), "t": array(6, 4), "s": np.array([1, 1, 1.5, 2], np.float32), "i": np.array([2, 0, 0, 1]),
+        "p": np.array([0, 0, 1, 0, 0, 0, 0, 2]), "one": np.array([1]),
+    }  # fmt: skip
+    nodes = [
+        node("Gather", ["t", "ids"], ["e"], name="embedding"),
+        node("Unsqueeze", ["e", "one"], ["e1"]),
+        node("Transpose", ["e1"], ["e2"], perm=[0, 3, 1, 2]),
+        node("ConvTranspose", ["e2", "w"], ["u"], strides=[2, 2], name="up"),
+        node("Resize", ["u", "", "s"], ["z"], mode="linear"),
+        node("Gather", ["z", "i"], ["g"], axis=1),
+        node("Pad", ["g", "p"], ["q"]),
+        node("Transpose", ["q"], ["qt"], perm=[0, 1, 3, 2]),
+        node("MatMul", ["q", "qt"], ["m"]),
+        node("Concat", ["m", "m"], ["c"], axis=2),
+        node("ReduceMax", ["c"], ["r"], axes=[1, 2], keepdims=0),
+        node("Slice", ["r", "b0", "b5", "one"], ["r5"]),
+        node("MatMul", ["r5", "v"], ["y"], name="head"),
+    ]
+    constants |= {"b0": np.array([0]), "b5": np.array([5])}
+    constants["v"] = array(4, 3)
+    return model(nodes, {"ids": ["N", 5]}, ["y"], constants, 13, TensorProto.INT32, TensorProto.FLOAT)
+
+
+def test_header_and_image_give_the_same_bits(tmp_path: Path) -> None:
+    """The C header of all of it compiles without a warning and learns as the image does."""
+    found = same(decoder())
+    assert {"box", "concat", "conv_transpose2d_f32", "embedding_f32", "gather", "matmul_f32", "reduce_f32"} <= set(
+        found
+    )
+    program = lower(decoder(), name="decoder", trainable=["embedding", "up", "head"], loss="mse")
+    (tmp_path / "decoder.h").write_text(to_header(program))
+    (tmp_path / "decoder.ep").write_bytes(to_image(program))
+    defines = ('-DHEADER="decoder.h"', "-DMODEL=decoder", "-DDECODER_IMPLEMENTATION")
+    source = compiler.HERE / "drive.c"
+    driver = compiler.program(source, tmp_path / "drive", *compiler.STRICT, defines=defines, include=tmp_path)
+    text = compiler.run([driver, "7", "4"])
+    assert text == compiler.run([compiler.image_driver(), "7", "4", tmp_path / "decoder.ep"])
+    assert "learn 0" in text
 
 
 # ---- Codes -----------------------------------------------------------------------------------------------------------
