@@ -138,6 +138,12 @@ void *ep_tensor_ptr(const ep_t *ep, uint16_t index)
     return (void *)(uintptr_t)tensor->data; /* read only; the cast keeps one function for all */
 }
 
+int ep_has_place(const ep_t *ep, uint16_t index)
+{
+    const ep_tensor *tensor = &ep->model->tensors[index];
+    return tensor->flags != 0 || (ep->offset != NULL ? ep->offset[index] : tensor->offset) != EP_NONE;
+}
+
 float *ep_gradient_ptr(const ep_t *ep, uint16_t index)
 {
     const ep_train *train = ep->model->train;

@@ -200,20 +200,21 @@ static int check_input(const loader *l, uint16_t index)
     ep_tensor *tensor;
     if (index >= l->h.tensors) return EP_ERR_IMAGE;
     tensor = &l->tensors[index];
+    if (tensor->flags == SEEN && tensor->offset == EP_NONE) return EP_ERR_IMAGE;
     if (tensor->flags == EP_CONST || tensor->flags == SEEN) return EP_OK;
     if (tensor->flags != EP_PARAM) return EP_ERR_IMAGE;
     tensor->flags |= SEEN;
     return EP_OK;
 }
 
-/* An output gets its only value here, in memory that overlaps no input halfway. */
+/* An output gets its only value here, in memory that overlaps no input halfway; one without a place is never read. */
 static int check_output(const loader *l, const ep_node *node, uint16_t index)
 {
     ep_tensor *y;
     if (index >= l->h.tensors) return EP_ERR_IMAGE;
     y = &l->tensors[index];
-    if (y->flags != 0 || y->offset == EP_NONE) return EP_ERR_IMAGE;
-    for (unsigned i = 0; i < node->n_in; i++) {
+    if (y->flags != 0) return EP_ERR_IMAGE;
+    for (unsigned i = 0; i < node->n_in && y->offset != EP_NONE; i++) {
         const ep_tensor *x = &l->tensors[node->io[i]];
         if (x->flags == SEEN && !apart_or_same(x->offset, bytes_of(x), y->offset, bytes_of(y))) return EP_ERR_IMAGE;
     }
@@ -256,6 +257,7 @@ static int check_outputs(const loader *l, const ep_model *model)
     for (uint16_t i = 0; i < model->n_outputs; i++) {
         const uint16_t index = model->outputs[i];
         if (index >= l->h.tensors || l->tensors[index].flags != SEEN) return EP_ERR_IMAGE;
+        if (l->tensors[index].offset == EP_NONE) return EP_ERR_IMAGE;
     }
     return EP_OK;
 }
@@ -291,21 +293,24 @@ static int check_overlap(const loader *l, const ep_node *node, const uint32_t *a
     return EP_OK;
 }
 
-/* All that node `index` touches while learning has a place. */
+/* All that node `index` touches while learning has a place, but for outputs of frozen ops that have none in inference
+ * either, and for gradients of some of several outputs. */
 static int check_walk(const loader *l, uint32_t index)
 {
     const ep_node *node = &l->nodes[index];
     const unsigned n = (unsigned)node->n_in + node->n_out;
+    const int learns = node->grad != NULL && index >= l->h.first_node;
+    int gradients = 0;
     for (unsigned k = 0; k < n; k++) {
         const uint16_t i = node->io[k];
         if (l->tensors[i].flags != SEEN) continue;
-        if (l->train->offset[i] == EP_NONE) return EP_ERR_IMAGE;
+        if (l->train->offset[i] == EP_NONE && (learns || l->tensors[i].offset != EP_NONE)) return EP_ERR_IMAGE;
         if (k < node->n_in) continue;
-        if (node->grad != NULL && index >= l->h.first_node && l->train->grad_offset[i] == EP_NONE) return EP_ERR_IMAGE;
+        gradients += l->train->grad_offset[i] != EP_NONE;
         if (check_overlap(l, node, l->train->offset, i) != EP_OK) return EP_ERR_IMAGE;
         if (check_overlap(l, node, l->train->grad_offset, i) != EP_OK) return EP_ERR_IMAGE;
     }
-    return EP_OK;
+    return learns && gradients == 0 ? EP_ERR_IMAGE : EP_OK;
 }
 
 static int produces(const ep_node *node, uint32_t index)

@@ -13,6 +13,7 @@ trainable one cost what they cost in inference.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -120,11 +121,18 @@ def _activations(program: Program, names: Sequence[str]) -> list[str]:
     return [name for name in names if program.tensors[name].is_activation]
 
 
-def _forward_step(program: Program, op: Op) -> Step:
+def _read(program: Program) -> set[str]:
+    """Values that an op or the caller reads."""
+    return {name for op in program.ops for name in op.inputs} | {port.tensor for port in program.outputs}
+
+
+def _forward_step(program: Program, op: Op, wanted: AbstractSet[str]) -> Step:
+    """`wanted`: an output that may be left out has a place only if it is one of these."""
     inputs = _activations(program, op.inputs)
+    optional = {op.outputs[i] for i in traits(op).optional_outputs if i < len(op.outputs)}
     return Step(
         reads=[Key(name) for name in inputs],
-        writes=[Key(name) for name in op.outputs],
+        writes=[Key(name) for name in op.outputs if name in wanted or name not in optional],
         in_place=[(Key(op.outputs[0]), Key(op.inputs[i])) for i in traits(op).in_place],
     )
 
@@ -132,8 +140,9 @@ def _forward_step(program: Program, op: Op) -> Step:
 def _inference(program: Program) -> Iterator[Step]:
     """Inputs are there from the start, outputs at the end."""
     yield Step(writes=[Key(port.tensor) for port in program.inputs])
+    wanted = _read(program)
     for op in program.ops:
-        yield _forward_step(program, op)
+        yield _forward_step(program, op, wanted)
     yield Step(reads=[Key(port.tensor) for port in program.outputs])
 
 
@@ -141,8 +150,9 @@ def _training(program: Program, path: _Path) -> Iterator[Step]:
     """Forward, loss, backward, and the update, for which all that the weights' gradients need is still there."""
     assert program.logits is not None
     yield Step(writes=[Key(port.tensor) for port in program.inputs])
+    wanted = _read(program).union(*(program.ops[i].outputs for i in path.backward))
     for op in program.ops[: path.end]:
-        yield _forward_step(program, op)
+        yield _forward_step(program, op, wanted)
     logits, dlogits = Key(program.logits), Key(program.logits, gradient=True)
     yield Step(reads=[logits], writes=[dlogits], in_place=[(dlogits, logits)])
     update = Step()
@@ -156,7 +166,9 @@ def _backward_step(program: Program, path: _Path, index: int) -> Step:
     """dX from dY, which is masked in place; also x and y where the op's derivative is written in terms of them."""
     op = program.ops[index]
     row, dy = traits(op), Key(op.outputs[0], gradient=True)
-    step = Step(reads=[dy])
+    step = Step(reads=[Key(name, gradient=True) for name in op.outputs if name in path.gradients])
+    if row.recurrent:
+        step.reads += [Key(name) for name in [*_activations(program, op.inputs), *op.outputs]]
     if "x" in row.backward_reads:
         step.reads += [Key(name) for name in _activations(program, op.inputs)]
     if row.reads_y(op):
@@ -175,10 +187,22 @@ def _backward_step(program: Program, path: _Path, index: int) -> Step:
 def _update_reads(program: Program, op: Op) -> list[Key]:
     row = traits(op)
     trained = [i for i in row.weights if program.tensors[op.inputs[i]].trainable]
+    if row.recurrent:
+        return [Key(name) for name in [*_activations(program, op.inputs), *op.outputs]] if trained else []
     reads = [Key(op.outputs[0], gradient=True)] if trained else []
     if set(trained) & set(row.gradient_reads_x):
         reads.append(Key(op.inputs[0]))
     return reads
+
+
+def backward_ops(program: Program) -> list[Op]:
+    """The ops whose backward runs, in that order.
+
+    Raises
+    ------
+    ValueError : as `plan`
+    """
+    return [program.ops[i] for i in _Path(program).backward]
 
 
 class _Path:

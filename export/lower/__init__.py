@@ -21,7 +21,7 @@ from ..islands import take_islands
 from ..layout import Order, Storage, Value, new_dims, port_permutation, significant
 from ..normalize import Normal, normalize
 from ..program import Op, Port, Program, Tensor
-from . import float_ops, int8_ops, shape_ops
+from . import float_ops, int8_ops, recurrent, shape_ops
 from .context import DTYPE_OF, Context, no_limits
 from .fusion import find_chains
 from .training import Marks, mark_trainable, metadata
@@ -55,6 +55,7 @@ OPERATORS: dict[str, Lowering] = {
     "Sub": float_ops.sub,
     "Tanh": float_ops.tanh,
     **shape_ops.MOVES,
+    **recurrent.OPERATORS,
     "com.microsoft.MatMulIntegerToFloat": int8_ops.matmul_integer_to_float,
     "com.microsoft.QGemm": int8_ops.qgemm,
     "com.microsoft.QLinearAdd": int8_ops.qlinear_add,
@@ -72,18 +73,15 @@ NEAREST = {
     "DynamicQuantizeLinear": "static quantization (QuantizeLinear with constant scales)",
     "DynamicQuantizeMatMul": "static quantization (QuantizeLinear with constant scales)",
     "Elu": "LeakyRelu",
-    "GRU": "Gemm, or 1-D Conv over time",
     "Gelu": "Relu, or Sigmoid",
     "GlobalMaxPool": "MaxPool with the whole image as kernel",
     "HardSigmoid": "Sigmoid, or Clip",
     "HardSwish": "Relu6 (Clip 0..6); or quantize it, which makes it a table",
-    "LSTM": "Gemm, or 1-D Conv over time",
     "LayerNormalization": "BatchNormalization",
     "LogSoftmax": "Softmax",
     "MatMulInteger": "static quantization (QuantizeLinear with constant scales)",
     "PRelu": "LeakyRelu",
     "Pad": "zero padding of height and width right before a Conv, or the Conv's own pads",
-    "RNN": "Gemm, or 1-D Conv over time",
     "Scan": "the loop unrolled, or 1-D Conv over time",
     "com.microsoft.QLinearConcat": "Add of two branches",
     "com.microsoft.QLinearMul": "Add, or a constant factor folded into the layer before it",
@@ -152,6 +150,7 @@ def lower_with_values(
         source_hash=imported.source_hash,
     )
     mark_trainable(ctx, program, marks, loss or said.get("loss"))
+    recurrent.keep_for_learning(program)
     _drop_unused(program)
     _spread_scales(program)
     return program, ctx
@@ -341,7 +340,7 @@ def _drop_unused(program: Program) -> None:
     for op in reversed(program.ops):
         if needed.intersection(op.outputs):
             kept.append(op)
-            needed.update(op.inputs)
+            needed.update(op.inputs, op.outputs)
     needed.update(port.tensor for port in program.inputs)
     program.ops[:] = kept[::-1]
     tensors: dict[str, Tensor] = {k: t for k, t in program.tensors.items() if k in needed}

@@ -169,6 +169,14 @@ typedef struct ep_transpose_attr {
     int32_t size;
 } ep_transpose_attr;
 
+typedef struct ep_recurrent_attr {
+    int32_t steps, n_in, n_hidden;
+    int32_t directions;
+    int32_t reverse;
+    int32_t variant;
+    int32_t truncate;
+} ep_recurrent_attr;
+
 /* ---- The prelude's own ---- */
 
 typedef struct ep_py_op {
