@@ -16,7 +16,7 @@ enum { HEADER = 96, TENSOR = 24, NODE = 20 }; /* bytes in an image */
 typedef struct header {
     uint32_t bytes, crc, tensors, nodes, io, words, inputs, outputs;
     uint32_t infer_bytes, scratch_bytes, param_bytes, data_bytes;
-    uint32_t loss, train_bytes, train_scratch_bytes, first_node, end_node, logits, name_bytes, meta_bytes;
+    uint32_t loss, train_bytes, train_scratch_bytes, first_node, end_node, logits, name_bytes, meta_bytes, states;
     uint64_t tensors_at, nodes_at, io_at, words_at, train_at, data_at, name_at, end;
 } header;
 
@@ -82,9 +82,10 @@ static int read_header(const uint8_t *image, size_t size, header *h)
     h->logits = get_u32(image + 80);
     h->name_bytes = get_u32(image + 84);
     h->meta_bytes = get_u32(image + 88);
+    h->states = get_u32(image + 92);
     lay_out(h);
     if (h->tensors > 0xFFFF || h->nodes > 0xFFFF || h->inputs - 1 >= 0xFFFF || h->outputs - 1 >= 0xFFFF ||
-        (uint64_t)h->inputs + h->outputs > h->io || h->end > h->bytes) {
+        h->states > 0xFFFF || (uint64_t)h->inputs + h->outputs + 2 * (uint64_t)h->states > h->io || h->end > h->bytes) {
         return EP_ERR_IMAGE;
     }
     return EP_OK;
@@ -181,7 +182,7 @@ static int load_node(const loader *l, const uint8_t *row, ep_node *node)
     node->n_out = row[3];
     node->accumulate = row[5];
     if (node->n_in == 0 || node->n_out == 0 || row[4] > 1 || words != known->attr_words) return EP_ERR_IMAGE;
-    if (io + node->n_in + node->n_out + l->h.inputs + l->h.outputs > l->h.io) return EP_ERR_IMAGE;
+    if (io + node->n_in + node->n_out + 2 * (uint64_t)l->h.states + l->h.inputs + l->h.outputs > l->h.io) return EP_ERR_IMAGE;
     if (word + words > l->h.words) return EP_ERR_IMAGE;
     node->op = known->op;
     node->io = (const uint16_t *)(const void *)(l->image + l->h.io_at + 2 * io);
@@ -239,14 +240,36 @@ static int load_nodes(const loader *l)
     return EP_OK;
 }
 
-/* Before the nodes: what the caller fills in. */
+/* A value that is there before the first node. */
+static int mark_input(const loader *l, uint16_t index)
+{
+    if (index >= l->h.tensors) return EP_ERR_IMAGE;
+    if (l->tensors[index].flags != 0 || l->tensors[index].offset == EP_NONE) return EP_ERR_IMAGE;
+    l->tensors[index].flags = SEEN;
+    return EP_OK;
+}
+
+/* Before the nodes: what the caller fills in, and states. */
 static int mark_inputs(const loader *l, const ep_model *model)
 {
     for (uint16_t i = 0; i < model->n_inputs; i++) {
-        const uint16_t index = model->inputs[i];
-        if (index >= l->h.tensors) return EP_ERR_IMAGE;
-        if (l->tensors[index].flags != 0 || l->tensors[index].offset == EP_NONE) return EP_ERR_IMAGE;
-        l->tensors[index].flags = SEEN;
+        if (mark_input(l, model->inputs[i]) != EP_OK) return EP_ERR_IMAGE;
+    }
+    for (uint16_t i = 0; i < model->n_states; i++) {
+        if (mark_input(l, model->states[2 * i]) != EP_OK) return EP_ERR_IMAGE;
+    }
+    return EP_OK;
+}
+
+/* After the nodes: each state has something of its size that follows it. */
+static int check_states(const loader *l, const ep_model *model)
+{
+    for (uint16_t i = 0; i < model->n_states; i++) {
+        const ep_tensor *state = &l->tensors[model->states[2 * i]], *next;
+        if (model->states[2 * i + 1] >= l->h.tensors) return EP_ERR_IMAGE;
+        next = &l->tensors[model->states[2 * i + 1]];
+        if (next->flags != SEEN || next->offset == EP_NONE) return EP_ERR_IMAGE;
+        if (state->dtype != EP_F32 || next->dtype != EP_F32 || state->count != next->count) return EP_ERR_IMAGE;
     }
     return EP_OK;
 }
@@ -345,6 +368,10 @@ static int load_train(const loader *l, ep_model *model)
     for (uint16_t i = 0; i < model->n_inputs; i++) {
         if (train->offset[model->inputs[i]] == EP_NONE) return EP_ERR_IMAGE;
     }
+    for (uint16_t i = 0; i < model->n_states; i++) { /* learning finds them where inference left them */
+        const uint16_t state = model->states[2 * i];
+        if (train->offset[state] != l->tensors[state].offset) return EP_ERR_IMAGE;
+    }
     for (uint32_t i = 0; i < h->end_node; i++) {
         if (check_walk(l, i) != EP_OK) return EP_ERR_IMAGE;
         reached |= produces(&l->nodes[i], h->logits);
@@ -378,6 +405,8 @@ static void fill_model(const loader *l, ep_model *model)
     model->nodes = l->nodes;
     model->outputs = (const uint16_t *)(const void *)(l->image + h->io_at) + (h->io - h->outputs);
     model->inputs = model->outputs - h->inputs;
+    model->states = h->states != 0 ? model->inputs - 2 * h->states : NULL;
+    model->n_states = (uint16_t)h->states;
     model->n_tensors = (uint16_t)h->tensors;
     model->n_nodes = (uint16_t)h->nodes;
     model->n_inputs = (uint16_t)h->inputs;
@@ -407,6 +436,7 @@ static int load_all(const loader *l, ep_model *model)
     if (rc == EP_OK) rc = mark_inputs(l, model);
     if (rc == EP_OK) rc = load_nodes(l);
     if (rc == EP_OK) rc = check_outputs(l, model);
+    if (rc == EP_OK) rc = check_states(l, model);
     if (rc == EP_OK && h->loss != 0) rc = load_train(l, model);
     return rc == EP_OK ? check_ops(l, model) : rc;
 }

@@ -85,9 +85,10 @@ def plan(program: Program) -> Plan:
     _check_order(program)
     timeline = list(_inference(program))
     packing, places = _pack(program, timeline)
+    states, base = _state_places(program)
     result = Plan(
-        infer_offsets={key.tensor: at for key, at in places.items()},
-        infer_bytes=packing.bytes,
+        infer_offsets={**states, **{key.tensor: base + at for key, at in places.items()}},
+        infer_bytes=base + packing.bytes,
         scratch_bytes=max((traits(op).scratch(op.attrs) for op in program.ops), default=0),
         param_offsets={},
         param_bytes=0,
@@ -104,14 +105,38 @@ def plan(program: Program) -> Plan:
 def _plan_training(program: Program, result: Plan) -> None:
     path = _Path(program)
     packing, places = _pack(program, list(_training(program, path)))
+    states, base = _state_places(program)
     result.first_op, result.end_op = path.first, path.end
     result.accumulate = path.accumulate
-    result.train_bytes = packing.bytes
-    result.train_offsets = {key.tensor: at for key, at in places.items() if not key.gradient}
-    result.grad_offsets = {key.tensor: at for key, at in places.items() if key.gradient}
+    result.train_bytes = base + packing.bytes
+    result.train_offsets = {**states, **{key.tensor: base + at for key, at in places.items() if not key.gradient}}
+    result.grad_offsets = {key.tensor: base + at for key, at in places.items() if key.gradient}
     forward = [traits(op).scratch(op.attrs) for op in program.ops[: path.end]]
     backward = [traits(program.ops[i]).backward_scratch(program.ops[i].attrs) for i in path.backward]
     result.train_scratch_bytes = max(forward + backward)
+
+
+# ---- States
+
+
+def _state_places(program: Program) -> tuple[dict[str, int], int]:
+    """States lie in front of all else, at the same place in both plans, and what lies there is theirs for good."""
+    places, at = {}, 0
+    for state in program.states:
+        places[state.tensor] = at
+        at += rounded(program.tensors[state.tensor].nbytes)
+    return places, at
+
+
+def _without_states(program: Program, timeline: Iterator[Step]) -> Iterator[Step]:
+    """A timeline of what shares memory."""
+    apart = {state.tensor for state in program.states}
+    for step in timeline:
+        yield Step(
+            [key for key in step.reads if key.tensor not in apart],
+            [key for key in step.writes if key.tensor not in apart],
+            [pair for pair in step.in_place if apart.isdisjoint(key.tensor for key in pair)],
+        )
 
 
 # ---- Timelines
@@ -123,7 +148,8 @@ def _activations(program: Program, names: Sequence[str]) -> list[str]:
 
 def _read(program: Program) -> set[str]:
     """Values that an op or the caller reads."""
-    return {name for op in program.ops for name in op.inputs} | {port.tensor for port in program.outputs}
+    ends = {port.tensor for port in program.outputs} | {state.next for state in program.states}
+    return {name for op in program.ops for name in op.inputs} | ends
 
 
 def _forward_step(program: Program, op: Op, wanted: AbstractSet[str]) -> Step:
@@ -138,15 +164,23 @@ def _forward_step(program: Program, op: Op, wanted: AbstractSet[str]) -> Step:
 
 
 def _inference(program: Program) -> Iterator[Step]:
+    return _without_states(program, _inference_steps(program))
+
+
+def _inference_steps(program: Program) -> Iterator[Step]:
     """Inputs are there from the start, outputs at the end."""
     yield Step(writes=[Key(port.tensor) for port in program.inputs])
     wanted = _read(program)
     for op in program.ops:
         yield _forward_step(program, op, wanted)
-    yield Step(reads=[Key(port.tensor) for port in program.outputs])
+    yield Step(reads=[Key(port.tensor) for port in program.outputs] + [Key(state.next) for state in program.states])
 
 
 def _training(program: Program, path: _Path) -> Iterator[Step]:
+    return _without_states(program, _training_steps(program, path))
+
+
+def _training_steps(program: Program, path: _Path) -> Iterator[Step]:
     """Forward, loss, backward, and the update, for which all that the weights' gradients need is still there."""
     assert program.logits is not None
     yield Step(writes=[Key(port.tensor) for port in program.inputs])
@@ -287,6 +321,7 @@ def _check_order(program: Program) -> None:
     """Every value is computed once, before it is used."""
     known = {tensor.name for tensor in program.tensors.values() if not tensor.is_activation}
     known.update(port.tensor for port in program.inputs)
+    known.update(state.tensor for state in program.states)
     for op in program.ops:
         traits(op)
         for name in op.inputs:
@@ -377,9 +412,10 @@ def lower_bounds(program: Program) -> tuple[int, int]:
     if program.trainable():
         timelines.append(list(_training(program, _Path(program))))
     bounds = []
+    base = _state_places(program)[1]
     for timeline in timelines:
         lives = _lifetimes(program, timeline)
-        bounds.append(live_bound(_blocks(_chains(lives, _aliases(timeline, lives)))))
+        bounds.append(base + live_bound(_blocks(_chains(lives, _aliases(timeline, lives)))))
     return bounds[0], bounds[1] if len(bounds) > 1 else 0
 
 
@@ -388,7 +424,8 @@ def live_bytes(program: Program) -> list[int]:
     timeline = list(_inference(program))
     lives = _lifetimes(program, timeline)
     blocks = _blocks(_chains(lives, _aliases(timeline, lives)))
-    return [sum(size_at(block, time) for block in blocks) for time in range(1, len(program.ops) + 1)]
+    base = _state_places(program)[1]
+    return [base + sum(size_at(block, time) for block in blocks) for time in range(1, len(program.ops) + 1)]
 
 
 # ---- Sizes of arenas, as ep_arena_size() computes them
