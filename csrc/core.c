@@ -86,6 +86,7 @@ static void bind(ep_t *ep, const ep_model *model, void *arena, size_t size, uint
     ep->sums_at = what & EP_FOR_SUMS ? ep->tail_at : EP_NONE;
     ep->state_at = EP_NONE;
     ep_reset(ep);
+    ep_reset_state(ep);
 }
 
 int ep_init(ep_t *ep, const ep_model *model, void *arena, size_t size)
@@ -136,6 +137,12 @@ void *ep_tensor_ptr(const ep_t *ep, uint16_t index)
     if (tensor->flags == 0) return activation(ep, ep->offset != NULL ? ep->offset[index] : tensor->offset);
     if ((tensor->flags & EP_PARAM) && ep->params_at != EP_NONE) return ep->arena + ep->params_at + tensor->offset;
     return (void *)(uintptr_t)tensor->data; /* read only; the cast keeps one function for all */
+}
+
+int ep_has_place(const ep_t *ep, uint16_t index)
+{
+    const ep_tensor *tensor = &ep->model->tensors[index];
+    return tensor->flags != 0 || (ep->offset != NULL ? ep->offset[index] : tensor->offset) != EP_NONE;
 }
 
 float *ep_gradient_ptr(const ep_t *ep, uint16_t index)
@@ -194,6 +201,30 @@ int ep_set_params(ep_t *ep, const float *values, uint32_t count)
     return EP_OK;
 }
 
+/* ---- States ------------------------------------------------------------------------------------------------------ */
+
+int ep_reset_state(ep_t *ep)
+{
+    const ep_model *model;
+    if (ep == NULL || ep->model == NULL) return EP_ERR_ARG;
+    model = ep->model;
+    for (uint16_t i = 0; i < model->n_states; i++) {
+        const uint16_t state = model->states[2 * i];
+        memset(ep_tensor_ptr(ep, state), 0, ep->batch * ep_tensor_size(&model->tensors[state]));
+    }
+    return EP_OK;
+}
+
+/* After a run of n samples: what follows each state takes its place. */
+static void move_on(const ep_t *ep, uint32_t n)
+{
+    const ep_model *model = ep->model;
+    for (uint16_t i = 0; i < model->n_states; i++) {
+        const uint16_t *pair = model->states + 2 * i;
+        memmove(ep_tensor_ptr(ep, pair[0]), ep_tensor_ptr(ep, pair[1]), n * ep_tensor_size(&model->tensors[pair[0]]));
+    }
+}
+
 /* ---- Inference --------------------------------------------------------------------------------------------------- */
 
 void ep_forward(const ep_t *ep, uint16_t end, uint32_t n)
@@ -228,6 +259,7 @@ int ep_infer_batch(ep_t *ep, const void *x, void *y, uint32_t n)
         memcpy(ep_tensor_ptr(ep, model->inputs[0]), from, take * x_bytes);
         ep_forward(ep, model->n_nodes, take);
         memcpy(to, ep_tensor_ptr(ep, model->outputs[0]), take * y_bytes);
+        move_on(ep, take);
         from += take * x_bytes;
         to += take * y_bytes;
         n -= take;
@@ -245,6 +277,7 @@ int ep_run(ep_t *ep, uint32_t n)
 {
     if (ep == NULL || ep->model == NULL || n == 0 || n > ep->batch) return EP_ERR_ARG;
     ep_forward(ep, ep->model->n_nodes, n);
+    move_on(ep, n);
     return EP_OK;
 }
 

@@ -26,6 +26,11 @@
  *     >= NAME_TRAIN_ARENA     learning, one sample at a time, SGD in place
  *     more                    see ep_arena_size(): gradient sums (mini-batches), momentum, Adam, batches in parallel
  *
+ * Streams. A model may have states (`edgeprop export --state`): values that one run leaves for the next, as the hidden
+ * state of a recurrent layer or the last frames a convolution over time has seen. They are no inputs or outputs; they
+ * keep a place of their own among the activations, zero at ep_init(), moved on by every ep_infer() and ep_run().
+ * Learning starts from them and leaves them as they are. With a batch capacity of several there are as many streams.
+ *
  * Layout. Images are NHWC (height, width, channel; the channel varies fastest), sequences (time, feature). A sample is
  * contiguous, a batch is samples one after the other. Weights: dense (n_out, n_in); convolution (out_c, kernel_h,
  * kernel_w, in_c / groups); depthwise (kernel_h, kernel_w, out_c).
@@ -50,7 +55,7 @@ extern "C" {
 #define EP_VERSION_STRING "0.1.0"
 
 /* Number of the layout of the structs below. A generated header that was made for another one does not compile. */
-#define EP_ABI 1
+#define EP_ABI 2
 
 #define EP_ALIGN 16u /* of the arena, of images and of constant data; bytes */
 #if defined(__GNUC__) || defined(__clang__)
@@ -165,7 +170,8 @@ struct ep_model {
     const ep_tensor *tensors;
     const ep_node *nodes;
     const uint16_t *inputs, *outputs; /* indices into tensors */
-    uint16_t n_tensors, n_nodes, n_inputs, n_outputs;
+    const uint16_t *states; /* (n_states, 2) a state, and the value that takes its place after a run; NULL: none */
+    uint16_t n_tensors, n_nodes, n_inputs, n_outputs, n_states;
     uint32_t infer_bytes;   /* activations of the inference plan, one sample */
     uint32_t scratch_bytes; /* working memory of the neediest forward op; not multiplied by the batch */
     uint32_t param_bytes;   /* all trainable weights, float32 */
@@ -248,11 +254,15 @@ int ep_init_batch(ep_t *ep, const ep_model *model, void *arena, size_t size, uin
 /* Weights as exported, optimizer state and gradient sums dropped. EP_ERR_ARG. */
 int ep_reset(ep_t *ep);
 
+/* States, of all streams, to zero: the next run begins a new sequence. EP_ERR_ARG. */
+int ep_reset_state(ep_t *ep);
+
 /* Runs a model of one input and one output on one sample. `x`: the input tensor's type and count; `y` likewise.
  * Returns EP_ERR_ARG (null, or several inputs or outputs: use ep_input, ep_run, ep_output). */
 int ep_infer(ep_t *ep, const void *x, void *y);
 
-/* The same on n samples, in chunks of the batch capacity. */
+/* The same on n samples, in chunks of the batch capacity. For a model with states the i-th sample of each chunk is the
+ * next one of the i-th stream: with a capacity of 1, n samples are n steps of one stream. */
 int ep_infer_batch(ep_t *ep, const void *x, void *y, uint32_t n);
 
 /* Piecewise: fill ep_input(ep, i), run, read ep_output(ep, i). Pointers into the arena, NULL if i is out of range.
@@ -308,7 +318,7 @@ uint32_t ep_record_size(const ep_model *model, uint32_t write_size);
 int ep_save(ep_t *ep, const ep_storage *storage);
 
 /* Takes the newest valid record of this model, whose weights are all finite; needs only `read`. Optimizer state and
- * gradient sums are dropped, inputs and outputs overwritten. On error the weights stay as they are: EP_ERR_ARG,
+ * gradient sums are dropped, inputs and outputs overwritten, states reset. On error the weights stay as they are: EP_ERR_ARG,
  * EP_ERR_ARENA (needs EP_FOR_RESTORE), EP_ERR_NO_RECORD, EP_ERR_FOREIGN, EP_ERR_IO. Only if storage gives a whole record
  * and then fails to give it again, and the weights are larger than activations and scratch, they are as exported. */
 int ep_restore(ep_t *ep, const ep_storage *storage);

@@ -141,6 +141,18 @@ typedef struct ep_matmul_attr {
     int32_t transposed;
     float lo, hi;
 } ep_matmul_attr;
+/* rnn_f32, gru_f32, lstm_f32: x (steps, n_in) -> y (steps, directions, n_hidden), as ONNX's RNN, GRU, LSTM.
+ * Weights: w (directions, gates, n_hidden, n_in), r (directions, gates, n_hidden, n_hidden), b (directions, 2, gates,
+ * n_hidden): added to what w and what r gives. Gates: gru z, r, n; lstm i, o, f, g. States, and those at the end:
+ * (directions, n_hidden). `kept` is what learning needs: (directions, steps, rnn 1, gru 4, lstm 5, n_hidden); without it
+ * there is no backward. The plans may leave out y and kept where nobody reads them. */
+typedef struct ep_recurrent_attr {
+    int32_t steps, n_in, n_hidden;
+    int32_t directions; /* 1, or 2: the second goes from the last step to the first */
+    int32_t reverse;    /* 1: the first does so too */
+    int32_t variant;    /* rnn: 0 tanh, 1 ReLU; gru: linear_before_reset; lstm: 0 */
+    int32_t truncate;   /* the gradient does not go back past every truncate-th step from the end; 0: it does */
+} ep_recurrent_attr;
 
 /* The table of ops: X(code, name, attribute struct, grad). `code` is the op's number in an image and never changes.
  * `grad`: G has a backward, N has none. Inputs in order, `;` before what is constant or trainable:
@@ -156,6 +168,8 @@ typedef struct ep_matmul_attr {
  *   resample_f32                                  x ; index (i32), weight -> y
  *   matmul_*                                      a, b                    -> y
  *   conv_transpose2d_f32                          x ; weight, bias        -> y
+ *   rnn_f32, gru_f32                              x ; w, r, b, [h at the start]    -> y, h at the end, [kept]
+ *   lstm_f32                                      x ; w, r, b, [h, c]     -> y, h, c, [kept]
  *   all others                                    x                       -> y
  */
 #define EP_OPS(X)                                         \
@@ -192,7 +206,10 @@ typedef struct ep_matmul_attr {
     X(65, resample_f32, ep_resample_attr, G)              \
     X(66, matmul_f32, ep_matmul_attr, G)                  \
     X(67, matmul_s8, ep_matmul_attr, N)                   \
-    X(68, conv_transpose2d_f32, ep_conv2d_attr, G)
+    X(68, conv_transpose2d_f32, ep_conv2d_attr, G)        \
+    X(80, rnn_f32, ep_recurrent_attr, G)                  \
+    X(81, gru_f32, ep_recurrent_attr, G)                  \
+    X(82, lstm_f32, ep_recurrent_attr, G)
 
 #define EP_DECLARE_G(name) extern const ep_grad ep_##name##_grad;
 #define EP_DECLARE_N(name)

@@ -14,6 +14,9 @@
  * data when the arena has none), the model's data for constants. */
 void *ep_tensor_ptr(const ep_t *ep, uint16_t index);
 
+/* 1 unless `index` is an activation that the plan in force does not hold, which only ops of optional outputs meet. */
+int ep_has_place(const ep_t *ep, uint16_t index);
+
 /* Where the gradient of activation `index` lies, or NULL if nobody wants it. */
 float *ep_gradient_ptr(const ep_t *ep, uint16_t index);
 

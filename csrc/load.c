@@ -16,7 +16,7 @@ enum { HEADER = 96, TENSOR = 24, NODE = 20 }; /* bytes in an image */
 typedef struct header {
     uint32_t bytes, crc, tensors, nodes, io, words, inputs, outputs;
     uint32_t infer_bytes, scratch_bytes, param_bytes, data_bytes;
-    uint32_t loss, train_bytes, train_scratch_bytes, first_node, end_node, logits, name_bytes, meta_bytes;
+    uint32_t loss, train_bytes, train_scratch_bytes, first_node, end_node, logits, name_bytes, meta_bytes, states;
     uint64_t tensors_at, nodes_at, io_at, words_at, train_at, data_at, name_at, end;
 } header;
 
@@ -82,9 +82,10 @@ static int read_header(const uint8_t *image, size_t size, header *h)
     h->logits = get_u32(image + 80);
     h->name_bytes = get_u32(image + 84);
     h->meta_bytes = get_u32(image + 88);
+    h->states = get_u32(image + 92);
     lay_out(h);
     if (h->tensors > 0xFFFF || h->nodes > 0xFFFF || h->inputs - 1 >= 0xFFFF || h->outputs - 1 >= 0xFFFF ||
-        (uint64_t)h->inputs + h->outputs > h->io || h->end > h->bytes) {
+        h->states > 0xFFFF || (uint64_t)h->inputs + h->outputs + 2 * (uint64_t)h->states > h->io || h->end > h->bytes) {
         return EP_ERR_IMAGE;
     }
     return EP_OK;
@@ -181,7 +182,7 @@ static int load_node(const loader *l, const uint8_t *row, ep_node *node)
     node->n_out = row[3];
     node->accumulate = row[5];
     if (node->n_in == 0 || node->n_out == 0 || row[4] > 1 || words != known->attr_words) return EP_ERR_IMAGE;
-    if (io + node->n_in + node->n_out + l->h.inputs + l->h.outputs > l->h.io) return EP_ERR_IMAGE;
+    if (io + node->n_in + node->n_out + 2 * (uint64_t)l->h.states + l->h.inputs + l->h.outputs > l->h.io) return EP_ERR_IMAGE;
     if (word + words > l->h.words) return EP_ERR_IMAGE;
     node->op = known->op;
     node->io = (const uint16_t *)(const void *)(l->image + l->h.io_at + 2 * io);
@@ -200,20 +201,21 @@ static int check_input(const loader *l, uint16_t index)
     ep_tensor *tensor;
     if (index >= l->h.tensors) return EP_ERR_IMAGE;
     tensor = &l->tensors[index];
+    if (tensor->flags == SEEN && tensor->offset == EP_NONE) return EP_ERR_IMAGE;
     if ((tensor->flags & EP_CONST) || tensor->flags == SEEN) return EP_OK;
     if (tensor->flags != EP_PARAM) return EP_ERR_IMAGE;
     tensor->flags |= SEEN;
     return EP_OK;
 }
 
-/* An output gets its only value here, in memory that overlaps no input halfway. */
+/* An output gets its only value here, in memory that overlaps no input halfway; one without a place is never read. */
 static int check_output(const loader *l, const ep_node *node, uint16_t index)
 {
     ep_tensor *y;
     if (index >= l->h.tensors) return EP_ERR_IMAGE;
     y = &l->tensors[index];
-    if (y->flags != 0 || y->offset == EP_NONE) return EP_ERR_IMAGE;
-    for (unsigned i = 0; i < node->n_in; i++) {
+    if (y->flags != 0) return EP_ERR_IMAGE;
+    for (unsigned i = 0; i < node->n_in && y->offset != EP_NONE; i++) {
         const ep_tensor *x = &l->tensors[node->io[i]];
         if (x->flags == SEEN && !apart_or_same(x->offset, bytes_of(x), y->offset, bytes_of(y))) return EP_ERR_IMAGE;
     }
@@ -238,14 +240,36 @@ static int load_nodes(const loader *l)
     return EP_OK;
 }
 
-/* Before the nodes: what the caller fills in. */
+/* A value that is there before the first node. */
+static int mark_input(const loader *l, uint16_t index)
+{
+    if (index >= l->h.tensors) return EP_ERR_IMAGE;
+    if (l->tensors[index].flags != 0 || l->tensors[index].offset == EP_NONE) return EP_ERR_IMAGE;
+    l->tensors[index].flags = SEEN;
+    return EP_OK;
+}
+
+/* Before the nodes: what the caller fills in, and states. */
 static int mark_inputs(const loader *l, const ep_model *model)
 {
     for (uint16_t i = 0; i < model->n_inputs; i++) {
-        const uint16_t index = model->inputs[i];
-        if (index >= l->h.tensors) return EP_ERR_IMAGE;
-        if (l->tensors[index].flags != 0 || l->tensors[index].offset == EP_NONE) return EP_ERR_IMAGE;
-        l->tensors[index].flags = SEEN;
+        if (mark_input(l, model->inputs[i]) != EP_OK) return EP_ERR_IMAGE;
+    }
+    for (uint16_t i = 0; i < model->n_states; i++) {
+        if (mark_input(l, model->states[2 * i]) != EP_OK) return EP_ERR_IMAGE;
+    }
+    return EP_OK;
+}
+
+/* After the nodes: each state has something of its size that follows it. */
+static int check_states(const loader *l, const ep_model *model)
+{
+    for (uint16_t i = 0; i < model->n_states; i++) {
+        const ep_tensor *state = &l->tensors[model->states[2 * i]], *next;
+        if (model->states[2 * i + 1] >= l->h.tensors) return EP_ERR_IMAGE;
+        next = &l->tensors[model->states[2 * i + 1]];
+        if (next->flags != SEEN || next->offset == EP_NONE) return EP_ERR_IMAGE;
+        if (state->dtype != EP_F32 || next->dtype != EP_F32 || state->count != next->count) return EP_ERR_IMAGE;
     }
     return EP_OK;
 }
@@ -256,6 +280,7 @@ static int check_outputs(const loader *l, const ep_model *model)
     for (uint16_t i = 0; i < model->n_outputs; i++) {
         const uint16_t index = model->outputs[i];
         if (index >= l->h.tensors || l->tensors[index].flags != SEEN) return EP_ERR_IMAGE;
+        if (l->tensors[index].offset == EP_NONE) return EP_ERR_IMAGE;
     }
     return EP_OK;
 }
@@ -291,21 +316,24 @@ static int check_overlap(const loader *l, const ep_node *node, const uint32_t *a
     return EP_OK;
 }
 
-/* All that node `index` touches while learning has a place. */
+/* All that node `index` touches while learning has a place, but for outputs of frozen ops that have none in inference
+ * either, and for gradients of some of several outputs. */
 static int check_walk(const loader *l, uint32_t index)
 {
     const ep_node *node = &l->nodes[index];
     const unsigned n = (unsigned)node->n_in + node->n_out;
+    const int learns = node->grad != NULL && index >= l->h.first_node;
+    int gradients = 0;
     for (unsigned k = 0; k < n; k++) {
         const uint16_t i = node->io[k];
         if (l->tensors[i].flags != SEEN) continue;
-        if (l->train->offset[i] == EP_NONE) return EP_ERR_IMAGE;
+        if (l->train->offset[i] == EP_NONE && (learns || l->tensors[i].offset != EP_NONE)) return EP_ERR_IMAGE;
         if (k < node->n_in) continue;
-        if (node->grad != NULL && index >= l->h.first_node && l->train->grad_offset[i] == EP_NONE) return EP_ERR_IMAGE;
+        gradients += l->train->grad_offset[i] != EP_NONE;
         if (check_overlap(l, node, l->train->offset, i) != EP_OK) return EP_ERR_IMAGE;
         if (check_overlap(l, node, l->train->grad_offset, i) != EP_OK) return EP_ERR_IMAGE;
     }
-    return EP_OK;
+    return learns && gradients == 0 ? EP_ERR_IMAGE : EP_OK;
 }
 
 static int produces(const ep_node *node, uint32_t index)
@@ -340,6 +368,10 @@ static int load_train(const loader *l, ep_model *model)
     for (uint16_t i = 0; i < model->n_inputs; i++) {
         if (train->offset[model->inputs[i]] == EP_NONE) return EP_ERR_IMAGE;
     }
+    for (uint16_t i = 0; i < model->n_states; i++) { /* learning finds them where inference left them */
+        const uint16_t state = model->states[2 * i];
+        if (train->offset[state] != l->tensors[state].offset) return EP_ERR_IMAGE;
+    }
     for (uint32_t i = 0; i < h->end_node; i++) {
         if (check_walk(l, i) != EP_OK) return EP_ERR_IMAGE;
         reached |= produces(&l->nodes[i], h->logits);
@@ -373,6 +405,8 @@ static void fill_model(const loader *l, ep_model *model)
     model->nodes = l->nodes;
     model->outputs = (const uint16_t *)(const void *)(l->image + h->io_at) + (h->io - h->outputs);
     model->inputs = model->outputs - h->inputs;
+    model->states = h->states != 0 ? model->inputs - 2 * h->states : NULL;
+    model->n_states = (uint16_t)h->states;
     model->n_tensors = (uint16_t)h->tensors;
     model->n_nodes = (uint16_t)h->nodes;
     model->n_inputs = (uint16_t)h->inputs;
@@ -402,6 +436,7 @@ static int load_all(const loader *l, ep_model *model)
     if (rc == EP_OK) rc = mark_inputs(l, model);
     if (rc == EP_OK) rc = load_nodes(l);
     if (rc == EP_OK) rc = check_outputs(l, model);
+    if (rc == EP_OK) rc = check_states(l, model);
     if (rc == EP_OK && h->loss != 0) rc = load_train(l, model);
     return rc == EP_OK ? check_ops(l, model) : rc;
 }

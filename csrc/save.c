@@ -128,9 +128,11 @@ int ep_restore(ep_t *ep, const ep_storage *storage)
         read_weights(storage, pick, &slots[pick], direct ? ep_weights(ep) : (float *)(void *)(ep->arena + ep->acts_at));
     if (rc != EP_OK) {
         if (direct) ep_reset(ep);
+        ep_reset_state(ep);
         return rc;
     }
     if (!direct) memcpy(ep_weights(ep), ep->arena + ep->acts_at, ep->model->param_bytes);
+    ep_reset_state(ep);
     ep_weights_replaced(ep);
     return EP_OK;
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -78,6 +79,7 @@ def save(
     method: str = "minmax",
     quantized: bool = True,
     package: str | Iterable[str] | None = None,
+    states: Mapping[str, str] | None = None,
     **options: Any,
 ) -> Exported:
     """Export a model for the device.
@@ -98,6 +100,8 @@ def save(
     quantized : False exports float32 in spite of a calibration
     package : build tools to write a library for, beside the other files: "arduino", "cmake", "esp-idf", "platformio",
         "zephyr", or several of them; build/digits gives build/arduino/digits/ and so on
+    states : of a model that runs on a stream: inputs that are its state, with the output that is the state after a step,
+        {"h": "h_next"}; they are kept on the device and are no inputs or outputs there
     **options : further ones of `quantize`: percentile, per_channel, keep_float, io, equalization, bias_correction
 
     Returns
@@ -123,6 +127,8 @@ def save(
             extras = snr(given, written, _first(calibration, SNR_SAMPLES))
     else:
         written = _as_it_is(given, trainable, loss, texts)
+    if states is not None:
+        onnx.helper.set_model_props(written, _props(written) | {"edgeprop.states": json.dumps(dict(states))})
     data = written.SerializeToString(deterministic=True)
     program = lower(data, name=name)
     program.source = f"{stem.name}.onnx"
@@ -143,6 +149,10 @@ def save(
             folder.put()
     result.packages = {kind: folder.path for kind, folder in folders.items()}
     return result
+
+
+def _props(model: onnx.ModelProto) -> dict[str, str]:
+    return {prop.key: prop.value for prop in model.metadata_props}
 
 
 def _writers() -> dict[str, Callable[[Exported], bytes]]:

@@ -100,7 +100,7 @@ def check(
     """
     try:
         imported = load(model)
-        program, ctx = lower_with_values(imported)
+        program, ctx = lower_with_values(imported, states={})
         arrays = _given(imported, inputs) if inputs is not None else _random(imported, seed)
         arrays, expected = _expect(imported, arrays, can_shrink=inputs is None)
     except UnsupportedError as error:

@@ -80,6 +80,8 @@ def run_export(args: argparse.Namespace) -> int:
     given = {key: value for key, value in options.items() if value is not None}
     if args.float:
         given["quantized"] = False
+    if args.state:
+        given["states"] = dict(args.state)
     if args.package:
         given["package"] = args.package
     samples = _calibration(args.calibration) if args.calibration else None
@@ -88,6 +90,14 @@ def run_export(args: argparse.Namespace) -> int:
     if samples is None and not args.float:
         print("note: no --calibration, so nothing was quantized; float layers stay float32", file=sys.stderr)
     return OK
+
+
+def _pair(text: str) -> tuple[str, str]:
+    """`h=h_next`."""
+    name, found, following = text.partition("=")
+    if not (name and found and following):
+        raise argparse.ArgumentTypeError(f"{text!r}: write INPUT=OUTPUT, as in h=h_next")
+    return name, following
 
 
 def _calibration(path: str) -> NDArray[Any] | Arrays:
@@ -252,6 +262,13 @@ def _add_export(add: Add) -> None:
     )
     command.add_argument("--loss", choices=sorted(edgeprop.runtime.LOSSES), help="what it learns with")
     command.add_argument("--labels", metavar="A,B,C", help="class names; or range:10; or a file with one a line")
+    command.add_argument(
+        "--state",
+        action="append",
+        type=_pair,
+        metavar="INPUT=OUTPUT",
+        help="an input that is the state of a stream, and the output it becomes after a step; may be given several times",
+    )
     command.add_argument("--name", help="prefix of files and C names [the file's name]")
     command.add_argument(
         "--package",

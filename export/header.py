@@ -27,6 +27,11 @@ _CONV = (("weight", "out_c, kernel_h, kernel_w, in_c / groups"), ("bias", "out_c
 _DEPTHWISE = (("weight", "kernel_h, kernel_w, out_c"), ("bias", "out_c"), ("multiplier", "out_c"))
 _DENSE = (("weight", "n_out, n_in"), ("bias", "n_out"), ("multiplier", "n_out"))
 #: constants of an op, from its second input on: what each is, and its axes
+_RECURRENT = (
+    ("weight", "direction, gate, n_hidden, n_in"),
+    ("recurrence", "direction, gate, n_hidden, n_hidden"),
+    ("bias", "direction, of weight or recurrence, gate, n_hidden"),
+)
 _ROLES: dict[str, tuple[tuple[str, str], ...]] = {
     "conv2d_f32": _CONV,
     "conv2d_s8": _CONV,
@@ -35,6 +40,9 @@ _ROLES: dict[str, tuple[tuple[str, str], ...]] = {
     "dense_f32": _DENSE,
     "dense_s8": _DENSE,
     "affine_f32": (("scale", "channels"), ("offset", "channels")),
+    "gru_f32": _RECURRENT,
+    "lstm_f32": _RECURRENT,
+    "rnn_f32": _RECURRENT,
     "lut_s8": (("table", "by code + 128"),),
     "softmax_s8": (("table", "exponentials, by code - largest code + 255"),),
     "gather": (("index", "out"),),
@@ -115,6 +123,9 @@ class _Header:
         for what, ports in (("Input ", program.inputs), ("Output", program.outputs)):
             for port in ports:
                 yield f" * {what}  {self._port(port)}"
+        for state in program.states:
+            shape = _shape(program.tensors[state.tensor])
+            yield f" * State   {comment(state.name)}: float {shape}, then {comment(state.next_name)}; see ep_reset_state()"
         if self.rows.train is not None:
             yield f" * Learns  {self.rows.plan.param_bytes // 4:,} weights, by {program.loss}"
         yield " *"
@@ -295,6 +306,10 @@ class _Header:
         plan, name = self.rows.plan, self.name
         for part, indices in (("inputs", self.rows.inputs), ("outputs", self.rows.outputs)):
             yield f"static const uint16_t {name}_{part}[{len(indices)}] = {{{', '.join(map(str, indices))}}};"
+        if self.rows.states:
+            yield "/* States, each with the value that takes its place after a run. */"
+            pairs = [str(index) for pair in self.rows.states for index in pair]
+            yield f"static const uint16_t {name}_states[{len(pairs)}] = {{{', '.join(pairs)}}};"
         if self.program.labels:
             yield f"const char *const {name}_label_names[{self.macro}_LABELS] = {{"
             yield from wrap([string(str(label)) for label in self.program.labels])
@@ -307,6 +322,8 @@ class _Header:
         yield f"    .inputs = {name}_inputs, .outputs = {name}_outputs,"
         yield f"    .n_tensors = {len(self.rows.tensors)}, .n_nodes = {len(self.rows.nodes)},"
         yield f"    .n_inputs = {len(self.rows.inputs)}, .n_outputs = {len(self.rows.outputs)},"
+        if self.rows.states:
+            yield f"    .states = {name}_states, .n_states = {len(self.rows.states)},"
         yield f"    .infer_bytes = {plan.infer_bytes}, .scratch_bytes = {plan.scratch_bytes},"
         yield f"    .param_bytes = {plan.param_bytes},"
         if self.rows.train is not None:

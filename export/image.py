@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import runtime
-from .program import DTYPES, NONE, Op, Plan, Port, Program, Tensor
+from .program import DTYPES, NONE, Op, Plan, Port, Program, State, Tensor
 from .tables import DTYPE_CODES, NODE, PARAM, TENSOR, Tables, padded, sections, tables
 
 MAGIC, VERSION = b"EPM1", 1
@@ -39,7 +39,7 @@ HEADER = np.dtype(
         ("logits", "<u4"),
         ("name_bytes", "<u4"),
         ("meta_bytes", "<u4"),
-        ("zero", "<u4"),
+        ("n_states", "<u4"),
     ]
 )
 _CRC_FROM = 16  # the checksum is over all bytes from here on
@@ -86,6 +86,7 @@ def _header(program: Program, rows: Tables) -> dict[str, Any]:
         "scratch_bytes": arena.scratch_bytes,
         "param_bytes": arena.param_bytes,
         "data_bytes": rows.data_bytes,
+        "n_states": len(rows.states),
     }
     if rows.train is not None:
         fields |= {
@@ -106,6 +107,7 @@ def _meta(program: Program, rows: Tables) -> dict[str, Any]:
         "labels": [str(label) for label in program.labels],
         "loss": program.loss if rows.train is not None else None,
         "nodes": [op.name for op in program.ops],
+        **({"states": [[s.name, s.next_name] for s in program.states]} if program.states else {}),
         "tensors": [{"name": t.name, "shape": list(t.shape)} for t in program.tensors.values()],
         "source": program.source,
         "source_hash": program.source_hash,
@@ -150,6 +152,7 @@ def read_image(image: bytes) -> Program:
     io = [names[i] for i in np.frombuffer(parts["io"], "<u2")]
     ends = len(io) - int(header["n_outputs"])
     learns = bool(header["loss"])
+    pairs = io[ends - int(header["n_inputs"]) - 2 * int(header["n_states"]) : ends - int(header["n_inputs"])]
     return Program(
         name=parts["name"].rstrip(b"\0").decode("utf-8"),
         ops=[_read_op(row, name, io, parts["words"]) for row, name in zip(nodes, meta["nodes"], strict=True)],
@@ -162,6 +165,10 @@ def read_image(image: bytes) -> Program:
         source=meta["source"],
         source_hash=meta["source_hash"],
         plan=_read_plan(header, tensor_rows, nodes, names, parts["train"]),
+        states=[
+            State(str(name), str(following), *pairs[2 * i : 2 * i + 2])
+            for i, (name, following) in enumerate(meta.get("states", []))
+        ],
     )
 
 

@@ -13,6 +13,7 @@ trainable one cost what they cost in inference.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -84,9 +85,10 @@ def plan(program: Program) -> Plan:
     _check_order(program)
     timeline = list(_inference(program))
     packing, places = _pack(program, timeline)
+    states, base = _state_places(program)
     result = Plan(
-        infer_offsets={key.tensor: at for key, at in places.items()},
-        infer_bytes=packing.bytes,
+        infer_offsets={**states, **{key.tensor: base + at for key, at in places.items()}},
+        infer_bytes=base + packing.bytes,
         scratch_bytes=max((traits(op).scratch(op.attrs) for op in program.ops), default=0),
         param_offsets={},
         param_bytes=0,
@@ -103,14 +105,38 @@ def plan(program: Program) -> Plan:
 def _plan_training(program: Program, result: Plan) -> None:
     path = _Path(program)
     packing, places = _pack(program, list(_training(program, path)))
+    states, base = _state_places(program)
     result.first_op, result.end_op = path.first, path.end
     result.accumulate = path.accumulate
-    result.train_bytes = packing.bytes
-    result.train_offsets = {key.tensor: at for key, at in places.items() if not key.gradient}
-    result.grad_offsets = {key.tensor: at for key, at in places.items() if key.gradient}
+    result.train_bytes = base + packing.bytes
+    result.train_offsets = {**states, **{key.tensor: base + at for key, at in places.items() if not key.gradient}}
+    result.grad_offsets = {key.tensor: base + at for key, at in places.items() if key.gradient}
     forward = [traits(op).scratch(op.attrs) for op in program.ops[: path.end]]
     backward = [traits(program.ops[i]).backward_scratch(program.ops[i].attrs) for i in path.backward]
     result.train_scratch_bytes = max(forward + backward)
+
+
+# ---- States
+
+
+def _state_places(program: Program) -> tuple[dict[str, int], int]:
+    """States lie in front of all else, at the same place in both plans, and what lies there is theirs for good."""
+    places, at = {}, 0
+    for state in program.states:
+        places[state.tensor] = at
+        at += rounded(program.tensors[state.tensor].nbytes)
+    return places, at
+
+
+def _without_states(program: Program, timeline: Iterator[Step]) -> Iterator[Step]:
+    """A timeline of what shares memory."""
+    apart = {state.tensor for state in program.states}
+    for step in timeline:
+        yield Step(
+            [key for key in step.reads if key.tensor not in apart],
+            [key for key in step.writes if key.tensor not in apart],
+            [pair for pair in step.in_place if apart.isdisjoint(key.tensor for key in pair)],
+        )
 
 
 # ---- Timelines
@@ -120,29 +146,47 @@ def _activations(program: Program, names: Sequence[str]) -> list[str]:
     return [name for name in names if program.tensors[name].is_activation]
 
 
-def _forward_step(program: Program, op: Op) -> Step:
+def _read(program: Program) -> set[str]:
+    """Values that an op or the caller reads."""
+    ends = {port.tensor for port in program.outputs} | {state.next for state in program.states}
+    return {name for op in program.ops for name in op.inputs} | ends
+
+
+def _forward_step(program: Program, op: Op, wanted: AbstractSet[str]) -> Step:
+    """`wanted`: an output that may be left out has a place only if it is one of these."""
     inputs = _activations(program, op.inputs)
+    optional = {op.outputs[i] for i in traits(op).optional_outputs if i < len(op.outputs)}
     return Step(
         reads=[Key(name) for name in inputs],
-        writes=[Key(name) for name in op.outputs],
+        writes=[Key(name) for name in op.outputs if name in wanted or name not in optional],
         in_place=[(Key(op.outputs[0]), Key(op.inputs[i])) for i in traits(op).in_place],
     )
 
 
 def _inference(program: Program) -> Iterator[Step]:
+    return _without_states(program, _inference_steps(program))
+
+
+def _inference_steps(program: Program) -> Iterator[Step]:
     """Inputs are there from the start, outputs at the end."""
     yield Step(writes=[Key(port.tensor) for port in program.inputs])
+    wanted = _read(program)
     for op in program.ops:
-        yield _forward_step(program, op)
-    yield Step(reads=[Key(port.tensor) for port in program.outputs])
+        yield _forward_step(program, op, wanted)
+    yield Step(reads=[Key(port.tensor) for port in program.outputs] + [Key(state.next) for state in program.states])
 
 
 def _training(program: Program, path: _Path) -> Iterator[Step]:
+    return _without_states(program, _training_steps(program, path))
+
+
+def _training_steps(program: Program, path: _Path) -> Iterator[Step]:
     """Forward, loss, backward, and the update, for which all that the weights' gradients need is still there."""
     assert program.logits is not None
     yield Step(writes=[Key(port.tensor) for port in program.inputs])
+    wanted = _read(program).union(*(program.ops[i].outputs for i in path.backward))
     for op in program.ops[: path.end]:
-        yield _forward_step(program, op)
+        yield _forward_step(program, op, wanted)
     logits, dlogits = Key(program.logits), Key(program.logits, gradient=True)
     yield Step(reads=[logits], writes=[dlogits], in_place=[(dlogits, logits)])
     update = Step()
@@ -156,7 +200,9 @@ def _backward_step(program: Program, path: _Path, index: int) -> Step:
     """dX from dY, which is masked in place; also x and y where the op's derivative is written in terms of them."""
     op = program.ops[index]
     row, dy = traits(op), Key(op.outputs[0], gradient=True)
-    step = Step(reads=[dy])
+    step = Step(reads=[Key(name, gradient=True) for name in op.outputs if name in path.gradients])
+    if row.recurrent:
+        step.reads += [Key(name) for name in [*_activations(program, op.inputs), *op.outputs]]
     if "x" in row.backward_reads:
         step.reads += [Key(name) for name in _activations(program, op.inputs)]
     if row.reads_y(op):
@@ -175,10 +221,22 @@ def _backward_step(program: Program, path: _Path, index: int) -> Step:
 def _update_reads(program: Program, op: Op) -> list[Key]:
     row = traits(op)
     trained = [i for i in row.weights if program.tensors[op.inputs[i]].trainable]
+    if row.recurrent:
+        return [Key(name) for name in [*_activations(program, op.inputs), *op.outputs]] if trained else []
     reads = [Key(op.outputs[0], gradient=True)] if trained else []
     if set(trained) & set(row.gradient_reads_x):
         reads.append(Key(op.inputs[0]))
     return reads
+
+
+def backward_ops(program: Program) -> list[Op]:
+    """The ops whose backward runs, in that order.
+
+    Raises
+    ------
+    ValueError : as `plan`
+    """
+    return [program.ops[i] for i in _Path(program).backward]
 
 
 class _Path:
@@ -263,6 +321,7 @@ def _check_order(program: Program) -> None:
     """Every value is computed once, before it is used."""
     known = {tensor.name for tensor in program.tensors.values() if not tensor.is_activation}
     known.update(port.tensor for port in program.inputs)
+    known.update(state.tensor for state in program.states)
     for op in program.ops:
         traits(op)
         for name in op.inputs:
@@ -353,9 +412,10 @@ def lower_bounds(program: Program) -> tuple[int, int]:
     if program.trainable():
         timelines.append(list(_training(program, _Path(program))))
     bounds = []
+    base = _state_places(program)[1]
     for timeline in timelines:
         lives = _lifetimes(program, timeline)
-        bounds.append(live_bound(_blocks(_chains(lives, _aliases(timeline, lives)))))
+        bounds.append(base + live_bound(_blocks(_chains(lives, _aliases(timeline, lives)))))
     return bounds[0], bounds[1] if len(bounds) > 1 else 0
 
 
@@ -364,7 +424,8 @@ def live_bytes(program: Program) -> list[int]:
     timeline = list(_inference(program))
     lives = _lifetimes(program, timeline)
     blocks = _blocks(_chains(lives, _aliases(timeline, lives)))
-    return [sum(size_at(block, time) for block in blocks) for time in range(1, len(program.ops) + 1)]
+    base = _state_places(program)[1]
+    return [base + sum(size_at(block, time) for block in blocks) for time in range(1, len(program.ops) + 1)]
 
 
 # ---- Sizes of arenas, as ep_arena_size() computes them

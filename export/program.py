@@ -90,6 +90,21 @@ class Port:
 
 
 @dataclass
+class State:
+    """A value that one run leaves for the next, and zero at first.
+
+    name, next_name : of the ONNX input and the ONNX output that are the state
+    tensor : what ops read
+    next : the value, of the same size, that takes its place after a run
+    """
+
+    name: str
+    next_name: str
+    tensor: str
+    next: str
+
+
+@dataclass
 class Plan:
     """Places in the arena, in bytes; activations are per sample. See `plan.plan`."""
 
@@ -121,6 +136,7 @@ class Program:
     labels : names of the classes, in order; empty for none
     source : where the model came from, for the header's first screen (a file's name, not its path)
     source_hash : sha256 of the ONNX bytes, hex
+    states : of a model that runs on a stream, sample by sample
     """
 
     name: str
@@ -134,6 +150,7 @@ class Program:
     source: str = ""
     source_hash: str = ""
     plan: Plan | None = None
+    states: list[State] = field(default_factory=list)
 
     def trainable(self) -> list[Tensor]:
         """The weights that learn, in the runtime's order."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from .layers import Layer, layers, shape_text, table_bytes
 from .plan import infer_arena, lower_bounds, plan, restore_arena, sums_bytes, train_arena
-from .program import Port, Program
+from .program import Port, Program, State
 
 Snr = Mapping[str, float]
 
@@ -39,6 +39,7 @@ def to_dict(program: Program, snr: Snr | None = None) -> dict[str, Any]:
         activations that live while it runs), macs, snr_db (None where it is not known) ;
         `flash_bytes`, with `table_bytes` of structs on a 32-bit board, `macs`, `parameters` ;
         `infer_arena_bytes`, and `infer_bound_bytes`: the most that lives at one time, no plan needs less.
+    For a model with states also `states`, a dict each: name, next, shape, bytes.
     For a model that learns also `loss`, `trainable_weights`, `record_bytes` of a saved head, `restore_arena_bytes`,
     `train_arena_bytes` (SGD, one sample at a time), the same `_momentum` and `_adam`, `sums_bytes` that mini-batches
     add, `train_bytes` of activations and gradients and `train_bound_bytes`.
@@ -60,7 +61,14 @@ def to_dict(program: Program, snr: Snr | None = None) -> dict[str, Any]:
         "infer_arena_bytes": infer_arena(program),
         "infer_bound_bytes": lower_bounds(program)[0],
     }
+    if program.states:
+        figures["states"] = [_state(program, state) for state in program.states]
     return figures | _learning(program) if program.trainable() else figures
+
+
+def _state(program: Program, state: State) -> dict[str, Any]:
+    tensor = program.tensors[state.tensor]
+    return {"name": state.name, "next": state.next_name, "shape": list(tensor.shape), "bytes": tensor.nbytes}
 
 
 def _learning(program: Program) -> dict[str, Any]:

@@ -63,11 +63,13 @@ class Tables:
     outputs: tuple[int, ...]
     train: TrainRow | None
     data_bytes: int
+    states: tuple[tuple[int, int], ...] = ()
 
     @property
     def io(self) -> list[int]:
-        """Tensor indices of all nodes, then of the inputs, then of the outputs."""
-        return [index for node in self.nodes for index in node.io] + [*self.inputs, *self.outputs]
+        """Tensor indices of all nodes, then of states and what follows them, of the inputs, of the outputs."""
+        nodes = [index for node in self.nodes for index in node.io]
+        return nodes + [index for pair in self.states for index in pair] + [*self.inputs, *self.outputs]
 
     def fingerprint(self) -> tuple[int, int]:
         """Of ops, shapes and exported weights: see docs/format.md."""
@@ -98,6 +100,7 @@ def tables(program: Program) -> Tables:
         tuple(index[port.tensor] for port in program.outputs),
         _train_row(program, index, arena),
         data_bytes,
+        tuple((index[state.tensor], index[state.next]) for state in program.states),
     )
     _check_counts(result)
     return result
@@ -180,6 +183,7 @@ def _check_counts(rows: Tables) -> None:
         "ops": (len(rows.nodes), 0xFFFF),
         "inputs": (len(rows.inputs), 0xFFFF),
         "outputs": (len(rows.outputs), 0xFFFF),
+        "states": (len(rows.states), 0xFFFF),
         "inputs of an op": (max((len(node.op.inputs) for node in rows.nodes), default=0), 0xFF),
         "bytes of weights": (rows.data_bytes, 0x7FFFFFFF),
         "bytes of activations": (max(rows.plan.infer_bytes, rows.plan.train_bytes), 0x7FFFFFFF),

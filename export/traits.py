@@ -33,6 +33,9 @@ class Traits:
     backward_reads : activations that the gradient of the inputs is computed from: "x", "y", "xy" or ""
     clamps : has a fused clamp (`lo`, `hi`); where that is one, the backward also reads y
     weights : positions of the inputs that may be trained
+    optional_outputs : positions of outputs that need no place in memory unless something reads them
+    kept : of an op that walks through time: vectors of each step that its backward needs; it computes the gradients of
+        its inputs and weights from all inputs and outputs
     gradient_reads_x : those of `weights` whose gradient is computed from x (a bias's is not)
     scratch, backward_scratch : bytes of working memory, from the attributes; not multiplied by the batch. The portable
         kernels sum in small tiles on the stack and ask for none
@@ -45,9 +48,16 @@ class Traits:
     clamps: bool = False
     weights: tuple[int, ...] = ()
     gradient_reads_x: tuple[int, ...] = ()
+    optional_outputs: tuple[int, ...] = ()
+    kept: int = 0
     scratch: Count = _none
     backward_scratch: Count = _none
     macs: Count = _none
+
+    @property
+    def recurrent(self) -> bool:
+        """True for an op that walks through time."""
+        return self.kept > 0
 
     def reads_y(self, op: Op) -> bool:
         """True if the backward of this op looks at its output."""
@@ -78,6 +88,24 @@ def _matmul_macs(a: Attrs) -> int:
 
 def _resample_macs(a: Attrs) -> int:
     return int(a["outer"] * a["out"] * a["inner"] * a["taps"])
+def _recurrent(gates: int, kept: int, optional: tuple[int, ...]) -> Traits:
+    """A recurrent op; `kept`: vectors a step keeps for the backward."""
+
+    def macs(a: Attrs) -> int:
+        return int(a["directions"] * a["steps"] * gates * a["n_hidden"] * (a["n_in"] + a["n_hidden"]))
+
+    def scratch(a: Attrs) -> int:
+        return int(4 * max(kept, 3) * a["n_hidden"])
+
+    return Traits(
+        "ep_recurrent_attr",
+        weights=(1, 2, 3),
+        optional_outputs=optional,
+        kept=kept,
+        scratch=scratch,
+        backward_scratch=scratch,
+        macs=macs,
+    )
 
 
 _CONV = Traits("ep_conv2d_attr", clamps=True, weights=(1, 2), gradient_reads_x=(1,), macs=_conv_macs)
@@ -121,6 +149,9 @@ TRAITS: dict[str, Traits] = {
     "matmul_f32": Traits("ep_matmul_attr", backward_reads="x", clamps=True, macs=_matmul_macs),
     "matmul_s8": Traits("ep_matmul_attr", macs=_matmul_macs),
     "conv_transpose2d_f32": replace(_CONV, macs=_transposed_macs),
+    "rnn_f32": _recurrent(1, 1, (0, 2)),
+    "gru_f32": _recurrent(3, 4, (0, 2)),
+    "lstm_f32": _recurrent(4, 5, (0, 3)),
 }
 
 #: Ops whose gradient over their input may be written over that of their output, element by element.

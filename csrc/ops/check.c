@@ -35,10 +35,15 @@ int ep_valid_arity(const ep_node *node, unsigned n_act, unsigned n_weights)
     return node->n_in == n_act + n_weights && node->n_out == 1 && node->attr != NULL;
 }
 
-int ep_valid_activation(const ep_model *model, const ep_node *node, unsigned index, uint8_t dtype, uint32_t count)
+int ep_valid_optional(const ep_model *model, const ep_node *node, unsigned index, uint8_t dtype, uint32_t count)
 {
     const ep_tensor *t = &model->tensors[node->io[index]];
     return (t->flags & (EP_CONST | EP_PARAM)) == 0 && t->dtype == dtype && t->count == count && count > 0;
+}
+
+int ep_valid_activation(const ep_model *model, const ep_node *node, unsigned index, uint8_t dtype, uint32_t count)
+{
+    return ep_valid_optional(model, node, index, dtype, count) && model->tensors[node->io[index]].offset != EP_NONE;
 }
 
 int ep_valid_codes(const ep_model *model, const ep_node *node, unsigned index, uint32_t count)

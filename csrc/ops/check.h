@@ -19,6 +19,9 @@ int ep_valid_arity(const ep_node *node, unsigned n_act, unsigned n_weights);
 /* 1 if input (or, from n_in on, output) `index` is an activation of this type and count. */
 int ep_valid_activation(const ep_model *model, const ep_node *node, unsigned index, uint8_t dtype, uint32_t count);
 
+/* The same of an output that the plans may leave out, because nobody reads it. */
+int ep_valid_optional(const ep_model *model, const ep_node *node, unsigned index, uint8_t dtype, uint32_t count);
+
 /* 1 if input or output `index` is an activation of int8 or uint8 codes, this many, with a finite positive scale. */
 int ep_valid_codes(const ep_model *model, const ep_node *node, unsigned index, uint32_t count);
 

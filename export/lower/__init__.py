@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -23,7 +23,7 @@ from ..islands import take_islands
 from ..layout import Order, Storage, Value, new_dims, port_permutation, significant
 from ..normalize import Normal, normalize
 from ..program import Op, Port, Program, Tensor
-from . import concat, float_ops, int8_ops, movement, products, reductions, resize, shape_ops
+from . import concat, float_ops, int8_ops, movement, products, recurrent, reductions, resize, shape_ops, streaming
 from .context import DTYPE_OF, Context, no_limits
 from .fusion import find_chains
 from .training import Marks, mark_trainable, metadata
@@ -57,6 +57,7 @@ OPERATORS: dict[str, Lowering] = {
     "Sub": float_ops.sub,
     "Tanh": float_ops.tanh,
     **shape_ops.MOVES,
+    **recurrent.OPERATORS,
     "com.microsoft.MatMulIntegerToFloat": int8_ops.matmul_integer_to_float,
     "com.microsoft.QGemm": int8_ops.qgemm,
     "com.microsoft.QLinearAdd": int8_ops.qlinear_add,
@@ -80,16 +81,13 @@ NEAREST = {
     "DynamicQuantizeLinear": "static quantization (QuantizeLinear with constant scales)",
     "DynamicQuantizeMatMul": "static quantization (QuantizeLinear with constant scales)",
     "Elu": "LeakyRelu",
-    "GRU": "Gemm, or 1-D Conv over time",
     "Gelu": "Relu, or Sigmoid",
     "HardSigmoid": "Sigmoid, or Clip",
     "HardSwish": "Relu6 (Clip 0..6); or quantize it, which makes it a table",
-    "LSTM": "Gemm, or 1-D Conv over time",
     "LayerNormalization": "BatchNormalization",
     "LogSoftmax": "Softmax",
     "MatMulInteger": "static quantization (QuantizeLinear with constant scales)",
     "PRelu": "LeakyRelu",
-    "RNN": "Gemm, or 1-D Conv over time",
     "Scan": "the loop unrolled, or 1-D Conv over time",
     "com.microsoft.QLinearMul": "Add, or a constant factor folded into the layer before it",
 }
@@ -108,6 +106,7 @@ def lower(
     trainable: str | Sequence[str] | None = None,
     loss: str | None = None,
     labels: Sequence[object] | None = None,
+    states: Mapping[str, str] | None = None,
 ) -> Program:
     """Make the device's Program of an ONNX model.
 
@@ -120,6 +119,8 @@ def lower(
     loss : `softmax_cross_entropy`, `sigmoid_cross_entropy`, `mse` or `hinge`; from the metadata, else from a final
         Softmax or Sigmoid, where not given
     labels : names of the classes; from the metadata where not given
+    states : graph inputs that are the state of a stream, with the graph output that is the state after a step; from the
+        metadata where not given, {} for none
 
     Returns
     -------
@@ -130,7 +131,7 @@ def lower(
     UnsupportedError : nodes that do not fit the device, all of them in one message
     ValueError : the file is no valid ONNX model, or `trainable`, `loss` do not fit it
     """
-    return lower_with_values(load(model), name=name, trainable=trainable, loss=loss, labels=labels)[0]
+    return lower_with_values(load(model), name=name, trainable=trainable, loss=loss, labels=labels, states=states)[0]
 
 
 def lower_with_values(
@@ -140,18 +141,19 @@ def lower_with_values(
     trainable: str | Sequence[str] | None = None,
     loss: str | None = None,
     labels: Sequence[object] | None = None,
+    states: Mapping[str, str] | None = None,
 ) -> tuple[Program, Context]:
     """`lower`, with the Context beside the Program: it knows which tensor holds which ONNX value, and how.
 
     A graph for one sample whose nodes treat the first axis as any other is lowered as one without a batch axis.
     """
     try:
-        return _lower(imported, name, trainable, loss, labels)
+        return _lower(imported, name, trainable, loss, labels, states)
     except UnsupportedError as refused:
         if imported.batch != 1:
             raise
         try:
-            return _lower(replace(imported, batch=None), name, trainable, loss, labels)
+            return _lower(replace(imported, batch=None), name, trainable, loss, labels, states)
         except (UnsupportedError, ValueError):
             raise refused from None
 
@@ -162,22 +164,27 @@ def _lower(
     trainable: str | Sequence[str] | None,
     loss: str | None,
     labels: Sequence[object] | None,
+    states: Mapping[str, str] | None,
 ) -> tuple[Program, Context]:
     said = metadata(imported.proto)
     wanted = said.get("trainable", []) if trainable is None else trainable
     marks = Marks([wanted] if isinstance(wanted, str) else list(wanted))
+    pairs = dict(said.get("states", {}) if states is None else states)
+    streaming.check_names(imported.proto.graph, pairs)
     ctx = lower_graph(normalize(imported), imported, marks)
     program = Program(
         name=name or identifier(Path(imported.source).stem or imported.proto.graph.name or "model"),
         ops=ctx.ops,
         tensors=ctx.tensors,
-        inputs=_input_ports(ctx, imported),
-        outputs=_output_ports(ctx, imported),
+        inputs=_input_ports(ctx, imported, pairs),
+        outputs=_output_ports(ctx, imported, pairs.values()),
+        states=streaming.states(ctx, pairs),
         labels=[str(label) for label in (said.get("labels", []) if labels is None else labels)],
         source=imported.source,
         source_hash=imported.source_hash,
     )
     mark_trainable(ctx, program, marks, loss or said.get("loss"))
+    recurrent.keep_for_learning(program, int(said.get("truncate", 0)))
     _drop_unused(program)
     _spread_scales(program)
     return program, ctx
@@ -271,9 +278,11 @@ def _input(ctx: Context, value: ir.Value) -> UnsupportedNode | None:
     return None
 
 
-def _input_ports(ctx: Context, imported: Imported) -> list[Port]:
+def _input_ports(ctx: Context, imported: Imported, states: Collection[str]) -> list[Port]:
     ports = []
     for value in ctx.normal.model.graph.inputs:
+        if value.name in states:
+            continue
         known = ctx.values[value]
         ctx.settle(known, known.factors(range(len(known.dims))))
         tensor = known.storage.tensor
@@ -293,9 +302,11 @@ def _port(
     return Port(name, tensor, (imported.batch, *shape[1:]), perm)
 
 
-def _output_ports(ctx: Context, imported: Imported) -> list[Port]:
+def _output_ports(ctx: Context, imported: Imported, states: Collection[str]) -> list[Port]:
     ports, bad = [], []
     for value in ctx.normal.model.graph.outputs:
+        if value.name in states:
+            continue
         try:
             ports.append(_output_port(ctx, imported, value))
         except Refusal as refusal:
@@ -318,7 +329,7 @@ def _output_port(ctx: Context, imported: Imported, value: ir.Value) -> Port:
         tensor = ctx.ordered(known, range(len(known.dims)))
         perm = tuple(range(len(known.dims)))
     if ctx.producer(tensor) is None:
-        tensor = _copy(ctx, tensor, str(value.name))
+        tensor = streaming.copy(ctx, tensor, str(value.name))
     sizes = [known.shape[axis] for axis in perm]
     if significant(known.storage.order.settled()) and len(ctx.tensors[tensor].shape) != len(sizes) - ctx.batched:
         ctx.tensors[tensor].shape = tuple(sizes[1:] if ctx.batched else sizes)
@@ -326,14 +337,6 @@ def _output_port(ctx: Context, imported: Imported, value: ir.Value) -> Port:
         known.storage.tensor = f"{value.name}.codes"
         tensor = _unsigned(ctx, tensor, str(value.name), before=False)
     return _port(ctx, imported, str(value.name), tensor, known.shape, perm)
-
-
-def _copy(ctx: Context, tensor: str, name: str) -> str:
-    """An output that is an input seen otherwise needs memory of its own."""
-    source = ctx.tensors[tensor]
-    output = ctx.activation(name, source.shape, source.dtype, source.scale, source.zero_point)
-    ctx.emit("copy", None, [tensor], output, count=source.count, alpha=0.0, **no_limits()).name = name
-    return output
 
 
 def _unsigned(ctx: Context, inner: str, name: str, before: bool) -> str:
@@ -373,13 +376,14 @@ def _spread_scales(program: Program) -> None:
 
 def _drop_unused(program: Program) -> None:
     """Remove ops and tensors nothing depends on."""
-    needed = {port.tensor for port in program.outputs}
+    needed = {port.tensor for port in program.outputs} | {state.next for state in program.states}
     kept: list[Op] = []
     for op in reversed(program.ops):
         if needed.intersection(op.outputs):
             kept.append(op)
-            needed.update(op.inputs)
+            needed.update(op.inputs, op.outputs)
     needed.update(port.tensor for port in program.inputs)
+    needed.update(state.tensor for state in program.states)
     program.ops[:] = kept[::-1]
     tensors: dict[str, Tensor] = {k: t for k, t in program.tensors.items() if k in needed}
     program.tensors.clear()

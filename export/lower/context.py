@@ -62,6 +62,7 @@ class Context:
     values : of each ONNX value that has been computed
     marks : says whether the user marked any of some names as trainable
     layers : ops with weights, by the tensor they write
+    batch : factors of size 1 known to be the batch axis, where it is not in front
     skip : nodes that another node's lowering has taken up
     failed : nodes of constants that onnxruntime cannot run, and why
     """
@@ -74,6 +75,7 @@ class Context:
     values: dict[ir.Value, Value] = field(default_factory=dict)
     layers: dict[str, Layer] = field(default_factory=dict)
     skip: set[ir.Node] = field(default_factory=set)
+    batch: set[Factor] = field(default_factory=set)
     chains: dict[ir.Node, Any] = field(default_factory=dict)
     failed: dict[ir.Node, str] = field(default_factory=dict)
     _constants: dict[ir.Value, np.ndarray | None] = field(default_factory=dict)

@@ -43,7 +43,8 @@ def transpose(ctx: Context, node: ir.Node) -> None:
     value = ctx.value(node)
     rank = len(value.shape)
     perm = node.attributes.get_ints("perm") or list(range(rank))[::-1]
-    if ctx.batched and value.shape[0] == 1 and node.outputs[0].is_graph_output() and perm[0] != 0 and rank > 1:
+    moves = perm[0] != 0 and rank > 1 and ctx.batch.isdisjoint(value.dims[perm[0]])
+    if ctx.batched and value.shape[0] == 1 and node.outputs[0].is_graph_output() and moves:
         raise Refusal("it moves the batch axis of an output", "perm that begins with 0")
     ctx.alias(node, [value.dims[axis] for axis in perm])
 

@@ -44,14 +44,36 @@ class Marks:
 
 
 def metadata(proto: onnx.ModelProto) -> dict[str, Any]:
-    """What the model says of itself: keys `trainable`, `loss`, `labels` of `edgeprop.*` in metadata_props."""
+    """What the model says of itself: keys `trainable`, `loss`, `labels`, `states`, `truncate` of `edgeprop.*` in
+    metadata_props.
+
+    Raises
+    ------
+    ValueError : `edgeprop.states` is no JSON object of texts, or `edgeprop.truncate` no number of steps
+    """
     props = {prop.key: prop.value for prop in proto.metadata_props}
     result: dict[str, Any] = {}
     for key in ("trainable", "labels", "loss"):
         text = props.get(f"edgeprop.{key}")
         if text:
             result[key] = text if key == "loss" else _list(text)
+    if props.get("edgeprop.states"):
+        result["states"] = _pairs(props["edgeprop.states"])
+    if props.get("edgeprop.truncate"):
+        if not props["edgeprop.truncate"].isdecimal():
+            raise ValueError(f"edgeprop.truncate is {props['edgeprop.truncate']!r}: give a number of steps, 0 for all")
+        result["truncate"] = int(props["edgeprop.truncate"])
     return result
+
+
+def _pairs(text: str) -> dict[str, str]:
+    try:
+        pairs = json.loads(text)
+    except json.JSONDecodeError:
+        pairs = None
+    if not isinstance(pairs, dict) or not all(isinstance(value, str) for value in pairs.values()):
+        raise ValueError(f'edgeprop.states is {text!r}: give a JSON object such as {{"h": "h_next"}}')
+    return pairs
 
 
 def _list(text: str) -> list[str]:

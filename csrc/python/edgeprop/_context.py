@@ -65,6 +65,28 @@ class Context:
         arena = ffi.from_buffer(self.arena)
         check(lib.ep_init_batch(self.ep, image.model, arena, size, batch, what, optimizer))
 
+    def states(self) -> NDArray[np.uint8]:
+        """A copy of the states of the first stream, their bytes one after the other."""
+        parts = [self.arena[at : at + size] for at, size in self._state_places(0)]
+        return np.concatenate(parts) if parts else np.empty(0, np.uint8)
+
+    def set_states(self, states: NDArray[np.uint8] | None) -> None:
+        """Sets the states of all streams to those of one; None: to zero."""
+        if states is None:
+            check(lib.ep_reset_state(self.ep))
+            return
+        for stream in range(self.batch):
+            start = 0
+            for at, size in self._state_places(stream):
+                self.arena[at : at + size] = states[start : start + size]
+                start += size
+
+    def _state_places(self, stream: int) -> list[tuple[int, int]]:
+        """Where each state of a stream lies in the arena: (place, bytes)."""
+        model = self.image.model
+        tensors = [model.tensors[model.states[2 * i]] for i in range(model.n_states)]
+        return [(self.ep.acts_at + self.batch * t.offset + stream * 4 * t.count, 4 * t.count) for t in tensors]
+
     def load(self, weights: Weights) -> None:
         """Takes `weights` if it does not hold them already; optimizer state and sums are zeroed then."""
         if self.weights is weights:

@@ -65,7 +65,8 @@ typedef struct ep_model {
     const ep_tensor *tensors;
     const ep_node *nodes;
     const uint16_t *inputs, *outputs;
-    uint16_t n_tensors, n_nodes, n_inputs, n_outputs;
+    const uint16_t *states;
+    uint16_t n_tensors, n_nodes, n_inputs, n_outputs, n_states;
     uint32_t infer_bytes;
     uint32_t scratch_bytes;
     uint32_t param_bytes;
@@ -91,6 +92,7 @@ typedef struct ep_step {
 
 struct ep_s {
     uint32_t batch;
+    uint32_t acts_at;
     uint32_t sums_at;
     uint32_t samples;
     ...;
@@ -100,6 +102,7 @@ size_t ep_arena_size(const ep_model *model, uint32_t batch, unsigned what, const
 int ep_init_batch(ep_t *ep, const ep_model *model, void *arena, size_t size, uint32_t batch, unsigned what,
                   const ep_optimizer *optimizer);
 int ep_reset(ep_t *ep);
+int ep_reset_state(ep_t *ep);
 int ep_infer_batch(ep_t *ep, const void *x, void *y, uint32_t n);
 void *ep_input(ep_t *ep, unsigned i);
 int ep_run(ep_t *ep, uint32_t n);
@@ -207,6 +210,13 @@ typedef struct ep_matmul_attr {
     int32_t transposed;
     float lo, hi;
 } ep_matmul_attr;
+typedef struct ep_recurrent_attr {
+    int32_t steps, n_in, n_hidden;
+    int32_t directions;
+    int32_t reverse;
+    int32_t variant;
+    int32_t truncate;
+} ep_recurrent_attr;
 
 /* ---- The prelude's own ---- */
 

@@ -121,6 +121,7 @@ static void ep_py_hook(void *user, const ep_t *ep, uint16_t index, int phase)
     for (unsigned i = 0; i < count; i++) {
         const ep_tensor *tensor = &ep->model->tensors[io[i]];
         if (tensor->flags & (EP_CONST | EP_PARAM)) continue;
+        if (phase == 0 && !ep_has_place(ep, io[i])) continue;
         const void *from = phase == 0 ? ep_tensor_ptr(ep, io[i]) : (const void *)ep_gradient_ptr(ep, io[i]);
         uint8_t *to = phase == 0 ? trace->values : trace->gradients;
         if (from == NULL || to == NULL) continue;

@@ -38,7 +38,7 @@ _HEADER = np.dtype(
         *((name, "<u4") for name in ("infer_bytes", "scratch_bytes", "param_bytes", "data_bytes")),
         *((name, "<u4") for name in ("loss", "train_bytes", "train_scratch_bytes")),
         *((name, "<u2") for name in ("first_node", "end_node")),
-        *((name, "<u4") for name in ("logits", "name_bytes", "meta_bytes", "zero")),
+        *((name, "<u4") for name in ("logits", "name_bytes", "meta_bytes", "n_states")),
     ]
 )
 

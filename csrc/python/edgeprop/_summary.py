@@ -22,6 +22,7 @@ def _head(image: Image) -> list[str]:
     lines = [f"{image.name}{source}, fingerprint {image.fingerprint}"]
     lines += [f"  input  {_port(port)}" for port in image.inputs]
     lines += [f"  output {_port(port)}" for port in image.outputs]
+    lines += [f"  state  {name}, then {following}" for name, following in image.meta.get("states") or []]
     if image.labels:
         lines.append(f"  labels {', '.join(image.labels)}")
     if image.loss:

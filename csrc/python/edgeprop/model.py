@@ -45,6 +45,10 @@ class Model:
     of `partial_fit`, `restore`, `reset` and `set_parameters`: a prediction sees all of it or none of it, even one of
     many chunks. Methods that change the weights wait for each other. For threads that learn apart, `clone()`.
 
+    **Streams.** A model exported with states (`edgeprop export --state`) runs the samples it is given, one after the other,
+    as the next ones of a stream, from call to call; `reset_state()` begins a new one. Threads that run it wait for each
+    other; each `clone()` is a stream of its own.
+
     Examples
     --------
     >>> model = edgeprop.Model("digits.ep")
@@ -60,6 +64,8 @@ class Model:
         self._weights = weights
         self._idle: list[Context] = []  # append and pop are atomic
         self._change = threading.Lock()
+        self._stream = threading.Lock()
+        self._states: NDArray[np.uint8] | None = None  # where the stream is; None: at its start
         self._trainer: tuple[Any, Context] | None = None
         self.loss_curve_: list[float] = []
 
@@ -179,17 +185,28 @@ class Model:
 
     def _forward(self, arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
         """`run` between device layouts, with the weights as they are now."""
+        if not self._image.model.n_states:
+            return self._forward_from(arrays)
+        with self._stream:
+            return self._forward_from(arrays)
+
+    def _forward_from(self, arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
+        """`_forward` from the states as they are; they move on."""
         weights = self._weights
         context = self._borrow(len(arrays[0]), weights)
         context.load(weights)
+        if self._image.model.n_states:
+            context.set_states(self._states)
         outputs = context.run(arrays)
+        if self._image.model.n_states:
+            self._states = context.states()
         self._idle.append(context)
         return outputs
 
     def _borrow(self, n: int, weights: Weights) -> Context:
         """A context that nobody else uses, with room for n samples within reason."""
         model = self._image.model
-        batch = capacity(model.infer_bytes, n)
+        batch = 1 if model.n_states else capacity(model.infer_bytes, n)
         what = lib.EP_FOR_RESTORE if weights is not None else 0
         try:
             context = self._idle.pop()
@@ -198,6 +215,12 @@ class Model:
         if context.batch >= batch and context.what & what == what:
             return context
         return Context(self._image, max(batch, context.batch), what | context.what)
+
+    def reset_state(self) -> Model:
+        """Begins a new stream: the states of the model, if it has any, are zero again. Returns the model itself."""
+        with self._stream:
+            self._states = None
+        return self
 
     def decision_function(self, x: ArrayLike) -> NDArray[np.float32]:
         """Scores, the larger the likelier.
@@ -363,6 +386,8 @@ class Model:
         -----
         The state of an optimizer (velocity, moments) lives on from call to call, as long as `optimizer`, `batch_size`
         and whether there is a `clip_norm` stay the same and nobody else changes the weights.
+
+        A model with states learns each sample from where its stream is, and leaves the stream there.
         """
         xs, targets = self._samples(x, y)
         _learning.check_counts(batch_size=batch_size, epochs=epochs)
@@ -372,6 +397,7 @@ class Model:
         random = np.random.default_rng(seed)
         with self._change:
             trainer = self._borrow_trainer(key)
+            trainer.set_states(self._states)
             before = trainer.snapshot()
             try:
                 curve = []

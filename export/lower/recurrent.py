@@ -1,0 +1,185 @@
+"""Lowering of RNN, GRU and LSTM: one device op each, which holds both directions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from ..errors import Refusal
+from ..plan import backward_ops, traits
+from ..program import Program, Tensor
+from .context import Context, Layer
+from .float_ops import require_float
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """A recurrent operator.
+
+    gates : of one direction
+    states : beside h, which all have
+    activations : ONNX's names of the default ones, of one direction; by the device op's `variant`
+    """
+
+    kind: str
+    gates: int
+    states: int
+    activations: tuple[tuple[str, ...], ...]
+
+
+_CELLS = {
+    "RNN": _Cell("rnn_f32", 1, 1, (("tanh",), ("relu",))),
+    "GRU": _Cell("gru_f32", 3, 1, (("sigmoid", "tanh"),)),
+    "LSTM": _Cell("lstm_f32", 4, 2, (("sigmoid", "tanh", "tanh"),)),
+}
+
+
+def recurrent(ctx: Context, node: ir.Node) -> None:
+    """RNN, GRU or LSTM with constant weights, whose axes are (steps, 1, n_in)."""
+    cell = _CELLS[node.op_type]
+    value = ctx.value(node)
+    require_float(value)
+    if len(value.shape) != 3 or value.shape[1] != 1:
+        raise Refusal(f"its input is {value.shape}, of several sequences", "an input of shape (steps, batch, n_in)")
+    weight, recurrence = ctx.needed(node, 1, "weight W"), ctx.needed(node, 2, "weight R")
+    attrs = _attributes(node, cell, weight, recurrence) | {"steps": value.shape[0], "n_in": value.shape[2]}
+    directions, n_hidden = attrs["directions"], attrs["n_hidden"]
+    names = [str(node.name), *(str(v.name) for v in node.inputs[1:4] if v is not None)]
+    weights = [
+        ctx.const(str(node.inputs[1].name), weight.reshape(directions, cell.gates, n_hidden, -1), "f32"),  # type: ignore[union-attr]
+        ctx.const(str(node.inputs[2].name), recurrence.reshape(directions, cell.gates, n_hidden, -1), "f32"),  # type: ignore[union-attr]
+    ]
+    bias = _bias(ctx, node, (directions, 2, cell.gates, n_hidden), weights)
+    source = ctx.ordered(value, (0, 2))
+    states = _initial_states(ctx, node, cell, (directions, n_hidden))
+    output = _output(ctx, node, 0, "y", (attrs["steps"], directions * n_hidden))
+    ends = [_output(ctx, node, 1 + i, "hc"[i], (directions * n_hidden,)) for i in range(cell.states)]
+    op = ctx.emit(cell.kind, node, [source, *weights[:2], bias, *states], output, **attrs)
+    op.outputs += ends
+    ctx.layers[output] = Layer(op, names, weights, directions * n_hidden)
+    if _used(node, 0):
+        ctx.result(node.outputs[0], (attrs["steps"], directions, 1, n_hidden), (0, 1, 3), output)
+        ctx.batch.update(ctx.values[node.outputs[0]].dims[2])
+    for i, end in enumerate(ends):
+        if _used(node, 1 + i):
+            ctx.result(node.outputs[1 + i], (directions, 1, n_hidden), (0, 2), end)
+            ctx.batch.update(ctx.values[node.outputs[1 + i]].dims[1])
+
+
+def _used(node: ir.Node, index: int) -> bool:
+    return index < len(node.outputs) and bool(node.outputs[index].name)
+
+
+def _output(ctx: Context, node: ir.Node, index: int, role: str, shape: tuple[int, ...]) -> str:
+    """A tensor for an output that the ONNX node may leave out and the device op has."""
+    name = node.outputs[index].name if _used(node, index) else f"{node.name or node.outputs[-1].name}.{role}"
+    return ctx.activation(name, shape)
+
+
+def _attributes(node: ir.Node, cell: _Cell, weight: np.ndarray, recurrence: np.ndarray) -> dict[str, int]:
+    """Attributes of the device op but for the sizes of its input. Raises Refusal for what it does not do."""
+    get = node.attributes
+    direction = get.get_string("direction", "forward")
+    directions = 2 if direction == "bidirectional" else 1
+    n_hidden = get.get_int("hidden_size", recurrence.shape[-1])
+    wanted = (directions, cell.gates * n_hidden, n_hidden)
+    if weight.ndim != 3 or weight.shape[:2] != wanted[:2] or recurrence.shape != wanted:
+        raise Refusal(f"weights {weight.shape} and {recurrence.shape} do not fit {direction}", f"R of shape {wanted}")
+    if get.get_int("layout", 0):
+        raise Refusal("its layout is 1", "layout 0")
+    if get.get_int("input_forget", 0):
+        raise Refusal("it couples input and forget gates (input_forget)", "input_forget = 0")
+    if get.get_float("clip", None):
+        raise Refusal("it clips", "no clip")
+    for index, what in ((4, "sequence_lens"), (7, "peepholes")):
+        if index < len(node.inputs) and node.inputs[index] is not None:
+            raise Refusal(f"it has {what}", f"the same without {what}")
+    return {
+        "n_hidden": n_hidden,
+        "directions": directions,
+        "reverse": int(direction == "reverse"),
+        "variant": get.get_int("linear_before_reset", 0) if cell.kind == "gru_f32" else _activations(node, cell),
+        "truncate": 0,
+    }
+
+
+def _activations(node: ir.Node, cell: _Cell) -> int:
+    """Position of the node's activations among those the device has."""
+    given = node.attributes.get_strings("activations", None)
+    if given is None:
+        return 0
+    names = tuple(name.lower() for name in given)
+    for variant, known in enumerate(cell.activations):
+        if names in (known, known * 2):
+            return variant
+    raise Refusal(f"its activations are {', '.join(given)}", f"the default, {', '.join(cell.activations[0])}")
+
+
+def _bias(ctx: Context, node: ir.Node, shape: tuple[int, ...], weights: list[str]) -> str:
+    """The bias, zeros where there is none; a real one is added to `weights`."""
+    if len(node.inputs) > 3 and node.inputs[3] is not None:
+        weights.append(ctx.const(str(node.inputs[3].name), ctx.needed(node, 3, "bias B").reshape(shape), "f32"))
+        return weights[-1]
+    return ctx.const(f"{node.name or node.inputs[1].name}.bias", np.zeros(shape), "f32")  # type: ignore[union-attr]
+
+
+def _initial_states(ctx: Context, node: ir.Node, cell: _Cell, shape: tuple[int, int]) -> list[str]:
+    """Tensors of the states at the start: of all that the cell has, or of none where all are zero."""
+    sources = [node.inputs[5 + i] if 5 + i < len(node.inputs) else None for i in range(cell.states)]
+    constants = [ctx.constant(source) for source in sources]
+    if all(s is None or (c is not None and not c.any()) for s, c in zip(sources, constants, strict=True)):
+        return []
+    tensors = []
+    for i, (source, constant) in enumerate(zip(sources, constants, strict=True)):
+        if source is not None and constant is None:
+            value = ctx.value(node, 5 + i)
+            require_float(value)
+            if value.shape != (shape[0], 1, shape[1]):
+                raise Refusal(
+                    f"its state {value.shape} is of several sequences", "states of (directions, batch, hidden)"
+                )
+            tensors.append(ctx.ordered(value, (0, 2)))
+            continue
+        zeros = constant is None
+        array = np.zeros(shape) if zeros else np.broadcast_to(constant, (shape[0], 1, shape[1])).reshape(shape)
+        tensors.append(ctx.const(f"{node.name}.{'hc'[i]}0" if zeros else str(source.name), array, "f32"))  # type: ignore[union-attr]
+    return tensors
+
+
+def gru(ctx: Context, node: ir.Node) -> None:
+    """GRU: `recurrent`, whose activations are the default ones."""
+    _activations(node, _CELLS["GRU"])
+    recurrent(ctx, node)
+
+
+def keep_for_learning(program: Program, truncate: int = 0) -> None:
+    """Give the recurrent ops that gradients go through the output that keeps what their backward needs.
+
+    Parameters
+    ----------
+    truncate : steps after which the gradient does not go back further (truncated backpropagation through time,
+        Williams & Peng 1990); 0: it goes back to the start
+    """
+    if not program.trainable():
+        return
+    for op in backward_ops(program):
+        if not traits(op).recurrent:
+            continue
+        a = op.attrs
+        a["truncate"] = truncate
+        shape = (a["directions"] * a["steps"], traits(op).kept * a["n_hidden"])
+        name = f"{op.name}.kept"
+        while name in program.tensors:
+            name += "_"
+        program.tensors[name] = Tensor(name, "f32", shape)
+        op.outputs.append(name)
+
+
+OPERATORS: dict[str, Callable[[Context, ir.Node], None]] = {
+    "GRU": gru,
+    "LSTM": recurrent,
+    "RNN": recurrent,
+}
