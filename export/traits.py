@@ -100,9 +100,20 @@ TRAITS: dict[str, Traits] = {
     "lut_s8": _ONE_TO_ONE,
     "softmax_s8": Traits("ep_softmax_attr", in_place=(0,)),
     "copy": _ONE_TO_ONE,
+    "group_norm_f32": Traits(
+        "ep_group_norm_attr", in_place=(0,), backward_reads="x", clamps=True, weights=(1, 2), gradient_reads_x=(1,)
+    ),
+    "sparse_dense_f32": Traits(
+        "ep_sparse_dense_attr",
+        clamps=True,
+        weights=(1, 2),
+        gradient_reads_x=(1,),
+        macs=lambda a: int(a["rows"] * a["stored"]),
+    ),
+    "dynamic_dense_f32": Traits("ep_dynamic_dense_attr", macs=_dense_macs),
 }
 
 #: Ops whose gradient over their input may be written over that of their output, element by element.
 GRADIENT_IN_PLACE = frozenset(
     {"add_f32", "clip_f32", "leaky_relu_f32", "sigmoid_f32", "tanh_f32", "affine_f32", "softmax_f32", "copy"}
-)
+) | {"group_norm_f32"}

@@ -169,6 +169,25 @@ typedef struct ep_transpose_attr {
     int32_t size;
 } ep_transpose_attr;
 
+typedef struct ep_group_norm_attr {
+    int32_t rows, size, channels, groups;
+    int32_t center;
+    float epsilon;
+    float lo, hi;
+} ep_group_norm_attr;
+
+typedef struct ep_sparse_dense_attr {
+    int32_t n_in, n_out, rows;
+    int32_t stored;
+    float lo, hi;
+} ep_sparse_dense_attr;
+
+typedef struct ep_dynamic_dense_attr {
+    int32_t n_in, n_out, rows;
+    int32_t weight_zero;
+    float lo, hi;
+} ep_dynamic_dense_attr;
+
 /* ---- The prelude's own ---- */
 
 typedef struct ep_py_op {
