@@ -21,7 +21,7 @@ from ..islands import take_islands
 from ..layout import Order, Storage, Value, new_dims, port_permutation, significant
 from ..normalize import Normal, normalize
 from ..program import Op, Port, Program, Tensor
-from . import float_ops, int8_ops, shape_ops
+from . import float_ops, int8_ops, norms, shape_ops
 from .context import DTYPE_OF, Context, no_limits
 from .fusion import find_chains
 from .training import Marks, mark_trainable, metadata
@@ -63,6 +63,7 @@ OPERATORS: dict[str, Lowering] = {
     "com.microsoft.QLinearLeakyRelu": int8_ops.qlinear_unary,
     "com.microsoft.QLinearSigmoid": int8_ops.qlinear_unary,
     "com.microsoft.QLinearSoftmax": int8_ops.qlinear_softmax,
+    **norms.OPERATORS,
 }
 
 #: for operators that are not in the table: the nearest form that is
@@ -78,7 +79,6 @@ NEAREST = {
     "HardSigmoid": "Sigmoid, or Clip",
     "HardSwish": "Relu6 (Clip 0..6); or quantize it, which makes it a table",
     "LSTM": "Gemm, or 1-D Conv over time",
-    "LayerNormalization": "BatchNormalization",
     "LogSoftmax": "Softmax",
     "MatMulInteger": "static quantization (QuantizeLinear with constant scales)",
     "PRelu": "LeakyRelu",
@@ -93,7 +93,7 @@ _ELSE = "see edgeprop.export.lower.supported_operators()"
 
 def supported_operators() -> list[str]:
     """ONNX operators the exporter takes, in alphabetical order; integer ones come as QDQ groups or as they are."""
-    return sorted(OPERATORS)
+    return sorted(name for name in OPERATORS if not name.startswith(norms.DOMAIN))
 
 
 def lower(
@@ -166,6 +166,7 @@ def identifier(text: str) -> str:
 def lower_graph(normal: Normal, imported: Imported, marks: Marks) -> Context:
     """Lower every node of a graph. Raises UnsupportedError with all that were refused."""
     take_islands(normal.model.graph)
+    norms.fuse_norms(normal.model.graph)
     passes.RemoveUnusedNodesPass()(normal.model)
     ctx = Context(normal, marks, batched=imported.batch is not None)
     bad = [refused for value in normal.model.graph.inputs if (refused := _input(ctx, value))]
