@@ -87,12 +87,15 @@ typedef struct ep_step {
     float epsilon;
     float weight_decay;
     float clip_norm;
+    float skip_below;
+    float skip_share;
 } ep_step;
 
 struct ep_s {
     uint32_t batch;
     uint32_t sums_at;
     uint32_t samples;
+    uint32_t skipped;
     ...;
 };
 
