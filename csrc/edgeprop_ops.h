@@ -104,6 +104,19 @@ typedef struct ep_dynamic_dense_attr {
     float lo, hi;
 } ep_dynamic_dense_attr;
 
+/* dynamic_conv2d_f32: a convolution so, its weights and geometry those of conv2d_*, whatever the groups. */
+typedef struct ep_dynamic_conv2d_attr {
+    int32_t in_h, in_w, in_c;
+    int32_t out_h, out_w, out_c;
+    int32_t kernel_h, kernel_w;
+    int32_t stride_h, stride_w;
+    int32_t dilation_h, dilation_w;
+    int32_t pad_top, pad_left;
+    int32_t groups;
+    int32_t weight_zero;
+    float lo, hi;
+} ep_dynamic_conv2d_attr;
+
 /* The table of ops: X(code, name, attribute struct, grad). `code` is the op's number in an image and never changes.
  * `grad`: G has a backward, N has none. Inputs in order, `;` before what is constant or trainable:
  *   conv2d_f32, depthwise_conv2d_f32, dense_f32   x ; weight, bias        -> y
@@ -112,6 +125,7 @@ typedef struct ep_dynamic_dense_attr {
  *   group_norm_f32                                x ; scale, bias         -> y
  *   sparse_dense_f32   x ; values (stored), bias, starts (i32, n_out + 1), columns (u8, 2 bytes each, low one first) -> y
  *   dynamic_dense_f32   x ; weight (i8, (n_out, n_in)), bias (f32), weight's scales (f32, n_out)  -> y
+ *   dynamic_conv2d_f32 the same with weight (out_c, kernel_h, kernel_w, in_c/groups)  -> y
  *   add_*                                         a, b                    -> y
  *   lut_s8                                        x ; table (256 x i8, index q + 128)    -> y
  *   softmax_s8                                    x ; table (256 x f32, index 255 + q - max)  -> y
@@ -145,7 +159,8 @@ typedef struct ep_dynamic_dense_attr {
     X(25, copy, ep_elementwise_attr, G)                   \
     X(100, group_norm_f32, ep_group_norm_attr, G)         \
     X(101, sparse_dense_f32, ep_sparse_dense_attr, G)     \
-    X(102, dynamic_dense_f32, ep_dynamic_dense_attr, N)
+    X(102, dynamic_dense_f32, ep_dynamic_dense_attr, N)   \
+    X(103, dynamic_conv2d_f32, ep_dynamic_conv2d_attr, N)
 
 #define EP_DECLARE_G(name) extern const ep_grad ep_##name##_grad;
 #define EP_DECLARE_N(name)

@@ -111,6 +111,7 @@ TRAITS: dict[str, Traits] = {
         macs=lambda a: int(a["rows"] * a["stored"]),
     ),
     "dynamic_dense_f32": Traits("ep_dynamic_dense_attr", macs=_dense_macs),
+    "dynamic_conv2d_f32": Traits("ep_dynamic_conv2d_attr", macs=_conv_macs),
 }
 
 #: Ops whose gradient over their input may be written over that of their output, element by element.

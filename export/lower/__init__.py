@@ -21,7 +21,7 @@ from ..islands import take_islands
 from ..layout import Order, Storage, Value, new_dims, port_permutation, significant
 from ..normalize import Normal, normalize
 from ..program import Op, Port, Program, Tensor
-from . import float_ops, int8_ops, norms, shape_ops
+from . import dynamic, float_ops, int8_ops, norms, shape_ops
 from .context import DTYPE_OF, Context, no_limits
 from .fusion import find_chains
 from .training import Marks, mark_trainable, metadata
@@ -55,7 +55,6 @@ OPERATORS: dict[str, Lowering] = {
     "Sub": float_ops.sub,
     "Tanh": float_ops.tanh,
     **shape_ops.MOVES,
-    "com.microsoft.MatMulIntegerToFloat": int8_ops.matmul_integer_to_float,
     "com.microsoft.QGemm": int8_ops.qgemm,
     "com.microsoft.QLinearAdd": int8_ops.qlinear_add,
     "com.microsoft.QLinearAveragePool": int8_ops.qlinear_average_pool,
@@ -64,14 +63,13 @@ OPERATORS: dict[str, Lowering] = {
     "com.microsoft.QLinearSigmoid": int8_ops.qlinear_unary,
     "com.microsoft.QLinearSoftmax": int8_ops.qlinear_softmax,
     **norms.OPERATORS,
+    **dynamic.OPERATORS,
 }
 
 #: for operators that are not in the table: the nearest form that is
 NEAREST = {
     "Abs": "Relu, LeakyRelu or Clip",
     "ConvTranspose": "Conv",
-    "DynamicQuantizeLinear": "static quantization (QuantizeLinear with constant scales)",
-    "DynamicQuantizeMatMul": "static quantization (QuantizeLinear with constant scales)",
     "Elu": "LeakyRelu",
     "GRU": "Gemm, or 1-D Conv over time",
     "Gelu": "Relu, or Sigmoid",
@@ -80,7 +78,6 @@ NEAREST = {
     "HardSwish": "Relu6 (Clip 0..6); or quantize it, which makes it a table",
     "LSTM": "Gemm, or 1-D Conv over time",
     "LogSoftmax": "Softmax",
-    "MatMulInteger": "static quantization (QuantizeLinear with constant scales)",
     "PRelu": "LeakyRelu",
     "Pad": "zero padding of height and width right before a Conv, or the Conv's own pads",
     "RNN": "Gemm, or 1-D Conv over time",

@@ -268,6 +268,12 @@ def dynamic_dense_f32(program: Program, op: Op, x: list[Array]) -> Array:
     return _clamp(op, reference.dynamic_dense(x[0][None], x[1], x[2], x[3], op.attrs)[0])
 
 
+def dynamic_conv2d_f32(program: Program, op: Op, x: list[Array]) -> Array:
+    codes, scale, zero = reference.dynamic_codes(x[0])
+    sums = _conv_sum(op, codes.astype(np.int64) - zero, x[1].astype(np.int64) - op.attrs["weight_zero"])
+    return _clamp(op, sums.astype(np.float32) * (scale * x[3]) + x[2])
+
+
 OPS: dict[str, Run] = {
     f.__name__: f
     for f in (
@@ -299,5 +305,6 @@ OPS: dict[str, Run] = {
         group_norm_f32,
         sparse_dense_f32,
         dynamic_dense_f32,
+        dynamic_conv2d_f32,
     )
 }
