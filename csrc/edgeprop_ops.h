@@ -153,12 +153,53 @@ typedef struct ep_recurrent_attr {
     int32_t variant;    /* rnn: 0 tanh, 1 ReLU; gru: linear_before_reset; lstm: 0 */
     int32_t truncate;   /* the gradient does not go back past every truncate-th step from the end; 0: it does */
 } ep_recurrent_attr;
+/* group_norm_f32: x (rows, size, channels) -> y, normalized over a row's positions of each group of channels; scale and bias
+ * (channels). Layer normalization: size 1, groups 1; instance normalization: as many groups as channels. */
+typedef struct ep_group_norm_attr {
+    int32_t rows, size, channels, groups;
+    int32_t center; /* 0: the mean is not taken off (root of the mean square) */
+    float epsilon;
+    float lo, hi;
+} ep_group_norm_attr;
+
+/* sparse_dense_f32: as dense_f32, of the weights that are stored. */
+typedef struct ep_sparse_dense_attr {
+    int32_t n_in, n_out, rows;
+    int32_t stored; /* values, of all rows of the weight matrix */
+    float lo, hi;
+} ep_sparse_dense_attr;
+
+/* dynamic_dense_f32: float32 in and out, integers between. A sample gets a scale and a zero point of its own, those of ONNX's
+ * DynamicQuantizeLinear (uint8 codes); y = clamp((float)(sum of (code - zero point) * (weight - weight_zero)) *
+ * (scale * weight's scale) + bias), each step rounded to float32. */
+typedef struct ep_dynamic_dense_attr {
+    int32_t n_in, n_out, rows;
+    int32_t weight_zero; /* -128 .. 127 */
+    float lo, hi;
+} ep_dynamic_dense_attr;
+
+/* dynamic_conv2d_f32: a convolution so, its weights and geometry those of conv2d_*, whatever the groups. */
+typedef struct ep_dynamic_conv2d_attr {
+    int32_t in_h, in_w, in_c;
+    int32_t out_h, out_w, out_c;
+    int32_t kernel_h, kernel_w;
+    int32_t stride_h, stride_w;
+    int32_t dilation_h, dilation_w;
+    int32_t pad_top, pad_left;
+    int32_t groups;
+    int32_t weight_zero;
+    float lo, hi;
+} ep_dynamic_conv2d_attr;
 
 /* The table of ops: X(code, name, attribute struct, grad). `code` is the op's number in an image and never changes.
  * `grad`: G has a backward, N has none. Inputs in order, `;` before what is constant or trainable:
  *   conv2d_f32, depthwise_conv2d_f32, dense_f32   x ; weight, bias        -> y
  *   conv2d_s8, depthwise_conv2d_s8, dense_s8      x ; weight (i8), bias (i32), multiplier (f32, out_c)  -> y
  *   affine_f32                                    x ; scale, offset       -> y
+ *   group_norm_f32                                x ; scale, bias         -> y
+ *   sparse_dense_f32   x ; values (stored), bias, starts (i32, n_out + 1), columns (u8, 2 bytes each, low one first) -> y
+ *   dynamic_dense_f32   x ; weight (i8, (n_out, n_in)), bias (f32), weight's scales (f32, n_out)  -> y
+ *   dynamic_conv2d_f32 the same with weight (out_c, kernel_h, kernel_w, in_c/groups)  -> y
  *   add_*                                         a, b                    -> y
  *   lut_s8                                        x ; table (256 x i8, index q + 128)    -> y
  *   softmax_s8                                    x ; table (256 x f32, index 255 + q - max)  -> y
@@ -209,7 +250,11 @@ typedef struct ep_recurrent_attr {
     X(68, conv_transpose2d_f32, ep_conv2d_attr, G)        \
     X(80, rnn_f32, ep_recurrent_attr, G)                  \
     X(81, gru_f32, ep_recurrent_attr, G)                  \
-    X(82, lstm_f32, ep_recurrent_attr, G)
+    X(82, lstm_f32, ep_recurrent_attr, G)                 \
+    X(100, group_norm_f32, ep_group_norm_attr, G)         \
+    X(101, sparse_dense_f32, ep_sparse_dense_attr, G)     \
+    X(102, dynamic_dense_f32, ep_dynamic_dense_attr, N)   \
+    X(103, dynamic_conv2d_f32, ep_dynamic_conv2d_attr, N)
 
 #define EP_DECLARE_G(name) extern const ep_grad ep_##name##_grad;
 #define EP_DECLARE_N(name)

@@ -88,13 +88,14 @@ static int valid_step(const ep_step *step)
 {
     return step->lr > 0 && step->lr <= FLT_MAX && step->momentum >= 0 && step->momentum < 1 && step->beta2 >= 0 &&
            step->beta2 < 1 && within(step->epsilon, 0, FLT_MAX) && within(step->weight_decay, 0, FLT_MAX) &&
-           within(step->clip_norm, 0, FLT_MAX) && (step->optimizer == NULL || step->optimizer->slots <= 2);
+           within(step->clip_norm, 0, FLT_MAX) && within(step->skip_below, 0, FLT_MAX) &&
+           within(step->skip_share, 0, 0.99f) && (step->optimizer == NULL || step->optimizer->slots <= 2);
 }
 
 /* What `step` will do to this arena; nothing of it is changed yet. */
 static int prepare(const ep_t *ep, const ep_step *step, int with_sums, update *u)
 {
-    if (!valid_step(step)) return EP_ERR_ARG;
+    if (!valid_step(step) || (with_sums && (step->skip_below > 0 || step->skip_share > 0))) return EP_ERR_ARG;
     u->step = *step;
     if (step->optimizer == NULL) u->step.optimizer = &ep_sgd;
     if (step->momentum == 0) u->step.momentum = 0.9f;
@@ -223,24 +224,29 @@ static float gradient_bound(const ep_t *ep, uint32_t n)
     return largest;
 }
 
-/* Forward, loss, backward on n samples, for the gradient of the sum over them. Returns a bound of the weights'
- * gradients, infinite if these or the mean loss are not finite. Leaves the training plan in force. */
-static float walk(ep_t *ep, const void *x, const void *target, uint32_t n, float *loss)
+/* Forward and loss of n samples, for the gradient of the sum over them. Leaves the training plan in force. */
+static float predict(ep_t *ep, const void *x, const void *target, uint32_t n)
 {
     const ep_model *model = ep->model;
     const ep_train *train = model->train;
     const uint32_t count = model->tensors[train->logits].count;
-    float *dlogits;
+    float loss, *dlogits;
     ep->offset = train->offset;
     memcpy(ep_tensor_ptr(ep, model->inputs[0]), x, n * ep_tensor_size(&model->tensors[model->inputs[0]]));
     ep_forward(ep, train->end_node, n);
     dlogits = ep_gradient_ptr(ep, train->logits);
-    *loss = train->loss->forward((const float *)ep_tensor_ptr(ep, train->logits), target, dlogits, count, n);
-    if (!(fabsf(*loss) <= FLT_MAX)) return INFINITY;
+    loss = train->loss->forward((const float *)ep_tensor_ptr(ep, train->logits), target, dlogits, count, n);
     if (n > 1) { /* the loss gives the mean */
         const size_t all = (size_t)count * n;
         for (size_t i = 0; i < all; i++) dlogits[i] *= (float)n;
     }
+    return loss;
+}
+
+/* Backward of n samples. Returns a bound of the weights' gradients, infinite if these or the mean loss are not finite. */
+static float walk_back(ep_t *ep, uint32_t n, float loss)
+{
+    if (!(fabsf(loss) <= FLT_MAX)) return INFINITY;
     backward(ep, n);
     return gradient_bound(ep, n);
 }
@@ -281,25 +287,48 @@ static int check_targets(const ep_t *ep, const void *target, uint32_t n)
 
 /* ---- One sample, in place ---------------------------------------------------------------------------------------- */
 
+/* 1 if the step passes over a sample of this loss. Not for NaN, which is for the step to refuse. */
+static int skips(const ep_t *ep, const ep_step *step, float loss)
+{
+    return loss < step->skip_below || (step->skip_share > 0 && loss < ep->skip_at);
+}
+
+/* Moves the running quantile after a loss: in factors, so that it follows losses of any size, and by as much more up
+ * than down as makes both even out where `skip_share` of the losses lies below. */
+static void follow(ep_t *ep, const ep_step *step, float loss)
+{
+    const float rate = 0.1f, least = 1e-6f;
+    float at = ep->skip_at;
+    if (step->skip_share == 0) return;
+    at = at == 0 ? loss : at * (1.0f + (loss < at ? step->skip_share - 1.0f : step->skip_share) * rate);
+    ep->skip_at = within(at, least, FLT_MAX) ? at : least;
+}
+
 int ep_learn(ep_t *ep, const void *x, const void *target, const ep_step *step, float *loss)
 {
     update u;
-    float value, gmax;
+    float value;
     int rc = check_ready(ep, x, target);
     if (rc != EP_OK) return rc;
     if (step == NULL || step->clip_norm > 0) return EP_ERR_ARG; /* the norm would need the whole gradient at once */
     rc = prepare(ep, step, 0, &u);
     if (rc == EP_OK) rc = check_targets(ep, target, 1);
     if (rc != EP_OK) return rc;
-    gmax = walk(ep, x, target, 1, &value);
-    rc = admit(ep, &u, gmax);
-    if (rc == EP_OK) {
-        ep_sink sink = begin(ep, &u);
-        collect(ep, 1, &sink);
-        if (loss != NULL) *loss = value;
+    value = predict(ep, x, target, 1);
+    if (skips(ep, step, value)) {
+        ep->skipped++;
+    } else {
+        rc = admit(ep, &u, walk_back(ep, 1, value));
+        if (rc == EP_OK) {
+            ep_sink sink = begin(ep, &u);
+            collect(ep, 1, &sink);
+        }
     }
     ep->offset = NULL;
-    return rc;
+    if (rc != EP_OK) return rc;
+    follow(ep, step, value);
+    if (loss != NULL) *loss = value;
+    return EP_OK;
 }
 
 /* ---- Mini-batches ------------------------------------------------------------------------------------------------ */
@@ -315,8 +344,8 @@ static int add_chunks(ep_t *ep, const void *x, const void *target, uint32_t n, c
     for (uint32_t done = 0, take; done < n && rc == EP_OK; done += take) {
         float value;
         take = n - done < ep->batch ? n - done : ep->batch;
-        if (!(walk(ep, (const uint8_t *)x + done * x_bytes, (const uint8_t *)target + done * target_bytes, take,
-                   &value) <= EP_WEIGHT_LIMIT)) {
+        value = predict(ep, (const uint8_t *)x + done * x_bytes, (const uint8_t *)target + done * target_bytes, take);
+        if (!(walk_back(ep, take, value) <= EP_WEIGHT_LIMIT)) {
             rc = EP_ERR_DIVERGED;
         } else if (sink != NULL) {
             collect(ep, take, sink);

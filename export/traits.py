@@ -152,9 +152,21 @@ TRAITS: dict[str, Traits] = {
     "rnn_f32": _recurrent(1, 1, (0, 2)),
     "gru_f32": _recurrent(3, 4, (0, 2)),
     "lstm_f32": _recurrent(4, 5, (0, 3)),
+    "group_norm_f32": Traits(
+        "ep_group_norm_attr", in_place=(0,), backward_reads="x", clamps=True, weights=(1, 2), gradient_reads_x=(1,)
+    ),
+    "sparse_dense_f32": Traits(
+        "ep_sparse_dense_attr",
+        clamps=True,
+        weights=(1, 2),
+        gradient_reads_x=(1,),
+        macs=lambda a: int(a["rows"] * a["stored"]),
+    ),
+    "dynamic_dense_f32": Traits("ep_dynamic_dense_attr", macs=_dense_macs),
+    "dynamic_conv2d_f32": Traits("ep_dynamic_conv2d_attr", macs=_conv_macs),
 }
 
 #: Ops whose gradient over their input may be written over that of their output, element by element.
 GRADIENT_IN_PLACE = frozenset(
     {"add_f32", "clip_f32", "leaky_relu_f32", "sigmoid_f32", "tanh_f32", "affine_f32", "softmax_f32", "copy"}
-)
+) | {"group_norm_f32"}

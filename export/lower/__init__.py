@@ -23,7 +23,20 @@ from ..islands import take_islands
 from ..layout import Order, Storage, Value, new_dims, port_permutation, significant
 from ..normalize import Normal, normalize
 from ..program import Op, Port, Program, Tensor
-from . import concat, float_ops, int8_ops, movement, products, recurrent, reductions, resize, shape_ops, streaming
+from . import (
+    concat,
+    dynamic,
+    float_ops,
+    int8_ops,
+    movement,
+    norms,
+    products,
+    recurrent,
+    reductions,
+    resize,
+    shape_ops,
+    streaming,
+)
 from .context import DTYPE_OF, Context, no_limits
 from .fusion import find_chains
 from .training import Marks, mark_trainable, metadata
@@ -58,7 +71,6 @@ OPERATORS: dict[str, Lowering] = {
     "Tanh": float_ops.tanh,
     **shape_ops.MOVES,
     **recurrent.OPERATORS,
-    "com.microsoft.MatMulIntegerToFloat": int8_ops.matmul_integer_to_float,
     "com.microsoft.QGemm": int8_ops.qgemm,
     "com.microsoft.QLinearAdd": int8_ops.qlinear_add,
     "com.microsoft.QLinearAveragePool": int8_ops.qlinear_average_pool,
@@ -71,6 +83,8 @@ OPERATORS: dict[str, Lowering] = {
     **products.OPERATORS,
     **reductions.OPERATORS,
     **resize.OPERATORS,
+    **norms.OPERATORS,
+    **dynamic.OPERATORS,
 }
 
 #: for operators that are not in the table: the nearest form that is
@@ -78,15 +92,11 @@ NEAREST = {
     "Abs": "Relu, LeakyRelu or Clip",
     "ArgMax": "the scores themselves as output, the largest of which the caller takes",
     "ArgMin": "the scores themselves as output, the smallest of which the caller takes",
-    "DynamicQuantizeLinear": "static quantization (QuantizeLinear with constant scales)",
-    "DynamicQuantizeMatMul": "static quantization (QuantizeLinear with constant scales)",
     "Elu": "LeakyRelu",
     "Gelu": "Relu, or Sigmoid",
     "HardSigmoid": "Sigmoid, or Clip",
     "HardSwish": "Relu6 (Clip 0..6); or quantize it, which makes it a table",
-    "LayerNormalization": "BatchNormalization",
     "LogSoftmax": "Softmax",
-    "MatMulInteger": "static quantization (QuantizeLinear with constant scales)",
     "PRelu": "LeakyRelu",
     "Scan": "the loop unrolled, or 1-D Conv over time",
     "com.microsoft.QLinearMul": "Add, or a constant factor folded into the layer before it",
@@ -96,7 +106,7 @@ _ELSE = "see edgeprop.export.lower.supported_operators()"
 
 def supported_operators() -> list[str]:
     """ONNX operators the exporter takes, in alphabetical order; integer ones come as QDQ groups or as they are."""
-    return sorted(OPERATORS)
+    return sorted(name for name in OPERATORS if not name.startswith(norms.DOMAIN))
 
 
 def lower(
@@ -200,6 +210,7 @@ def lower_graph(normal: Normal, imported: Imported, marks: Marks) -> Context:
     """Lower every node of a graph. Raises UnsupportedError with all that were refused."""
     take_islands(normal.model.graph)
     move_codes(normal.model.graph)
+    norms.fuse_norms(normal.model.graph)
     passes.RemoveUnusedNodesPass()(normal.model)
     ctx = Context(normal, marks, batched=imported.batch is not None)
     bad = [refused for value in normal.model.graph.inputs if (refused := _input(ctx, value))]

@@ -14,7 +14,7 @@ from .context import Context, Layer, no_limits
 from .windows import Window, spatial_axes, window
 
 #: ops whose weights can take up a scale and an offset behind them
-_FOLDABLE = {"conv2d_f32", "depthwise_conv2d_f32", "dense_f32", "affine_f32", "conv_transpose2d_f32"}
+_FOLDABLE = {"conv2d_f32", "depthwise_conv2d_f32", "dense_f32", "affine_f32", "conv_transpose2d_f32", "group_norm_f32"}
 
 
 def require_float(*values: Value) -> None:

@@ -206,7 +206,10 @@ static void optimizers_follow_their_formulas(void)
         void *b = net_start(&other, &m, 1, EP_FOR_TRAIN | EP_FOR_SUMS, rules[r].optimizer);
         void *c = net_start(&probe, &m, 1, EP_FOR_SUMS, NULL);
         const float *in_place = ep_params(&one, &count), *by_sums = ep_params(&other, NULL);
-        const ep_step step = {0.05f, rules[r].optimizer, rules[r].momentum, 0, 0, rules[r].decay, 0};
+        const ep_step step = {.lr = 0.05f,
+                              .optimizer = rules[r].optimizer,
+                              .momentum = rules[r].momentum,
+                              .weight_decay = rules[r].decay};
         for (uint32_t i = 0; i < count; i++) w[i] = (double)in_place[i];
         for (int t = 1; t <= 300; t++) {
             const int32_t label = random_label();
@@ -233,7 +236,7 @@ static void optimizers_follow_their_formulas(void)
 static void adam_keeps_its_bias_correction_exact(void)
 {
     static const uint32_t times[] = {1, 2, 3, 7, 100, 12345, 1u << 20, UINT32_MAX};
-    const ep_step step = {0.01f, &ep_adam, 0.9f, 0.999f, 1e-8f, 0, 0};
+    const ep_step step = {.lr = 0.01f, .optimizer = &ep_adam, .momentum = 0.9f, .beta2 = 0.999f, .epsilon = 1e-8f};
     for (size_t i = 0; i < sizeof times / sizeof times[0]; i++) {
         float w = 1, s0 = 0.25f, s1 = 0.5f;
         const float g = 0.125f;
@@ -622,6 +625,85 @@ static void sums_and_state_share_the_tail(void)
     free(arena);
 }
 
+/* ---- Selective backprop ---- */
+
+static void small_losses_are_skipped(void)
+{
+    const int32_t label = 1;
+    float x[6], loss, plain;
+    snapshot s;
+    ep_t ep;
+    build(1);
+    fill_random(x, 6);
+    void *arena = net_start(&ep, &m, 1, EP_FOR_TRAIN, &ep_adam);
+    CHECK_RC(ep_learn(&ep, x, &label, &(ep_step){.lr = 0.01f, .optimizer = &ep_adam}, NULL), EP_OK);
+    take(&s, &ep);
+    CHECK_RC(ep_learn(&ep, x, &label, &(ep_step){.lr = 0.01f, .optimizer = &ep_adam, .skip_below = 1e9f}, &plain),
+             EP_OK);
+    CHECK(ep.skipped == 1 && plain > 0);
+    s.ep.skipped = 1;
+    CHECK(unchanged(&s, &ep)); /* another optimizer leaves its state alone too */
+    CHECK_RC(ep_learn(&ep, x, &label, &(ep_step){.lr = 1, .skip_below = plain * 1.001f}, &loss), EP_OK);
+    s.ep.skipped = 2;
+    CHECK(unchanged(&s, &ep) && loss == plain);
+    CHECK_RC(ep_learn(&ep, x, &label, &(ep_step){.lr = 0.01f, .skip_below = plain}, &loss), EP_OK);
+    CHECK(!unchanged(&s, &ep) && ep.skipped == 2 && loss == plain); /* not smaller */
+    /* A loss that is no number is refused, not skipped. */
+    x[0] = NAN;
+    CHECK_RC(ep_learn(&ep, x, &label, &(ep_step){.lr = 0.01f, .skip_below = 1e9f, .skip_share = 0.9f}, NULL),
+             EP_ERR_DIVERGED);
+    CHECK(ep.skipped == 2);
+    free(arena);
+}
+
+/* Of losses of any size, about the share that was asked for; those learned from are the larger ones. */
+static void a_share_is_skipped(void)
+{
+    for (int k = 1; k < 4; k++) {
+        const float share = 0.25f * (float)k;
+        double sum[2] = {0, 0};
+        int count[2] = {0, 0};
+        ep_t ep;
+        build(1);
+        void *arena = net_start(&ep, &m, 1, EP_FOR_TRAIN, NULL);
+        for (int i = 0; i < 8000; i++) {
+            const int32_t label = random_label();
+            const uint32_t before = ep.skipped;
+            float x[6], loss;
+            fill_random(x, 6);
+            CHECK_RC(ep_learn(&ep, x, &label, &(ep_step){.lr = 1e-4f, .skip_share = share}, &loss), EP_OK);
+            sum[ep.skipped > before] += (double)loss;
+            count[ep.skipped > before]++;
+        }
+        CHECK_NEAR(count[1] / 8000.0, (double)share, 0.03);
+        CHECK(sum[0] / count[0] > 1.2 * sum[1] / count[1]);
+        free(arena);
+    }
+}
+
+static void skipping_is_for_single_samples(void)
+{
+    const int32_t label = 0;
+    const float x[6] = {1, 2, 3, 4, 5, 6};
+    const ep_step bad[] = {{.lr = 1, .skip_below = -1},       {.lr = 1, .skip_below = NAN},
+                           {.lr = 1, .skip_below = INFINITY}, {.lr = 1, .skip_share = -0.1f},
+                           {.lr = 1, .skip_share = 1},        {.lr = 1, .skip_share = NAN}};
+    const ep_step fine[] = {{.lr = 1, .skip_below = 1}, {.lr = 1, .skip_share = 0.5f}};
+    ep_t ep;
+    build(1);
+    void *arena = net_start(&ep, &m, 1, EP_FOR_SUMS, NULL);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        CHECK_RC(ep_learn(&ep, x, &label, &bad[i], NULL), EP_ERR_ARG);
+    }
+    CHECK_RC(ep_accumulate(&ep, x, &label, 1, NULL), EP_OK);
+    for (size_t i = 0; i < sizeof fine / sizeof fine[0]; i++) {
+        CHECK_RC(ep_apply(&ep, &fine[i]), EP_ERR_ARG);
+        CHECK_RC(ep_learn_batch(&ep, x, &label, 1, &fine[i], NULL), EP_ERR_ARG);
+    }
+    CHECK_RC(ep_apply(&ep, &(ep_step){.lr = 0.01f}), EP_OK); /* the sums were left */
+    free(arena);
+}
+
 int main(void)
 {
     a_step_goes_down_the_gradient();
@@ -639,5 +721,8 @@ int main(void)
     no_step_makes_a_weight_infinite();
     long_runs_are_not_refused();
     sums_and_state_share_the_tail();
+    small_losses_are_skipped();
+    a_share_is_skipped();
+    skipping_is_for_single_samples();
     return failures != 0;
 }

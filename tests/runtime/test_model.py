@@ -315,6 +315,25 @@ def test_frozen_model_does_not_learn_nor_save(tmp_path: Path) -> None:
 # ---- Learning ---------------------------------------------------------------------------------------------------
 
 
+def test_skips_small_losses(model: edgeprop.Model) -> None:
+    """Selective backprop: learns from a part of the samples, and says from how many it did not."""
+    y = (X[:, 0] > 0).astype(int)
+    before = model.parameters()
+    model.partial_fit(X, y, skip_below=1e9)
+    assert model.skipped_ == len(X)
+    assert same(model, before)
+    assert np.isclose(model.loss_, cross_entropy(before, X, y), rtol=1e-5)
+    model.partial_fit(X, y, lr=0.02, epochs=30, skip_share=0.5)
+    assert 0.35 < model.skipped_ / (30 * len(X)) < 0.65
+    assert cross_entropy(model.parameters(), X, y) < cross_entropy(before, X, y)
+    model.partial_fit(X, y)
+    assert model.skipped_ == 0
+    for options in ({"skip_share": 0.5, "batch_size": 4}, {"skip_below": 1.0, "clip_norm": 1.0}, {"skip_share": 1.0}):
+        with pytest.raises(edgeprop.Error) as error:
+            model.partial_fit(X, y, **options)
+        assert error.value.code == "EP_ERR_ARG"
+
+
 @pytest.mark.parametrize("batch_size", [1, 8, 100])
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam"])
 def test_learns(model: edgeprop.Model, optimizer: str, batch_size: int) -> None:

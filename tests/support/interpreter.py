@@ -11,6 +11,7 @@ from edgeprop.export.program import DTYPES, Op, Program, Tensor
 
 from . import ort_arithmetic as ort
 from . import reference_movement
+from . import reference_norms as reference
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Run = Callable[[Program, Op, list[Array]], Array]
@@ -255,6 +256,25 @@ def copy(program: Program, op: Op, x: list[Array]) -> Array:
     return x[0]
 
 
+def group_norm_f32(program: Program, op: Op, x: list[Array]) -> Array:
+    return _clamp(op, reference.group_norm(x[0][None], x[1], x[2], op.attrs))
+
+
+def sparse_dense_f32(program: Program, op: Op, x: list[Array]) -> Array:
+    dense = reference.from_rows(*(x[i] for i in (1, 3, 4)), op.attrs)
+    return _clamp(op, x[0].reshape(op.attrs["rows"], op.attrs["n_in"]) @ dense.T.astype(np.float32) + x[2])
+
+
+def dynamic_dense_f32(program: Program, op: Op, x: list[Array]) -> Array:
+    return _clamp(op, reference.dynamic_dense(x[0][None], x[1], x[2], x[3], op.attrs)[0])
+
+
+def dynamic_conv2d_f32(program: Program, op: Op, x: list[Array]) -> Array:
+    codes, scale, zero = reference.dynamic_codes(x[0])
+    sums = _conv_sum(op, codes.astype(np.int64) - zero, x[1].astype(np.int64) - op.attrs["weight_zero"])
+    return _clamp(op, sums.astype(np.float32) * (scale * x[3]) + x[2])
+
+
 OPS: dict[str, Run] = {
     f.__name__: f
     for f in (
@@ -283,6 +303,10 @@ OPS: dict[str, Run] = {
         lut_s8,
         softmax_s8,
         copy,
+        group_norm_f32,
+        sparse_dense_f32,
+        dynamic_dense_f32,
+        dynamic_conv2d_f32,
     )
 }
 

@@ -88,6 +88,8 @@ typedef struct ep_step {
     float epsilon;
     float weight_decay;
     float clip_norm;
+    float skip_below;
+    float skip_share;
 } ep_step;
 
 struct ep_s {
@@ -95,6 +97,7 @@ struct ep_s {
     uint32_t acts_at;
     uint32_t sums_at;
     uint32_t samples;
+    uint32_t skipped;
     ...;
 };
 
@@ -217,6 +220,36 @@ typedef struct ep_recurrent_attr {
     int32_t variant;
     int32_t truncate;
 } ep_recurrent_attr;
+typedef struct ep_group_norm_attr {
+    int32_t rows, size, channels, groups;
+    int32_t center;
+    float epsilon;
+    float lo, hi;
+} ep_group_norm_attr;
+
+typedef struct ep_sparse_dense_attr {
+    int32_t n_in, n_out, rows;
+    int32_t stored;
+    float lo, hi;
+} ep_sparse_dense_attr;
+
+typedef struct ep_dynamic_dense_attr {
+    int32_t n_in, n_out, rows;
+    int32_t weight_zero;
+    float lo, hi;
+} ep_dynamic_dense_attr;
+
+typedef struct ep_dynamic_conv2d_attr {
+    int32_t in_h, in_w, in_c;
+    int32_t out_h, out_w, out_c;
+    int32_t kernel_h, kernel_w;
+    int32_t stride_h, stride_w;
+    int32_t dilation_h, dilation_w;
+    int32_t pad_top, pad_left;
+    int32_t groups;
+    int32_t weight_zero;
+    float lo, hi;
+} ep_dynamic_conv2d_attr;
 
 /* ---- The prelude's own ---- */
 

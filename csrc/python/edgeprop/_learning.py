@@ -45,6 +45,8 @@ def make_step(
     epsilon: float,
     weight_decay: float,
     clip_norm: float,
+    skip_below: float = 0.0,
+    skip_share: float = 0.0,
 ) -> Any:
     """`ep_step`. In C a zero means the default, so what may not be zero is refused here."""
     open_unit = "between 0 and 1, both excluded"
@@ -55,6 +57,8 @@ def make_step(
         "epsilon": (epsilon, epsilon > 0, "more than 0"),
         "weight_decay": (weight_decay, weight_decay >= 0, "0 or more"),
         "clip_norm": (clip_norm, clip_norm >= 0, "0 or more"),
+        "skip_below": (skip_below, skip_below >= 0, "0 or more"),
+        "skip_share": (skip_share, 0 <= skip_share <= 0.99, "from 0 to 0.99"),
     }
     for name, (value, fits, rule) in rules.items():
         if not (fits and math.isfinite(value)):

@@ -68,6 +68,7 @@ class Model:
         self._states: NDArray[np.uint8] | None = None  # where the stream is; None: at its start
         self._trainer: tuple[Any, Context] | None = None
         self.loss_curve_: list[float] = []
+        self.skipped_ = 0
 
     # ---- What it is ---------------------------------------------------------------------------------------------
 
@@ -355,6 +356,8 @@ class Model:
         clip_norm: float = 0.0,
         shuffle: bool = False,
         seed: int = 0,
+        skip_below: float = 0.0,
+        skip_share: float = 0.0,
     ) -> Model:
         """Learns from samples, starting from what it knows.
 
@@ -372,10 +375,13 @@ class Model:
         weight_decay : L2: adds weight_decay * w to the gradient
         clip_norm : largest norm of the whole gradient of a step; 0: no limit
         shuffle : a new order every epoch, drawn from `seed`
+        skip_below : samples with a smaller loss are not learned from, which saves their backward pass; 0: none are
+        skip_share : about this share of the samples, those with the smallest losses lately, is not learned from (Jiang
+            et al. 2019, selective backprop); 0 to 0.99. Both only with a batch_size of 1 and no clip_norm
 
         Returns
         -------
-        the model itself; mean losses of the epochs are in `loss_curve_`
+        the model itself; mean losses of the epochs are in `loss_curve_`, how many samples were skipped in `skipped_`
 
         Raises
         ------
@@ -391,7 +397,9 @@ class Model:
         """
         xs, targets = self._samples(x, y)
         _learning.check_counts(batch_size=batch_size, epochs=epochs)
-        step = _learning.make_step(lr, optimizer, momentum, beta2, epsilon, weight_decay, clip_norm)
+        step = _learning.make_step(
+            lr, optimizer, momentum, beta2, epsilon, weight_decay, clip_norm, skip_below, skip_share
+        )
         key = (optimizer, batch_size, batch_size > 1 or clip_norm > 0)
         batch = batch_size if key[-1] else 0
         random = np.random.default_rng(seed)
@@ -399,6 +407,7 @@ class Model:
             trainer = self._borrow_trainer(key)
             trainer.set_states(self._states)
             before = trainer.snapshot()
+            trainer.ep.skipped = 0
             try:
                 curve = []
                 for _ in range(epochs):
@@ -410,7 +419,7 @@ class Model:
                 raise
             trainer.weights = self._weights = learned
             self._trainer = key, trainer
-            self.loss_curve_ = curve
+            self.loss_curve_, self.skipped_ = curve, int(trainer.ep.skipped)
         return self
 
     def _samples(self, x: ArrayLike, y: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
