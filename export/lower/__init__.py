@@ -21,7 +21,7 @@ from ..islands import take_islands
 from ..layout import Order, Storage, Value, new_dims, port_permutation, significant
 from ..normalize import Normal, normalize
 from ..program import Op, Port, Program, Tensor
-from . import float_ops, int8_ops, shape_ops
+from . import elementwise, float_ops, int8_ops, shape_ops
 from .context import DTYPE_OF, Context, no_limits
 from .fusion import find_chains
 from .training import Marks, mark_trainable, metadata
@@ -32,19 +32,16 @@ Lowering = Callable[[Context, ir.Node], None]
 
 #: ONNX operator (with its domain where it is not ONNX's own) -> function that lowers one node of it
 OPERATORS: dict[str, Lowering] = {
-    "Add": float_ops.add,
     "AveragePool": float_ops.average_pool,
     "BatchNormalization": float_ops.batch_normalization,
     "Clip": float_ops.clip,
     "Conv": float_ops.conv,
     "DequantizeLinear": int8_ops.dequantize_linear,
-    "Div": float_ops.div,
     "Gemm": float_ops.gemm,
     "GlobalAveragePool": float_ops.global_average_pool,
     "LeakyRelu": float_ops.leaky_relu,
     "MatMul": float_ops.matmul,
     "MaxPool": float_ops.max_pool,
-    "Mul": float_ops.mul,
     "QLinearConv": int8_ops.qlinear_conv,
     "QLinearMatMul": int8_ops.qlinear_matmul,
     "QuantizeLinear": int8_ops.quantize_linear,
@@ -52,9 +49,9 @@ OPERATORS: dict[str, Lowering] = {
     "Relu": float_ops.relu,
     "Sigmoid": float_ops.sigmoid,
     "Softmax": float_ops.softmax,
-    "Sub": float_ops.sub,
     "Tanh": float_ops.tanh,
     **shape_ops.MOVES,
+    **elementwise.OPERATORS,
     "com.microsoft.MatMulIntegerToFloat": int8_ops.matmul_integer_to_float,
     "com.microsoft.QGemm": int8_ops.qgemm,
     "com.microsoft.QLinearAdd": int8_ops.qlinear_add,
@@ -67,26 +64,18 @@ OPERATORS: dict[str, Lowering] = {
 
 #: for operators that are not in the table: the nearest form that is
 NEAREST = {
-    "Abs": "Relu, LeakyRelu or Clip",
     "ConvTranspose": "Conv",
     "DynamicQuantizeLinear": "static quantization (QuantizeLinear with constant scales)",
     "DynamicQuantizeMatMul": "static quantization (QuantizeLinear with constant scales)",
-    "Elu": "LeakyRelu",
     "GRU": "Gemm, or 1-D Conv over time",
-    "Gelu": "Relu, or Sigmoid",
     "GlobalMaxPool": "MaxPool with the whole image as kernel",
-    "HardSigmoid": "Sigmoid, or Clip",
-    "HardSwish": "Relu6 (Clip 0..6); or quantize it, which makes it a table",
     "LSTM": "Gemm, or 1-D Conv over time",
     "LayerNormalization": "BatchNormalization",
-    "LogSoftmax": "Softmax",
     "MatMulInteger": "static quantization (QuantizeLinear with constant scales)",
-    "PRelu": "LeakyRelu",
     "Pad": "zero padding of height and width right before a Conv, or the Conv's own pads",
     "RNN": "Gemm, or 1-D Conv over time",
     "Scan": "the loop unrolled, or 1-D Conv over time",
     "com.microsoft.QLinearConcat": "Add of two branches",
-    "com.microsoft.QLinearMul": "Add, or a constant factor folded into the layer before it",
 }
 _ELSE = "see edgeprop.export.lower.supported_operators()"
 
@@ -171,6 +160,7 @@ def lower_graph(normal: Normal, imported: Imported, marks: Marks) -> Context:
     bad = [refused for value in normal.model.graph.inputs if (refused := _input(ctx, value))]
     if not bad:
         find_chains(ctx)
+        elementwise.find_gates(ctx)
     for node in normal.model.graph:
         refused = _lower_node(ctx, node)
         if refused is not None:
