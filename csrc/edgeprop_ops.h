@@ -190,6 +190,22 @@ typedef struct ep_dynamic_conv2d_attr {
     int32_t weight_zero;
     float lo, hi;
 } ep_dynamic_conv2d_attr;
+/* float32 functions of one element over `count` of them. What alpha, beta and gamma are stands in the op's file. */
+typedef struct ep_unary_attr {
+    int32_t count;
+    float alpha, beta, gamma;
+} ep_unary_attr;
+
+/* Two operands, broadcast as NumPy does: y of shape dims, where a lies at the sum of i_k * a_strides[k] (in elements), b
+ * likewise; a stride is 0 where the operand repeats. Unused leading dims are 1. An operand may be constant. `lo`, `hi` as
+ * above; mul_s8: of the code without its zero point, and `alpha` as in add_s8. */
+typedef struct ep_binary_attr {
+    int32_t dims[6];
+    int32_t a_strides[6];
+    int32_t b_strides[6];
+    float alpha;
+    float lo, hi;
+} ep_binary_attr;
 
 /* The table of ops: X(code, name, attribute struct, grad). `code` is the op's number in an image and never changes.
  * `grad`: G has a backward, N has none. Inputs in order, `;` before what is constant or trainable:
@@ -202,6 +218,8 @@ typedef struct ep_dynamic_conv2d_attr {
  *   dynamic_conv2d_f32 the same with weight (out_c, kernel_h, kernel_w, in_c/groups)  -> y
  *   add_*                                         a, b                    -> y
  *   lut_s8                                        x ; table (256 x i8, index q + 128)    -> y
+ *   prelu_f32                                     x ; slope (channels)    -> y
+ *   add_broadcast_f32, sub_f32, mul_f32, div_f32, min_f32, max_f32, mul_s8    a, b  -> y
  *   softmax_s8                                    x ; table (256 x f32, index 255 + q - max)  -> y
  *   concat                                        x0, x1, ..              -> y
  *   gather                                        x ; index (i32)         -> y
@@ -239,6 +257,32 @@ typedef struct ep_dynamic_conv2d_attr {
     X(23, lut_s8, ep_elementwise_attr, N)                 \
     X(24, softmax_s8, ep_softmax_attr, N)                 \
     X(25, copy, ep_elementwise_attr, G)                   \
+    X(30, elu_f32, ep_unary_attr, G)                      \
+    X(31, gelu_f32, ep_unary_attr, G)                     \
+    X(32, gelu_tanh_f32, ep_unary_attr, G)                \
+    X(33, silu_f32, ep_unary_attr, G)                     \
+    X(34, hard_sigmoid_f32, ep_unary_attr, G)             \
+    X(35, hard_swish_f32, ep_unary_attr, G)               \
+    X(36, softplus_f32, ep_unary_attr, G)                 \
+    X(37, softsign_f32, ep_unary_attr, G)                 \
+    X(38, mish_f32, ep_unary_attr, G)                     \
+    X(39, abs_f32, ep_unary_attr, G)                      \
+    X(40, exp_f32, ep_unary_attr, G)                      \
+    X(41, log_f32, ep_unary_attr, G)                      \
+    X(42, sqrt_f32, ep_unary_attr, G)                     \
+    X(43, reciprocal_f32, ep_unary_attr, G)               \
+    X(44, pow_f32, ep_unary_attr, G)                      \
+    X(45, erf_f32, ep_unary_attr, G)                      \
+    X(46, thresholded_relu_f32, ep_unary_attr, G)         \
+    X(47, log_softmax_f32, ep_softmax_attr, G)            \
+    X(48, prelu_f32, ep_softmax_attr, G)                  \
+    X(50, add_broadcast_f32, ep_binary_attr, G)           \
+    X(51, sub_f32, ep_binary_attr, G)                     \
+    X(52, mul_f32, ep_binary_attr, G)                     \
+    X(53, div_f32, ep_binary_attr, G)                     \
+    X(54, min_f32, ep_binary_attr, G)                     \
+    X(55, max_f32, ep_binary_attr, G)                     \
+    X(56, mul_s8, ep_binary_attr, N)                      \
     X(60, box, ep_box_attr, G)                            \
     X(61, concat, ep_concat_attr, G)                      \
     X(62, gather, ep_gather_attr, G)                      \

@@ -130,7 +130,7 @@ def _port(program: Program, port: Port) -> dict[str, Any]:
 
 
 def read_image(image: bytes) -> Program:
-    """The program in an image, with its plan: what `to_image` was given, but for the scales of constants.
+    """The program in an image, with its plan: what `to_image` was given.
 
     For desktop tools; the device loads images in C, and trusts them less.
 

@@ -159,7 +159,7 @@ def _forward_step(program: Program, op: Op, wanted: AbstractSet[str]) -> Step:
     return Step(
         reads=[Key(name) for name in inputs],
         writes=[Key(name) for name in op.outputs if name in wanted or name not in optional],
-        in_place=[(Key(op.outputs[0]), Key(op.inputs[i])) for i in traits(op).in_place],
+        in_place=[(Key(op.outputs[0]), Key(op.inputs[i])) for i in traits(op).in_place if op.inputs[i] in inputs],
     )
 
 

@@ -107,15 +107,15 @@ def tables(program: Program) -> Tables:
 
 
 def _tensor_row(tensor: Tensor, arena: Plan, data_at: int) -> TensorRow:
+    scale, zero_point = float(np.float32(tensor.scale)), tensor.zero_point  # of a constant too: an operand of codes
     if tensor.is_activation:
         flags, offset, data_at = 0, arena.infer_offsets.get(tensor.name, NONE), NONE
-        scale, zero_point = float(np.float32(tensor.scale)), tensor.zero_point
     else:
         _check_values(tensor)
         flags = PARAM if tensor.trainable else CONST
         if tensor.dtype == "i8" and tensor.data is not None and tensor.data.min() > -128:
             flags |= NARROW
-        offset, scale, zero_point = arena.param_offsets.get(tensor.name, NONE), 0.0, 0
+        offset = arena.param_offsets.get(tensor.name, NONE)
     if tensor.count < 1 or not -(1 << 15) <= zero_point < 1 << 15:
         raise ValueError(f"tensor '{tensor.name}': {tensor.count} elements, zero point {zero_point}")
     return TensorRow(tensor, data_at, tensor.count, offset, scale, zero_point, DTYPE_CODES[tensor.dtype], flags)

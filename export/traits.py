@@ -88,6 +88,8 @@ def _matmul_macs(a: Attrs) -> int:
 
 def _resample_macs(a: Attrs) -> int:
     return int(a["outer"] * a["out"] * a["inner"] * a["taps"])
+
+
 def _recurrent(gates: int, kept: int, optional: tuple[int, ...]) -> Traits:
     """A recurrent op; `kept`: vectors a step keeps for the backward."""
 
@@ -113,6 +115,10 @@ _DENSE = Traits("ep_dense_attr", clamps=True, weights=(1, 2), gradient_reads_x=(
 _AFFINE = Traits("ep_affine_attr", in_place=(0,), clamps=True, weights=(1, 2), gradient_reads_x=(1,))
 _FROM_Y = Traits("ep_elementwise_attr", in_place=(0,), backward_reads="y")
 _ONE_TO_ONE = Traits("ep_elementwise_attr", in_place=(0,))
+_UNARY_X = Traits("ep_unary_attr", in_place=(0,), backward_reads="x")
+_UNARY_Y = Traits("ep_unary_attr", in_place=(0,), backward_reads="y")
+_SUM = Traits("ep_binary_attr", in_place=(0, 1), clamps=True)
+_PRODUCT = Traits("ep_binary_attr", in_place=(0, 1), backward_reads="x", clamps=True)
 
 TRAITS: dict[str, Traits] = {
     "conv2d_f32": _CONV,
@@ -164,9 +170,37 @@ TRAITS: dict[str, Traits] = {
     ),
     "dynamic_dense_f32": Traits("ep_dynamic_dense_attr", macs=_dense_macs),
     "dynamic_conv2d_f32": Traits("ep_dynamic_conv2d_attr", macs=_conv_macs),
+    "elu_f32": _UNARY_Y,
+    "gelu_f32": _UNARY_X,
+    "gelu_tanh_f32": _UNARY_X,
+    "silu_f32": _UNARY_X,
+    "hard_sigmoid_f32": _UNARY_Y,
+    "hard_swish_f32": _UNARY_X,
+    "softplus_f32": _UNARY_Y,
+    "softsign_f32": _UNARY_Y,
+    "mish_f32": _UNARY_X,
+    "abs_f32": _UNARY_X,
+    "exp_f32": _UNARY_Y,
+    "log_f32": _UNARY_X,
+    "sqrt_f32": _UNARY_Y,
+    "reciprocal_f32": _UNARY_Y,
+    "pow_f32": _UNARY_X,
+    "erf_f32": _UNARY_X,
+    "thresholded_relu_f32": _UNARY_X,
+    "log_softmax_f32": Traits("ep_softmax_attr", in_place=(0,), backward_reads="y"),
+    "prelu_f32": Traits("ep_softmax_attr", in_place=(0,), backward_reads="x", weights=(1,), gradient_reads_x=(1,)),
+    "add_broadcast_f32": _SUM,
+    "sub_f32": _SUM,
+    "mul_f32": _PRODUCT,
+    "div_f32": _PRODUCT,
+    "min_f32": _PRODUCT,
+    "max_f32": _PRODUCT,
+    "mul_s8": Traits("ep_binary_attr", in_place=(0, 1)),
 }
 
 #: Ops whose gradient over their input may be written over that of their output, element by element.
 GRADIENT_IN_PLACE = frozenset(
     {"add_f32", "clip_f32", "leaky_relu_f32", "sigmoid_f32", "tanh_f32", "affine_f32", "softmax_f32", "copy"}
-) | {"group_norm_f32"}
+    | {"group_norm_f32", "log_softmax_f32", "prelu_f32"}
+    | {kind for kind, row in TRAITS.items() if row.attr == "ep_unary_attr"}
+)

@@ -16,6 +16,13 @@ static inline void ep_clamp_output(const ep_t *ep, float *y, float lo, float hi,
     }
 }
 
+/* 1 / (1 + exp(-x)), by the exponential of a negative number only, which cannot overflow. */
+static inline float ep_sigmoid(float x)
+{
+    const float e = expf(-fabsf(x));
+    return (x < 0.0f ? e : 1.0f) / (1.0f + e);
+}
+
 /* Masks the gradient of the output for a clamp fused into the op, if there is one. */
 void ep_mask_output(const ep_t *ep, const ep_node *node, float lo, float hi, uint32_t n);
 

@@ -1,20 +1,13 @@
 /* y = 1 / (1 + exp(-x)). In place where y is x, dx is dy. */
 #include "common.h"
 
-/* The exponential of a negative number only, which cannot overflow. */
-static float sigmoid(float x)
-{
-    const float e = expf(-fabsf(x));
-    return (x < 0.0f ? e : 1.0f) / (1.0f + e);
-}
-
 static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
 {
     const size_t count = (size_t)n * ep_out_tensor(ep, node, 0)->count;
     const float *x = ep_in(ep, node, 0);
     float *y = ep_out(ep, node, 0);
     for (size_t i = 0; i < count; i++) {
-        y[i] = sigmoid(x[i]);
+        y[i] = ep_sigmoid(x[i]);
     }
 }
 

@@ -26,6 +26,7 @@ from ..program import Op, Port, Program, Tensor
 from . import (
     concat,
     dynamic,
+    elementwise,
     float_ops,
     int8_ops,
     movement,
@@ -47,19 +48,16 @@ Lowering = Callable[[Context, ir.Node], None]
 
 #: ONNX operator (with its domain where it is not ONNX's own) -> function that lowers one node of it
 OPERATORS: dict[str, Lowering] = {
-    "Add": float_ops.add,
     "AveragePool": float_ops.average_pool,
     "BatchNormalization": float_ops.batch_normalization,
     "Clip": float_ops.clip,
     "Conv": float_ops.conv,
     "DequantizeLinear": int8_ops.dequantize_linear,
-    "Div": float_ops.div,
     "Gemm": float_ops.gemm,
     "GlobalAveragePool": float_ops.global_average_pool,
     "LeakyRelu": float_ops.leaky_relu,
     "MatMul": float_ops.matmul,
     "MaxPool": float_ops.max_pool,
-    "Mul": float_ops.mul,
     "QLinearConv": int8_ops.qlinear_conv,
     "QLinearMatMul": int8_ops.qlinear_matmul,
     "QuantizeLinear": int8_ops.quantize_linear,
@@ -67,9 +65,9 @@ OPERATORS: dict[str, Lowering] = {
     "Relu": float_ops.relu,
     "Sigmoid": float_ops.sigmoid,
     "Softmax": float_ops.softmax,
-    "Sub": float_ops.sub,
     "Tanh": float_ops.tanh,
     **shape_ops.MOVES,
+    **elementwise.OPERATORS,
     **recurrent.OPERATORS,
     "com.microsoft.QGemm": int8_ops.qgemm,
     "com.microsoft.QLinearAdd": int8_ops.qlinear_add,
@@ -89,17 +87,9 @@ OPERATORS: dict[str, Lowering] = {
 
 #: for operators that are not in the table: the nearest form that is
 NEAREST = {
-    "Abs": "Relu, LeakyRelu or Clip",
     "ArgMax": "the scores themselves as output, the largest of which the caller takes",
     "ArgMin": "the scores themselves as output, the smallest of which the caller takes",
-    "Elu": "LeakyRelu",
-    "Gelu": "Relu, or Sigmoid",
-    "HardSigmoid": "Sigmoid, or Clip",
-    "HardSwish": "Relu6 (Clip 0..6); or quantize it, which makes it a table",
-    "LogSoftmax": "Softmax",
-    "PRelu": "LeakyRelu",
     "Scan": "the loop unrolled, or 1-D Conv over time",
-    "com.microsoft.QLinearMul": "Add, or a constant factor folded into the layer before it",
 }
 _ELSE = "see edgeprop.export.lower.supported_operators()"
 
@@ -216,6 +206,7 @@ def lower_graph(normal: Normal, imported: Imported, marks: Marks) -> Context:
     bad = [refused for value in normal.model.graph.inputs if (refused := _input(ctx, value))]
     if not bad:
         find_chains(ctx)
+        elementwise.find_gates(ctx)
     for node in normal.model.graph:
         refused = _lower_node(ctx, node)
         if refused is not None:

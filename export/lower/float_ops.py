@@ -10,6 +10,7 @@ import onnx_ir as ir
 from ..errors import Refusal
 from ..layout import Factor, Value, permute_array, significant
 from ..program import Op
+from ..traits import TRAITS
 from .context import Context, Layer, no_limits
 from .windows import Window, spatial_axes, window
 
@@ -162,14 +163,12 @@ def batch_normalization(ctx: Context, node: ir.Node) -> None:
 
 
 def add(ctx: Context, node: ir.Node) -> None:
-    """Add of two values, or of a value and a constant."""
+    """Add of a constant."""
     left, right = (ctx.constant(value) for value in node.inputs)
     if right is not None:
         affine(ctx, node, ctx.value(node), np.ones(()), right)
     elif left is not None:
         affine(ctx, node, ctx.value(node, 1), np.ones(()), left, 1)
-    else:
-        _add_values(ctx, node)
 
 
 def sub(ctx: Context, node: ir.Node) -> None:
@@ -179,8 +178,6 @@ def sub(ctx: Context, node: ir.Node) -> None:
         affine(ctx, node, ctx.value(node), np.ones(()), -right)
     elif left is not None:
         affine(ctx, node, ctx.value(node, 1), -np.ones(()), left, 1)
-    else:
-        raise Refusal("both operands are computed", "Add, or a constant operand")
 
 
 def mul(ctx: Context, node: ir.Node) -> None:
@@ -190,20 +187,12 @@ def mul(ctx: Context, node: ir.Node) -> None:
         affine(ctx, node, ctx.value(node), right, np.zeros(()))
     elif left is not None:
         affine(ctx, node, ctx.value(node, 1), left, np.zeros(()), 1)
-    else:
-        raise Refusal("both operands are computed", "Mul by a constant")
 
 
 def div(ctx: Context, node: ir.Node) -> None:
     """Div by a constant."""
     divisor = ctx.needed(node, 1, "divisor").astype(np.float64)
     affine(ctx, node, ctx.value(node), 1 / divisor, np.zeros(()))
-
-
-def _add_values(ctx: Context, node: ir.Node) -> None:
-    a, b = ctx.value(node, 0), ctx.value(node, 1)
-    require_float(a, b)
-    emit_add(ctx, node, a, b, "add_f32", no_limits())
 
 
 def same_rank(a: Value, b: Value) -> tuple[Value, Value]:
@@ -234,12 +223,12 @@ def emit_add(ctx: Context, node: ir.Node, a: Value, b: Value, kind: str, limits:
     return output
 
 
-def _suffix(sizes: list[int], least: int) -> int:
+def suffix(sizes: list[int], least: int) -> int:
     """Smallest product of trailing sizes that is at least `least`."""
     return next((prod(sizes[at:]) for at in range(len(sizes), -1, -1) if prod(sizes[at:]) >= least), prod(sizes))
 
 
-def _smallest_period(flat: np.ndarray, sizes: list[int]) -> int:
+def smallest_period(flat: np.ndarray, sizes: list[int]) -> int:
     """Fewest trailing elements, at a border of axes, of which `flat` is a repetition."""
     for at in range(len(sizes), -1, -1):
         period = prod(sizes[at:])
@@ -268,7 +257,7 @@ def affine(ctx: Context, node: ir.Node, value: Value, scale: np.ndarray, offset:
         raise Refusal(f"its constant does not broadcast to {value.shape}", "a constant per channel") from error
     sizes = [factor.size for factor in significant(value.storage.order.settled())]
     natural = max(scale.size, offset.size)  # a BatchNorm whose statistics happen to be equal still has channels
-    period = max([_smallest_period(flat, sizes) for flat in flats] + [_suffix(sizes, natural)])
+    period = max([smallest_period(flat, sizes) for flat in flats] + [suffix(sizes, natural)])
     _scale_and_shift(ctx, node, value, [flat[:period] for flat in flats], index)
 
 
@@ -358,7 +347,7 @@ def clamp(ctx: Context, node: ir.Node, lo: float, hi: float) -> None:
     value = ctx.value(node)
     require_float(value)
     op = ctx.producer(value.storage.tensor)
-    if op is not None and "lo" in op.attrs and op.kind.endswith("_f32") and ctx.is_exclusive(node):
+    if op is not None and (TRAITS[op.kind].clamps or op.kind == "clip_f32") and ctx.is_exclusive(node):
         op.attrs["lo"] = min(max(op.attrs["lo"], lo), hi)
         op.attrs["hi"] = min(max(op.attrs["hi"], lo), hi)
         ctx.values[node.outputs[0]] = value

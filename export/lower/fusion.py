@@ -21,6 +21,7 @@ _ELEMENTWISE = {
     "Elu",
     "Erf",
     "Exp",
+    "FastGelu",
     "Floor",
     "Gelu",
     "HardSigmoid",
@@ -28,6 +29,7 @@ _ELEMENTWISE = {
     "LeakyRelu",
     "Log",
     "Max",
+    "Mean",
     "Min",
     "Mish",
     "Mul",
@@ -46,6 +48,7 @@ _ELEMENTWISE = {
     "Softsign",
     "Sqrt",
     "Sub",
+    "Sum",
     "Swish",
     "Tanh",
     "ThresholdedRelu",
@@ -54,10 +57,14 @@ _ELEMENTWISE = {
 
 @dataclass
 class Chain:
-    """A DequantizeLinear and the nodes between it and its QuantizeLinear, in order (perhaps none: a requantization)."""
+    """A DequantizeLinear and the nodes between it and its QuantizeLinear, in order (perhaps none: a requantization).
+
+    twins : more of the same codes, as onnxruntime makes one for every reader
+    """
 
     dequantize: ir.Node
     nodes: list[ir.Node]
+    twins: list[ir.Node]
 
 
 def find_chains(ctx: Context) -> None:
@@ -70,9 +77,10 @@ def find_chains(ctx: Context) -> None:
             ctx.skip.update(chain.nodes)
     taken = set(ctx.chains) | ctx.skip
     for chain in list(ctx.chains.values()):
-        output = chain.dequantize.outputs[0]
-        if not output.is_graph_output() and all(usage.node in taken for usage in output.uses()):
-            ctx.skip.add(chain.dequantize)
+        for node in (chain.dequantize, *chain.twins):
+            output = node.outputs[0]
+            if not output.is_graph_output() and all(usage.node in taken for usage in output.uses()):
+                ctx.skip.add(node)
 
 
 def _chain(ctx: Context, quantize: ir.Node) -> Chain | None:
@@ -97,15 +105,15 @@ def _chain(ctx: Context, quantize: ir.Node) -> Chain | None:
         elif node not in inside:
             inside.add(node)
             todo.extend(node.inputs)
-    if len(sources) != 1 or any(_leaks(node, inside | {quantize}) for node in inside):
+    if len({tuple(node.inputs) for node in sources}) != 1 or any(_leaks(node, inside | {quantize}) for node in inside):
         return None
     if any(node.op_type in MOVES for node in inside) and not all(_is_unary(ctx, node) for node in inside):
         return None  # two branches that move differently
-    dequantize = sources.pop()
+    dequantize, *twins = (node for node in ctx.normal.model.graph if node in sources)
     scale = ctx.constant(dequantize.inputs[1])
     if scale is None or scale.size != 1:
         return None
-    return Chain(dequantize, [node for node in ctx.normal.model.graph if node in inside])
+    return Chain(dequantize, [node for node in ctx.normal.model.graph if node in inside], twins)
 
 
 def _is_unary(ctx: Context, node: ir.Node) -> bool:

@@ -368,7 +368,8 @@ def _chain(ctx: Context, node: ir.Node, chain: Chain, y: Scale) -> None:
     """A table for the element-wise nodes, on codes moved by those that move."""
     source = chain.dequantize
     x = parameters(ctx, source, 1)
-    values = {source.outputs[0]: coded(ctx, ctx.value(source), x)}
+    value = coded(ctx, ctx.value(source), x)
+    values = {twin.outputs[0]: value for twin in (source, *chain.twins)}
     names: dict[str, str] = {}
     for step in chain.nodes:
         inputs = [value for value in step.inputs if value is not None and value in values]
@@ -377,7 +378,7 @@ def _chain(ctx: Context, node: ir.Node, chain: Chain, y: Scale) -> None:
             values[step.outputs[0]] = moved(ctx, step, values[inputs[0]])
         else:
             values[step.outputs[0]] = values[inputs[0]]
-    nodes = [step for step in (source, *chain.nodes, node) if step.op_type not in MOVES]
+    nodes = [step for step in (source, *chain.twins, *chain.nodes, node) if step.op_type not in MOVES]
     value = values[node.inputs[0]]  # type: ignore[index]
     emit_table(ctx, node, value, _table(ctx, nodes, str(source.inputs[0].name), x, names), y)  # type: ignore[union-attr]
 

@@ -15,7 +15,11 @@ from ..program import Op, Program
 from .context import Context
 
 #: loss that belongs to the op at the end of a network, and looks at that op's input
-_LOSS_BEHIND = {"softmax_f32": "softmax_cross_entropy", "sigmoid_f32": "sigmoid_cross_entropy"}
+_LOSS_BEHIND = {
+    "softmax_f32": "softmax_cross_entropy",
+    "log_softmax_f32": "softmax_cross_entropy",
+    "sigmoid_f32": "sigmoid_cross_entropy",
+}
 _LAST = re.compile(r"last(:[1-9]\d*)?")
 LOSSES = ("softmax_cross_entropy", "sigmoid_cross_entropy", "mse", "hinge")
 

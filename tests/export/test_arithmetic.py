@@ -20,6 +20,7 @@ KERNELS = {
     "Pool": {"MaxPool", "QLinearAveragePool", "QLinearGlobalAveragePool"},
     "Add": {"QLinearAdd"},
     "Softmax": {"QLinearSoftmax"},
+    "Mul": {"QLinearMul"},
 }
 
 
@@ -97,3 +98,24 @@ def test_fma_rounds_once() -> None:
         exact = Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z))
         neighbours = [got, np.nextafter(got, np.float32(np.inf)), np.nextafter(got, np.float32(-np.inf))]
         assert min(abs(Fraction(float(v)) - exact) for v in neighbours) == abs(Fraction(float(got)) - exact)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+def test_mul_all_codes(dtype: Any) -> None:
+    """All pairs of codes, with factors at and next to powers of two, where products are ties or nearly so."""
+    rng = np.random.default_rng(0)
+    lo, hi = reference.limits(dtype)
+    codes = np.arange(lo, hi + 1).astype(dtype)
+    a, b = np.repeat(codes, 256)[None], np.tile(codes, 256)[None]
+    for i in range(40):
+        sa, sb = rng.uniform(0.005, 0.1, 2).astype(np.float32)
+        sy = np.float32(sa * sb / np.float32(2.0 ** -rng.integers(1, 8))) * np.float32(1 + (i % 4 - 1) * 2.0**-23)
+        za, zb, zy = (int(z) for z in rng.integers(lo, hi + 1, 3))
+        g = Graph()
+        y = g.op(
+            "Mul",
+            g.dequantize(g.feed("a", a), sa, dtype(za)),
+            g.dequantize(g.feed("b", b), sb, dtype(zb)),
+        )
+        want = g.run(g.quantize(y, sy, dtype(zy)), dtype)
+        np.testing.assert_array_equal(reference.mul(a, sa, za, b, sb, zb, sy, zy), want)

@@ -64,7 +64,7 @@ def test_the_replay_notices_a_wrong_row_of_the_table(row, monkeypatch):
     needs_nothing = Traits(TRAITS[row].attr, in_place=(0,), weights=TRAITS[row].weights)
     monkeypatch.setitem(TRAITS, row, needs_nothing)
     random = np.random.default_rng(0)
-    tried = [build() for build in BUILT] + [programs.random_program(random, 8, True) for _ in range(60)]
+    tried = [build() for build in BUILT] + [programs.random_program(random, 8, True) for _ in range(150)]
     assert any(_breaks(program) for program in tried)
 
 

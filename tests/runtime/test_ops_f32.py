@@ -16,15 +16,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
+from edgeprop.export.traits import TRAITS
 from tests.support import cases_f32, cases_movement, ops, reference
 from tests.support.cases_f32 import Case, Draw
 from tests.support.ops import Tensor
+from tests.support.reference_elementwise import BINARY, UNARY
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 CASES = {**cases_f32.CASES, **cases_movement.CASES}
 seeds = st.integers(0, 2**32 - 1)
 IN_PLACE = ["add_f32", "clip_f32", "leaky_relu_f32", "sigmoid_f32", "tanh_f32", "affine_f32", "softmax_f32", "copy"]
+IN_PLACE += ["prelu_f32", "log_softmax_f32", *UNARY]
+
+
+#: ops whose derivative is a difference of rounded values
+DIFFERENCES = {"softmax_f32", "sigmoid_f32", "tanh_f32", "log_softmax_f32", *UNARY}
 
 
 def assert_close(found: Array, wanted: Array, what: str, size: float = 1e-3) -> None:
@@ -75,7 +82,7 @@ def test_equals_reference(op: str, seed: int) -> None:
     wanted = case.backward(dy)
     for i in want:
         # a difference of rounded values: of dy and its mean, or of 1 and y where a sigmoid or tanh is flat
-        size = float(np.abs(dy).max()) if op in ("softmax_f32", "sigmoid_f32", "tanh_f32") else 1e-3
+        size = float(np.abs(dy).max()) if op in DIFFERENCES else 1e-3
         assert_close(r.dx[i], wanted[i] + before.get(i, np.zeros(1)), f"dX {i}", size)
     for i in train:
         assert_close(r.gradients[i], wanted[i], f"gradient of weight {i}")
@@ -98,15 +105,68 @@ def test_in_place(op: str, seed: int) -> None:
     apart = ops.run(
         op, case.attrs, case.inputs, [np.empty(case.y_shape, np.float32)], weights=case.weights, dy=dy, want=want
     )
+    keeps_x = "x" in TRAITS[op].backward_reads  # then training never puts y over x
     for over in want:
         y = np.empty(case.y_shape, np.float32)
-        here = ops.run(
-            op, case.attrs, case.inputs, [y], weights=case.weights, dy=dy, want=want, y_over=over, dx_over_dy=True
-        )
+        options = {"dx_over_dy": True, "y_over": -1 if keeps_x else over}
+        here = ops.run(op, case.attrs, case.inputs, [y], weights=case.weights, dy=dy, want=want, **options)
         assert here.rc == 0
         np.testing.assert_array_equal(y, apart.y[0])
         for i in want:
             np.testing.assert_array_equal(here.dx[i], apart.dx[i])
+        alone = np.empty(case.y_shape, np.float32)
+        assert ops.run(op, case.attrs, case.inputs, [alone], weights=case.weights, y_over=over).rc == 0
+        np.testing.assert_array_equal(alone, apart.y[0])
+
+
+@pytest.mark.parametrize("op", BINARY)
+def test_binary_in_place(op: str) -> None:
+    """y over either operand that has all its elements: the same bits as apart."""
+    seen = 0
+    for seed in range(60):
+        case = CASES[op](Draw(seed))
+        apart = np.empty(case.y_shape, np.float32)
+        assert ops.run(op, case.attrs, case.inputs, [apart]).rc == 0
+        for over in (0, 1):
+            if case.inputs[over].size == apart.size:
+                y = np.empty(case.y_shape, np.float32)
+                assert ops.run(op, case.attrs, case.inputs, [y], y_over=over).rc == 0
+                np.testing.assert_array_equal(y, apart)
+                seen += 1
+    assert seen > 20
+
+
+@pytest.mark.parametrize("op", BINARY)
+def test_binary_of_itself(op: str) -> None:
+    """Of x and x: the second gradient adds to the first."""
+    rng = np.random.default_rng(0)
+    x, dy = rng.uniform(0.5, 2, size=(2, 3, 7)).astype(np.float32)
+    one = [1] * 5 + [7]
+    strides = [0] * 5 + [1]
+    attrs = {"dims": one, "a_strides": strides, "b_strides": strides, "alpha": 0, "lo": -np.inf, "hi": np.inf}
+    y = np.empty_like(x)
+    r = ops.run(op, attrs, [x, x], [y], dy=dy, want=[0], same=True)
+    assert r.rc == 0
+    wanted = reference.OPS[op][1](x.astype(np.float64), x.astype(np.float64), dy.astype(np.float64), attrs)
+    assert_close(r.dx[0], wanted[0] + wanted[1], "dX", 1.0)
+
+
+@pytest.mark.parametrize("op", BINARY)
+@pytest.mark.parametrize("at", [0, 1])
+def test_binary_constant(op: str, at: int) -> None:
+    """An operand that is constant serves every sample."""
+    rng = np.random.default_rng(0)
+    x, c = rng.uniform(0.5, 2, size=(3, 4)).astype(np.float32), rng.uniform(0.5, 2, size=4).astype(np.float32)
+    attrs = {"dims": [1] * 5 + [4], "alpha": 0, "lo": -np.inf, "hi": np.inf}
+    attrs |= {"a_strides": [0] * 5 + [1], "b_strides": [0] * 5 + [1]}
+    pair = [x, Tensor(c, flags=ops.CONST)] if at else [Tensor(c[None], flags=ops.CONST), x]
+    y = np.empty_like(x)
+    if at:  # the harness takes the number of samples from the first operand
+        assert ops.run(op, attrs, pair, [y]).rc == 0
+        np.testing.assert_allclose(y, BINARY[op][0](x, c), rtol=1e-6)
+    else:
+        assert ops.run(op, attrs, [pair[0], x[:1]], [y[:1]]).rc == 0
+        np.testing.assert_allclose(y[:1], BINARY[op][0](c, x[:1]), rtol=1e-6)
 
 
 @pytest.mark.parametrize("over", [False, True])
@@ -213,6 +273,7 @@ def onnx_answer(case: Case) -> Array:
         "sigmoid_f32": "Sigmoid",
         "tanh_f32": "Tanh",
         "softmax_f32": "Softmax",
+        "log_softmax_f32": "LogSoftmax",
         "leaky_relu_f32": "LeakyRelu",
     }
     extra = {"alpha": a["alpha"]} if case.op == "leaky_relu_f32" else {}
@@ -228,7 +289,10 @@ def understood(case: Case) -> bool:
     return pads and (case.op == "max_pool2d_f32" or a["dilation_h"] == a["dilation_w"] == 1)
 
 
-ONNX_OPS = [op for op in CASES if op not in ("affine_f32", "clip_f32", "transpose", "copy")]
+ONNX_OPS = [
+    op for op in CASES if op not in ("affine_f32", "clip_f32", "transpose", "copy") and op not in BINARY | UNARY
+]
+ONNX_OPS.remove("prelu_f32")  # these are in tests/export/test_elementwise.py
 
 
 @pytest.mark.parametrize("op", ONNX_OPS)
@@ -262,7 +326,7 @@ def test_nan_passes(op: str) -> None:
         d = Draw(seed)
         d.integers = False
         case = CASES[op](d)
-        if op in ("transpose", "conv2d_f32", "depthwise_conv2d_f32", "average_pool2d_f32"):
+        if op in ("transpose", "conv2d_f32", "depthwise_conv2d_f32", "average_pool2d_f32", *BINARY):
             case.inputs[0][:] = np.nan  # a single element may be outside all windows
         else:
             case.inputs[0].reshape(-1)[d.size(0, case.inputs[0].size - 1)] = np.nan
@@ -390,7 +454,7 @@ def test_check_wants_a_backward_it_can_run() -> None:
 SANITIZE = ["-O1", "-g", "-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all"]
 
 
-@pytest.mark.parametrize(("main", "kinds"), [("fuzz_ops.c", 16), ("fuzz_movement.c", 9)])
+@pytest.mark.parametrize(("main", "kinds"), [("fuzz_ops.c", 18 + len(UNARY) + len(BINARY)), ("fuzz_movement.c", 9)])
 def test_hostile_nodes(tmp_path: Path, main: str, kinds: int) -> None:
     """Random nodes, most of them nonsense: what a check lets through runs clean under sanitizers."""
     program = ops.compile_with(tmp_path / "fuzz", *SANITIZE, main=main)

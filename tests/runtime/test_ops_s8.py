@@ -137,6 +137,10 @@ POOL = {
     "count_include_pad": 0, "pad_bottom": 1, "pad_right": 1,
 }  # fmt: skip
 ELEMENTWISE = {"count": 100, "alpha": 0, "lo": -128, "hi": 127}
+BINARY = {
+    "dims": [1, 1, 1, 1, 10, 10], "a_strides": [0, 0, 0, 0, 10, 1], "b_strides": [0, 0, 0, 0, 0, 1],
+    "alpha": 0, "lo": -128, "hi": 127,
+}  # fmt: skip
 VALID: dict[str, tuple[dict[str, Any], tuple[int, ...], tuple[int, ...], int]] = {
     # op: attributes, counts of the activations, (weight, bias, multiplier) or table count, output count
     "conv2d_s8": (CONV, (100,), (144, 4, 4), 100),
@@ -146,6 +150,7 @@ VALID: dict[str, tuple[dict[str, Any], tuple[int, ...], tuple[int, ...], int]] =
     "average_pool2d_s8": (POOL, (100,), (), 36),
     "global_average_pool_s8": ({"size": 25, "channels": 4}, (100,), (), 4),
     "add_s8": (ELEMENTWISE, (100, 100), (), 100),
+    "mul_s8": (BINARY, (100, 10), (), 100),
     "lut_s8": (ELEMENTWISE, (100,), (256,), 100),
     "softmax_s8": ({"rows": 4, "channels": 25}, (100,), (256,), 100),
 }
@@ -218,6 +223,8 @@ def test_check_refuses_tensors(op: str) -> None:
                 continue
             if op == "lut_s8" and not arg.constant and change == "type":
                 continue  # a table takes uint8 codes, too
+            if op == "mul_s8" and i < 2 and change == "kind":
+                continue  # an operand may be constant
             if change == "count":
                 arg.count = arg.data.size - 1
             elif change == "type":
@@ -231,7 +238,7 @@ def test_check_refuses_tensors(op: str) -> None:
             assert run_op.call(op, attrs, inputs, outputs, check_only=True) == EP_ERR_IMAGE, (i, change)
 
 
-CLAMPED = ["conv2d_s8", "depthwise_conv2d_s8", "dense_s8", "add_s8"]
+CLAMPED = ["conv2d_s8", "depthwise_conv2d_s8", "dense_s8", "add_s8", "mul_s8"]
 REFUSED: list[tuple[str, dict[str, Any], dict[int, dict[str, Any]]]] = [
     # op, attributes changed, operands changed
     *((op, {name: value}, {}) for op in CLAMPED for name, value in (("lo", -129), ("hi", 128), ("lo", np.nan))),
@@ -253,6 +260,13 @@ REFUSED: list[tuple[str, dict[str, Any], dict[int, dict[str, Any]]]] = [
     ("add_s8", {"alpha": 64}, {}),
     ("add_s8", {}, {0: {"scale": 1e30}}),
     ("add_s8", {}, {1: {"scale": 1e30}}),
+    ("mul_s8", {"alpha": 64}, {}),
+    ("mul_s8", {}, {0: {"scale": 1e31}}),
+    ("mul_s8", {"dims": [1, 1, 1, 1, 10, 9]}, {}),
+    ("mul_s8", {"a_strides": [0, 0, 0, 0, 11, 1]}, {}),
+    ("mul_s8", {"b_strides": [0, 0, 0, 0, 1, 1]}, {}),
+    ("mul_s8", {"b_strides": [0, 0, 0, 0, 0, -1]}, {}),
+    ("mul_s8", {"dims": [1 << 16, 1 << 16, 1, 1, 10, 10]}, {}),
     ("softmax_s8", {"rows": 4, "channels": 1073741849}, {}),
     ("softmax_s8", {}, {-1: {"scale": 1e-38}}),
 ]

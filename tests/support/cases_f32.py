@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.support import reference
+from tests.support import reference, reference_elementwise
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -228,6 +228,68 @@ def transpose(d: Draw) -> Case:
     return Case("transpose", a, [d.values(d.n, int(np.prod(shape)))], (d.n, int(np.prod(dims))))
 
 
+def _alpha(d: Draw, *choices: float) -> float:
+    return float(np.float32(d.rng.choice(choices)))
+
+
+def unary(op: str) -> Callable[[Draw], Case]:
+    """A function of one element, on values where it is defined."""
+
+    def case(d: Draw) -> Case:
+        x = d.values(d.n, d.size(1, 50)) * np.float32(2)
+        a: dict[str, Any] = {"count": x.shape[1], "alpha": 0.0, "beta": 0.0, "gamma": 0.0}
+        if op in ("log_f32", "sqrt_f32", "reciprocal_f32", "pow_f32"):
+            x = np.abs(x) + np.float32(0.5)
+        if op == "elu_f32":
+            a |= {"alpha": _alpha(d, 1, 0.3, 1.758), "beta": _alpha(d, 1, 2), "gamma": _alpha(d, 1, 1.05)}
+        elif op == "hard_sigmoid_f32":
+            a |= {"alpha": _alpha(d, 0.2, 1 / 6), "beta": 0.5}
+        elif op == "pow_f32":
+            a["alpha"] = _alpha(d, 2, 3, 0.5, -1, 1.7, 4)
+        elif op in ("silu_f32", "thresholded_relu_f32"):
+            a["alpha"] = _alpha(d, 1, 1.702)
+        return Case(op, a, [x], x.shape)
+
+    return case
+
+
+def binary(op: str) -> Callable[[Draw], Case]:
+    """Every mixture of axes along which an operand repeats."""
+
+    def case(d: Draw) -> Case:
+        dims = [1] * 6
+        for k in range(d.size(0, 5), 6):
+            dims[k] = d.size(1, 4 if k < 5 else 9)
+        shapes = [[size if d.size(0, 2) else 1 for size in dims] for _ in range(2)]
+        shapes[d.size(0, 1)] = dims if d.size(0, 3) else shapes[0]
+        if d.size(0, 3) == 0:
+            shapes = [dims, dims]
+        y = np.broadcast_shapes(*shapes)
+        x = [d.values(d.n, *shape) for shape in shapes]
+        if op == "div_f32":
+            x[1] = (np.abs(x[1]) + np.float32(0.5)) * np.sign(x[1] + np.float32(0.1))
+        a: dict[str, Any] = {"dims": y, "alpha": 0.0} | d.limits()
+        for name, shape in zip("ab", shapes, strict=True):
+            a[f"{name}_strides"] = [int(np.prod(shape[k + 1 :])) if shape[k] > 1 else 0 for k in range(6)]
+        return Case(op, a, x, (d.n, int(np.prod(y))))
+
+    return case
+
+
+def prelu(d: Draw) -> Case:
+    """Slopes of either sign."""
+    rows, channels = d.size(1, 6), d.size(1, 40)
+    x = d.values(d.n, rows, channels)
+    return Case("prelu_f32", {"rows": rows, "channels": channels}, [x], x.shape, [d.values(channels)])
+
+
+def log_softmax(d: Draw) -> Case:
+    """As softmax."""
+    case = softmax(d)
+    case.op = "log_softmax_f32"
+    return case
+
+
 CASES: dict[str, Callable[[Draw], Case]] = {
     "conv2d_f32": conv2d,
     "depthwise_conv2d_f32": depthwise_conv2d,
@@ -243,4 +305,8 @@ CASES: dict[str, Callable[[Draw], Case]] = {
     "softmax_f32": softmax,
     "transpose": transpose,
     "copy": copy,
+    **{op: unary(op) for op in reference_elementwise.UNARY},
+    **{op: binary(op) for op in reference_elementwise.BINARY},
+    "prelu_f32": prelu,
+    "log_softmax_f32": log_softmax,
 }

@@ -302,6 +302,51 @@ class Add:
         return device("add_s8", attrs, inputs, self.a.shape, self.sy, zy, self.place_of)
 
 
+class Mul:
+    """Mul between DQ and Q, of one shape, or with either operand broadcast as a gate of channels is."""
+
+    def __init__(self, seed: int, dtype: Any = np.int8) -> None:
+        d = Draw(seed, dtype)
+        self.dtype = d.dtype
+        shape = [d.size(1, 3), d.size(2, 12), d.size(2, 40)]
+        shapes = [list(shape), list(shape)]
+        narrow = d.size(0, 2)
+        for axis in (1, 2):
+            if narrow < 2 and d.size(0, 1):
+                shapes[narrow][axis] = 1
+        self.a, self.b = d.codes(*shapes[0]), d.codes(*shapes[1])
+        self.sa, self.sb, self.za, self.zb, self.zy = d.scale(-3, 0), d.scale(-3, 0), d.zero(), d.zero(), d.zero()
+        self.sy = d.output_scale(float(self.sa * self.sb) * 10000)
+        full = [i for i in (0, 1) if shapes[i] == shape]
+        self.place_of = int(d.rng.choice([-1, *full]))
+
+    def graph(self) -> tuple[Graph, str]:
+        """The QDQ graph and its output."""
+        g = Graph()
+        a = g.dequantize(g.feed("a", self.a), self.sa, self.dtype.type(self.za))
+        y = g.op("Mul", a, g.dequantize(g.feed("b", self.b), self.sb, self.dtype.type(self.zb)))
+        return g, g.quantize(y, self.sy, self.dtype.type(self.zy))
+
+    def numpy(self) -> Array:
+        """The reference."""
+        return reference.mul(self.a, self.sa, self.za, self.b, self.sb, self.zb, self.sy, self.zy)
+
+    def device(self) -> Array:
+        """The C runtime's answer, also in place."""
+        off = 128 if self.dtype == np.uint8 else 0
+        zy = self.zy - off
+        shape = np.broadcast_shapes(self.a.shape, self.b.shape)
+        attrs: dict[str, Any] = {"dims": [1, 1, 1, 1, *shape[1:]], "alpha": off, "lo": -128 - zy, "hi": 127 - zy}
+        for name, v in (("a", self.a), ("b", self.b)):
+            steps = [int(np.prod(v.shape[k + 1 :])) if v.shape[k] > 1 else 0 for k in (1, 2)]
+            attrs[f"{name}_strides"] = [0, 0, 0, 0, *steps]
+        inputs = [
+            Arg(signed(self.a), float(self.sa), self.za - off),
+            Arg(signed(self.b), float(self.sb), self.zb - off),
+        ]
+        return device("mul_s8", attrs, inputs, shape, self.sy, zy, self.place_of)
+
+
 class Softmax:
     """Softmax over the last axis between DQ and Q."""
 
@@ -334,5 +379,5 @@ class Softmax:
         return device("softmax_s8", attrs, [x, table], self.x.shape, self.ys, self.yz - off, self.place_of)
 
 
-CASES = [Conv, Dense, Pool, Add, Softmax]
+CASES = [Conv, Dense, Pool, Add, Softmax, Mul]
 seeds = st.integers(0, 2**32 - 1)

@@ -5,7 +5,7 @@
 #include <stdio.h>
 
 #define MAX_ELEMENTS (1u << 14)
-#define MAX_WORDS 20
+#define MAX_WORDS 24
 
 static uint32_t state;
 
@@ -47,6 +47,31 @@ static const shape shapes[] = {
     {"quantize", 1, 0, "cflh"},
     {"dequantize", 1, 0, "cflh"},
     {"copy", 1, 0, "cflh"},
+    {"log_softmax_f32", 1, 0, "ss"},
+    {"prelu_f32", 1, 1, "ss"},
+    {"elu_f32", 1, 0, "cfff"},
+    {"gelu_f32", 1, 0, "cfff"},
+    {"gelu_tanh_f32", 1, 0, "cfff"},
+    {"silu_f32", 1, 0, "cfff"},
+    {"hard_sigmoid_f32", 1, 0, "cfff"},
+    {"hard_swish_f32", 1, 0, "cfff"},
+    {"softplus_f32", 1, 0, "cfff"},
+    {"softsign_f32", 1, 0, "cfff"},
+    {"mish_f32", 1, 0, "cfff"},
+    {"abs_f32", 1, 0, "cfff"},
+    {"exp_f32", 1, 0, "cfff"},
+    {"log_f32", 1, 0, "cfff"},
+    {"sqrt_f32", 1, 0, "cfff"},
+    {"reciprocal_f32", 1, 0, "cfff"},
+    {"pow_f32", 1, 0, "cfff"},
+    {"erf_f32", 1, 0, "cfff"},
+    {"thresholded_relu_f32", 1, 0, "cfff"},
+    {"add_broadcast_f32", 2, 0, "KKKKKKBBBBBBBBBBBBflh"},
+    {"sub_f32", 2, 0, "KKKKKKBBBBBBBBBBBBflh"},
+    {"mul_f32", 2, 0, "KKKKKKBBBBBBBBBBBBflh"},
+    {"div_f32", 2, 0, "KKKKKKBBBBBBBBBBBBflh"},
+    {"min_f32", 2, 0, "KKKKKKBBBBBBBBBBBBflh"},
+    {"max_f32", 2, 0, "KKKKKKBBBBBBBBBBBBflh"},
 };
 
 typedef union word {
@@ -66,6 +91,7 @@ static word plausible(char kind)
     case 'P': w.i = (int32_t)random_below(4); break;
     case 'G': w.i = 1 + (int32_t)random_below(2); break;
     case 'F': w.i = (int32_t)random_below(2); break;
+    case 'B': w.i = random_below(2) ? 0 : (int32_t)random_below(9); break;
     case 'T': w.i = (int32_t)random_below(12); break;
     case 'Z': w.i = random_below(2) ? 4 : 1; break;
     case 'f': w.f = 0.5f; break;
@@ -123,8 +149,15 @@ static void counts_of(const shape *s, const word *w, uint32_t *counts)
     } else if (strcmp(s->name, "affine_f32") == 0) {
         counts[0] = counts[3] = product(w[0], w[1], one);
         counts[1] = counts[2] = (uint32_t)w[1].i;
-    } else if (strcmp(s->name, "softmax_f32") == 0) {
+    } else if (strstr(s->name, "softmax_f32") != NULL) {
         counts[0] = counts[1] = product(w[0], w[1], one);
+    } else if (strcmp(s->name, "prelu_f32") == 0) {
+        counts[0] = counts[2] = product(w[0], w[1], one);
+        counts[1] = (uint32_t)w[1].i;
+    } else if (s->act == 2 && strlen(s->words) > 6) {
+        counts[0] = 1 + random_below(60);
+        counts[1] = 1 + random_below(60);
+        counts[2] = product(w[0], w[1], w[2]) * product(w[3], w[4], w[5]);
     } else if (strstr(s->name, "pool2d") != NULL) {
         counts[0] = product(w[0], w[1], w[2]);
         counts[1] = product(w[3], w[4], w[2]);

@@ -10,7 +10,7 @@ import numpy as np
 from edgeprop.export.program import DTYPES, Op, Program, Tensor
 
 from . import ort_arithmetic as ort
-from . import reference_movement
+from . import reference_elementwise, reference_movement
 from . import reference_norms as reference
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -275,7 +275,29 @@ def dynamic_conv2d_f32(program: Program, op: Op, x: list[Array]) -> Array:
     return _clamp(op, sums.astype(np.float32) * (scale * x[3]) + x[2])
 
 
-OPS: dict[str, Run] = {
+def _elementwise(program: Program, op: Op, x: list[Array]) -> Array:
+    """Any op of reference_elementwise.py, which wants the batch axis first."""
+    x = [v.astype(np.float64) for v in x]
+    if op.kind in reference_elementwise.CLAMPED:
+        y = reference_elementwise.OPS[op.kind][0](x[0][None], x[1][None], op.attrs)[0]
+        return _clamp(op, y.astype(np.float32))
+    if "channels" in op.attrs:
+        x[0] = x[0].reshape(op.attrs["rows"], op.attrs["channels"])
+    return reference_elementwise.OPS[op.kind][0](*x, op.attrs).astype(np.float32)
+
+
+def mul_s8(program: Program, op: Op, x: list[Array]) -> Array:
+    a, b, y = (program.tensors[name] for name in (*op.inputs, *op.outputs))
+    up = int(op.attrs["alpha"])
+    p, q = (v.reshape(-1)[reference_elementwise.places(op.attrs, which)] for v, which in zip(x, "ab", strict=True))
+    dtype = np.uint8 if up else np.int8
+    codes = [(v.astype(np.int32) + up).astype(dtype) for v in (p, q)]
+    zeros = [t.zero_point + up for t in (a, b, y)]
+    result = ort.mul(codes[0], a.scale, zeros[0], codes[1], b.scale, zeros[1], y.scale, zeros[2])
+    return (result.astype(np.int32) - up).astype(np.int8)
+
+
+OPS: dict[str, Run] = dict.fromkeys(reference_elementwise.OPS, _elementwise) | {
     f.__name__: f
     for f in (
         conv2d_f32,
@@ -307,6 +329,7 @@ OPS: dict[str, Run] = {
         sparse_dense_f32,
         dynamic_dense_f32,
         dynamic_conv2d_f32,
+        mul_s8,
     )
 }
 

@@ -108,6 +108,16 @@ def add(
     return np.clip(np.rint(v), qmin, qmax).astype(a.dtype)
 
 
+def mul(
+    a: Array, a_scale: Scalar, a_zero: int, b: Array, b_scale: Scalar, b_zero: int, y_scale: Scalar, y_zero: int
+) -> Array:
+    """QLinearMul: the product of the codes is exact, then a float32 factor, then the zero point, each rounded."""
+    qmin, qmax = limits(a.dtype)
+    product = (a.astype(np.int32) - a_zero) * (b.astype(np.int32) - b_zero)
+    v = product.astype(f32) * (f32(a_scale) * f32(b_scale) / f32(y_scale)) + f32(y_zero)
+    return np.clip(np.rint(v), qmin, qmax).astype(a.dtype)
+
+
 def average_pool(
     x: Array, x_scale: Scalar, x_zero: int, y_scale: Scalar, y_zero: int, *, kernel: Any, strides: Any = (1, 1),
     pads: Any = (0, 0, 0, 0), count_include_pad: bool = False,

@@ -103,6 +103,23 @@ class Builder:
         y = self.like(a, f"{name}_out")
         return self._op(kind, name, [a, b], y, count=self.program.tensors[a].count, alpha=0.0, lo=lo, hi=hi)
 
+    def function(self, kind: str, x: str, name: str) -> str:
+        """A function of one element without parameters."""
+        attrs = {"count": self.program.tensors[x].count, "alpha": 0.0, "beta": 0.0, "gamma": 0.0}
+        return self._op(kind, name, [x], self.like(x, f"{name}_out"), **attrs)
+
+    def prelu(self, x: str, name: str, trainable: bool = False) -> str:
+        *_, c = self.shape(x)
+        inputs = [x, self._weight(f"{name}.slope", (c,), trainable)]
+        rows = self.program.tensors[x].count // c
+        return self._op("prelu_f32", name, inputs, self.like(x, f"{name}_out"), rows=rows, channels=c)
+
+    def mul(self, a: str, b: str, name: str, lo: float = -inf) -> str:
+        """Of one shape."""
+        attrs = {"dims": (1,) * 5 + (self.program.tensors[a].count,), "alpha": 0.0, "lo": lo, "hi": inf}
+        steps = (0,) * 5 + (1,)
+        return self._op("mul_f32", name, [a, b], self.like(a, f"{name}_out"), **attrs, a_strides=steps, b_strides=steps)
+
     def softmax(self, x: str, name: str = "softmax") -> str:
         return self._op(
             "softmax_f32", name, [x], self.like(x, f"{name}_out"), rows=1, channels=self.program.tensors[x].count
@@ -312,6 +329,10 @@ def _random_op(b: Builder, random: np.random.Generator, values: list[str], name:
         lambda: b.unary("sigmoid_f32", pick(), name),
         lambda: b.unary("tanh_f32", pick(), name),
         lambda: b.unary("copy", pick(), name),
+        lambda: b.function("gelu_f32", pick(), name),
+        lambda: b.function("softplus_f32", pick(), name),
+        lambda: b.prelu(pick(), name, trainable),
+        lambda: b.mul(pick(), pick(), name, lo),
     ]
     return makers[int(random.integers(len(makers)))]()
 

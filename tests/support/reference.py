@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.support import reference_movement
+from tests.support import reference_elementwise, reference_movement
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Attrs = dict[str, Any]
@@ -265,6 +265,7 @@ OPS: dict[str, tuple[Callable[..., Array], Callable[..., tuple[Array, ...]]]] = 
     "transpose": (transpose, transpose_backward),
     "copy": (copy, copy_backward),
     **reference_movement.OPS,
+    **reference_elementwise.OPS,
 }
 CLAMPED = {
     "conv2d_f32",
@@ -274,4 +275,5 @@ CLAMPED = {
     "add_f32",
     "clip_f32",
     *reference_movement.CLAMPED,
+    *reference_elementwise.CLAMPED,
 }

@@ -15,11 +15,12 @@ from edgeprop.export.program import Op, Plan, Program
 #: ops that compute element i of y from element i of their inputs, so y may lie exactly on one of them
 ELEMENTWISE = {
     "add_f32", "add_s8", "clip_f32", "leaky_relu_f32", "sigmoid_f32", "tanh_f32", "affine_f32", "softmax_f32",
-    "softmax_s8", "lut_s8", "quantize", "copy",
+    "softmax_s8", "lut_s8", "quantize", "copy", "gelu_f32", "softplus_f32", "prelu_f32", "mul_f32",
 }  # fmt: skip
 #: ops whose derivative is written in terms of y, and of x
 READS_Y = {"max_pool2d_f32", "reduce_f32", "clip_f32", "leaky_relu_f32", "sigmoid_f32", "tanh_f32", "softmax_f32"}
-READS_X = {"max_pool2d_f32", "reduce_f32", "matmul_f32"}
+READS_Y |= {"softplus_f32"}
+READS_X = {"max_pool2d_f32", "reduce_f32", "matmul_f32", "gelu_f32", "prelu_f32", "mul_f32"}
 
 
 class Clobbered(AssertionError):
@@ -124,9 +125,7 @@ class _Replay:
 
     def _reads_of_backward(self, op: Op) -> list[str]:
         low, high = op.attrs.get("lo", -np.inf), op.attrs.get("hi", np.inf)
-        reads = [op.inputs[0]] if op.kind in READS_X else []
-        if op.kind == "matmul_f32":
-            reads = list(op.inputs)
+        reads = [name for name in op.inputs if self._is_value(name)] if op.kind in READS_X else []
         if op.kind in READS_Y or np.isfinite(low) or np.isfinite(high):
             reads.append(op.outputs[0])
         return reads

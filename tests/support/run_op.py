@@ -89,7 +89,7 @@ def pack(attr: str, values: dict[str, Any]) -> bytes:
 def build(*extra: str) -> str:
     """Compiles the ops and the harness with these flags more; the result's path."""
     target = os.path.join(tempfile.mkdtemp(prefix="edgeprop-ops-"), "ops")
-    sources = [CSRC / "ops" / f"{name}.c" for name in [*ops(), "check", "check_s8"]]
+    sources = [CSRC / "ops" / f"{name}.c" for name in [*ops(), "binary", "check", "check_s8"]]
     sources += sorted(CSRC.glob("kernels/**/*.c"))
     table = "-DRUN_OPS(X)=" + " ".join(f"X(0,{name},0,0)" for name in ops())
     command = [

@@ -250,6 +250,18 @@ typedef struct ep_dynamic_conv2d_attr {
     int32_t weight_zero;
     float lo, hi;
 } ep_dynamic_conv2d_attr;
+typedef struct ep_unary_attr {
+    int32_t count;
+    float alpha, beta, gamma;
+} ep_unary_attr;
+
+typedef struct ep_binary_attr {
+    int32_t dims[6];
+    int32_t a_strides[6];
+    int32_t b_strides[6];
+    float alpha;
+    float lo, hi;
+} ep_binary_attr;
 
 /* ---- The prelude's own ---- */
 

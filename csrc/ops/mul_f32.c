@@ -1,0 +1,27 @@
+/* y = clamp(a * b), broadcast. */
+#include "binary_f32.h"
+
+static inline float value(float a, float b)
+{
+    return a * b;
+}
+
+EP_BINARY_F32(mul_f32)
+
+#ifndef EP_NO_TRAIN
+
+static inline float slope_a(float a, float b)
+{
+    (void)a;
+    return b;
+}
+
+static inline float slope_b(float a, float b)
+{
+    (void)b;
+    return a;
+}
+
+EP_BINARY_F32_GRAD(mul_f32)
+
+#endif

@@ -1,0 +1,22 @@
+/* 1 / x. */
+#include "unary_f32.h"
+
+static float value(const ep_unary_attr *a, float x)
+{
+    (void)a;
+    return 1.0f / x;
+}
+
+EP_UNARY_F32(reciprocal_f32)
+
+#ifndef EP_NO_TRAIN
+
+static float slope(const ep_unary_attr *a, float y)
+{
+    (void)a;
+    return -y * y;
+}
+
+EP_UNARY_F32_GRAD(reciprocal_f32, EP_FROM_Y)
+
+#endif
