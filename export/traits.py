@@ -110,8 +110,8 @@ TRAITS: dict[str, Traits] = {
         gradient_reads_x=(1,),
         macs=lambda a: int(a["rows"] * a["stored"]),
     ),
-    "dynamic_dense_f32": Traits("ep_dynamic_dense_attr", macs=_dense_macs),
-    "dynamic_conv2d_f32": Traits("ep_dynamic_conv2d_attr", macs=_conv_macs),
+    "dynamic_dense_f32": Traits("ep_dynamic_dense_attr", clamps=True, macs=_dense_macs),
+    "dynamic_conv2d_f32": Traits("ep_dynamic_conv2d_attr", clamps=True, macs=_conv_macs),
 }
 
 #: Ops whose gradient over their input may be written over that of their output, element by element.
