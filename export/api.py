@@ -76,6 +76,7 @@ def save(
     method: str = "minmax",
     quantized: bool = True,
     package: str | Iterable[str] | None = None,
+    sparse: str = "auto",
     **options: Any,
 ) -> Exported:
     """Export a model for the device.
@@ -94,6 +95,8 @@ def save(
     quantized : False exports float32 in spite of a calibration
     package : build tools to write a library for, beside the other files: "arduino", "cmake", "esp-idf", "platformio",
         "zephyr", or several of them; build/digits gives build/arduino/digits/ and so on
+    sparse : which float32 dense layers store their non-zero weights alone: "auto" (frozen ones of at most a quarter),
+        "never", "always" (trainable ones too, whose zeros then stay zero)
     **options : further ones of `quantize`: percentile, per_channel, keep_float, io, equalization, bias_correction
 
     Returns
@@ -118,7 +121,7 @@ def save(
     else:
         written = _as_it_is(given, trainable, loss, texts)
     data = written.SerializeToString(deterministic=True)
-    program = lower(data, name=name)
+    program = lower(data, name=name, sparse=sparse)
     program.source = f"{stem.name}.onnx"
     plan(program)
     result = Exported(

@@ -77,6 +77,7 @@ def run_export(args: argparse.Namespace) -> int:
     save = _exporter("save")
     name = args.name or Path(args.model).stem
     options = {"trainable": args.trainable, "labels": _labels(args.labels), "loss": args.loss, "method": args.method}
+    options["sparse"] = args.sparse
     given = {key: value for key, value in options.items() if value is not None}
     if args.float:
         given["quantized"] = False
@@ -252,6 +253,11 @@ def _add_export(add: Add) -> None:
     )
     command.add_argument("--loss", choices=sorted(edgeprop.runtime.LOSSES), help="what it learns with")
     command.add_argument("--labels", metavar="A,B,C", help="class names; or range:10; or a file with one a line")
+    command.add_argument(
+        "--sparse",
+        choices=("auto", "never", "always"),
+        help="float32 dense layers that store their non-zero weights alone [auto: frozen ones of a quarter or less]",
+    )
     command.add_argument("--name", help="prefix of files and C names [the file's name]")
     command.add_argument(
         "--package",

@@ -36,6 +36,15 @@ _ROLES: dict[str, tuple[tuple[str, str], ...]] = {
     "dense_s8": _DENSE,
     "affine_f32": (("scale", "channels"), ("offset", "channels")),
     "lut_s8": (("table", "by code + 128"),),
+    "group_norm_f32": (("scale", "channels"), ("bias", "channels")),
+    "sparse_dense_f32": (
+        ("values", "stored, row by row of (n_out, n_in)"),
+        ("bias", "n_out"),
+        ("starts", "first value of each row, and of the end"),
+        ("columns", "of each value, low byte and high byte"),
+    ),
+    "dynamic_dense_f32": (*_DENSE[:2], ("scale", "n_out")),
+    "dynamic_conv2d_f32": (*_CONV[:2], ("scale", "out_c")),
     "softmax_s8": (("table", "exponentials, by code - largest code + 255"),),
 }
 #: names of a sample's axes by their number

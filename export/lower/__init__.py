@@ -24,6 +24,7 @@ from ..program import Op, Port, Program, Tensor
 from . import dynamic, float_ops, int8_ops, norms, shape_ops
 from .context import DTYPE_OF, Context, no_limits
 from .fusion import find_chains
+from .sparse import make_sparse
 from .training import Marks, mark_trainable, metadata
 
 __all__ = ["UnsupportedError", "UnsupportedNode", "lower", "supported_operators"]
@@ -100,6 +101,7 @@ def lower(
     trainable: str | Sequence[str] | None = None,
     loss: str | None = None,
     labels: Sequence[object] | None = None,
+    sparse: str = "auto",
 ) -> Program:
     """Make the device's Program of an ONNX model.
 
@@ -112,6 +114,8 @@ def lower(
     loss : `softmax_cross_entropy`, `sigmoid_cross_entropy`, `mse` or `hinge`; from the metadata, else from a final
         Softmax or Sigmoid, where not given
     labels : names of the classes; from the metadata where not given
+    sparse : which float32 dense layers store their non-zero weights alone: "auto", frozen ones of few; "never"; "always",
+        also trainable ones, whose zeros then stay zero
 
     Returns
     -------
@@ -122,7 +126,7 @@ def lower(
     UnsupportedError : nodes that do not fit the device, all of them in one message
     ValueError : the file is no valid ONNX model, or `trainable`, `loss` do not fit it
     """
-    return lower_with_values(load(model), name=name, trainable=trainable, loss=loss, labels=labels)[0]
+    return lower_with_values(load(model), name=name, trainable=trainable, loss=loss, labels=labels, sparse=sparse)[0]
 
 
 def lower_with_values(
@@ -132,6 +136,7 @@ def lower_with_values(
     trainable: str | Sequence[str] | None = None,
     loss: str | None = None,
     labels: Sequence[object] | None = None,
+    sparse: str = "auto",
 ) -> tuple[Program, Context]:
     """`lower`, with the Context beside the Program: it knows which tensor holds which ONNX value, and how."""
     said = metadata(imported.proto)
@@ -149,6 +154,7 @@ def lower_with_values(
         source_hash=imported.source_hash,
     )
     mark_trainable(ctx, program, marks, loss or said.get("loss"))
+    make_sparse(program, sparse)
     _drop_unused(program)
     _spread_scales(program)
     return program, ctx
