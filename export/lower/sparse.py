@@ -39,7 +39,7 @@ def make_sparse(program: Program, choice: str = "auto") -> None:
 def _worth_it(program: Program, op: Op, choice: str) -> bool:
     weight = program.tensors[op.inputs[1]]
     assert weight.data is not None
-    stored = np.count_nonzero(weight.data)
+    stored = int(np.count_nonzero(weight.data))
     shared = sum(weight.name in other.inputs for other in program.ops) > 1
     if shared or not 0 < stored < weight.count or op.attrs["n_in"] > _MOST_COLUMNS:
         return False

@@ -254,7 +254,10 @@ def test_dynamic_equals_onnxruntime(seed: int) -> None:
     bias = rng.normal(size=n_out).astype(np.float32)
     shift = float(rng.choice([0, 0, 5, -5]))
     x = (rng.normal(size=(rows, n_in)) * rng.choice([1e-3, 1, 1e4]) + shift).astype(np.float32)
-    x = [x, np.zeros_like(x), np.full_like(x, 0.7), np.round(x) / 2][int(rng.choice(4, p=[0.7, 0.1, 0.1, 0.1]))]
+    step = np.float32(rng.uniform(0.01, 1))
+    ties = np.where(np.arange(x.size) % 2, rng.integers(0, 255, x.size) + 0.5, 255).reshape(x.shape).astype(np.float32)
+    kinds = [x, np.zeros_like(x), np.full_like(x, 0.7), ties * step]
+    x = kinds[int(rng.choice(4, p=[0.5, 0.1, 0.1, 0.3]))].astype(np.float32)
     wanted = ort.run(dynamic_graph(rows, weight, np.int8(zero), scale, bias), {"x": x})["y"]
     attrs = {"n_in": n_in, "n_out": n_out, "rows": rows, "weight_zero": zero, **NO_LIMITS}
     y = np.empty((1, rows, n_out), np.float32)
