@@ -80,6 +80,7 @@ def save(
     quantized: bool = True,
     package: str | Iterable[str] | None = None,
     states: Mapping[str, str] | None = None,
+    sparse: str = "auto",
     **options: Any,
 ) -> Exported:
     """Export a model for the device.
@@ -102,6 +103,8 @@ def save(
         "zephyr", or several of them; build/digits gives build/arduino/digits/ and so on
     states : of a model that runs on a stream: inputs that are its state, with the output that is the state after a step,
         {"h": "h_next"}; they are kept on the device and are no inputs or outputs there
+    sparse : which float32 dense layers store their non-zero weights alone: "auto" (frozen ones of at most a quarter),
+        "never", "always" (trainable ones too, whose zeros then stay zero)
     **options : further ones of `quantize`: percentile, per_channel, keep_float, io, equalization, bias_correction
 
     Returns
@@ -130,7 +133,7 @@ def save(
     if states is not None:
         onnx.helper.set_model_props(written, _props(written) | {"edgeprop.states": json.dumps(dict(states))})
     data = written.SerializeToString(deterministic=True)
-    program = lower(data, name=name)
+    program = lower(data, name=name, sparse=sparse)
     program.source = f"{stem.name}.onnx"
     plan(program)
     result = Exported(

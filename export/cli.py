@@ -77,6 +77,7 @@ def run_export(args: argparse.Namespace) -> int:
     save = _exporter("save")
     name = args.name or Path(args.model).stem
     options = {"trainable": args.trainable, "labels": _labels(args.labels), "loss": args.loss, "method": args.method}
+    options["sparse"] = args.sparse
     given = {key: value for key, value in options.items() if value is not None}
     if args.float:
         given["quantized"] = False
@@ -268,6 +269,11 @@ def _add_export(add: Add) -> None:
         type=_pair,
         metavar="INPUT=OUTPUT",
         help="an input that is the state of a stream, and the output it becomes after a step; may be given several times",
+    )
+    command.add_argument(
+        "--sparse",
+        choices=("auto", "never", "always"),
+        help="float32 dense layers that store their non-zero weights alone [auto: frozen ones of a quarter or less]",
     )
     command.add_argument("--name", help="prefix of files and C names [the file's name]")
     command.add_argument(

@@ -54,8 +54,11 @@ static void position(const ep_dynamic_conv2d_attr *a, const float *x, const int8
             for (int32_t kx = 0; kx < a->kernel_w; kx++) {
                 const int32_t ix = ox * a->stride_w - a->pad_left + kx * a->dilation_w;
                 const int inside = iy >= 0 && iy < a->in_h && ix >= 0 && ix < a->in_w;
-                const ptrdiff_t at = ((ptrdiff_t)iy * a->in_w + ix) * a->in_c + (ptrdiff_t)g * group_in(a);
-                gather(&p, a, inside ? x + at : NULL, c);
+                const float *tap = NULL;
+                if (inside) {
+                    tap = x + ((ptrdiff_t)iy * a->in_w + ix) * a->in_c + (ptrdiff_t)g * group_in(a);
+                }
+                gather(&p, a, tap, c);
             }
         }
         if (p.held > 0) {

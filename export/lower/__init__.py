@@ -40,6 +40,7 @@ from . import (
 )
 from .context import DTYPE_OF, Context, no_limits
 from .fusion import find_chains
+from .sparse import make_sparse
 from .training import Marks, mark_trainable, metadata
 
 __all__ = ["UnsupportedError", "UnsupportedNode", "lower", "supported_operators"]
@@ -107,6 +108,7 @@ def lower(
     loss: str | None = None,
     labels: Sequence[object] | None = None,
     states: Mapping[str, str] | None = None,
+    sparse: str = "auto",
 ) -> Program:
     """Make the device's Program of an ONNX model.
 
@@ -121,6 +123,8 @@ def lower(
     labels : names of the classes; from the metadata where not given
     states : graph inputs that are the state of a stream, with the graph output that is the state after a step; from the
         metadata where not given, {} for none
+    sparse : which float32 dense layers store their non-zero weights alone: "auto", frozen ones of few; "never"; "always",
+        also trainable ones, whose zeros then stay zero
 
     Returns
     -------
@@ -131,7 +135,10 @@ def lower(
     UnsupportedError : nodes that do not fit the device, all of them in one message
     ValueError : the file is no valid ONNX model, or `trainable`, `loss` do not fit it
     """
-    return lower_with_values(load(model), name=name, trainable=trainable, loss=loss, labels=labels, states=states)[0]
+    imported = load(model)
+    return lower_with_values(
+        imported, name=name, trainable=trainable, loss=loss, labels=labels, states=states, sparse=sparse
+    )[0]
 
 
 def lower_with_values(
@@ -142,18 +149,19 @@ def lower_with_values(
     loss: str | None = None,
     labels: Sequence[object] | None = None,
     states: Mapping[str, str] | None = None,
+    sparse: str = "auto",
 ) -> tuple[Program, Context]:
     """`lower`, with the Context beside the Program: it knows which tensor holds which ONNX value, and how.
 
     A graph for one sample whose nodes treat the first axis as any other is lowered as one without a batch axis.
     """
     try:
-        return _lower(imported, name, trainable, loss, labels, states)
+        return _lower(imported, name, trainable, loss, labels, states, sparse)
     except UnsupportedError as refused:
         if imported.batch != 1:
             raise
         try:
-            return _lower(replace(imported, batch=None), name, trainable, loss, labels, states)
+            return _lower(replace(imported, batch=None), name, trainable, loss, labels, states, sparse)
         except (UnsupportedError, ValueError):
             raise refused from None
 
@@ -165,6 +173,7 @@ def _lower(
     loss: str | None,
     labels: Sequence[object] | None,
     states: Mapping[str, str] | None,
+    sparse: str,
 ) -> tuple[Program, Context]:
     said = metadata(imported.proto)
     wanted = said.get("trainable", []) if trainable is None else trainable
@@ -185,6 +194,7 @@ def _lower(
     )
     mark_trainable(ctx, program, marks, loss or said.get("loss"))
     recurrent.keep_for_learning(program, int(said.get("truncate", 0)))
+    make_sparse(program, sparse)
     _drop_unused(program)
     _spread_scales(program)
     return program, ctx

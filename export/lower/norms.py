@@ -213,7 +213,7 @@ def fuse_norms(graph: ir.Graph) -> None:
         if found is None:
             continue
         x, axes, epsilon, center = found
-        attributes = {"axes": axes, "epsilon": epsilon, "center": center}
+        attributes: dict[str, list[int] | float] = {"axes": axes, "epsilon": epsilon, "center": center}
         fused = ir.node(FUSED, [x], attributes, domain=DOMAIN, name=node.name)
         output = fused.outputs[0]
         output.name, output.type, output.shape = node.outputs[0].name, node.outputs[0].type, node.outputs[0].shape
@@ -280,7 +280,7 @@ def _mean_axes(node: ir.Node | None) -> list[int] | None:
         return None
     given = node.attributes.get_ints("axes", None)
     array = array_of(node.inputs[1]) if given is None and len(node.inputs) > 1 else given
-    rank = len(node.inputs[0].shape)  # type: ignore[union-attr, arg-type]
+    rank = len(node.inputs[0].shape)  # type: ignore[union-attr]
     return None if array is None else sorted(int(axis) % rank for axis in np.ravel(array))
 
 

@@ -593,6 +593,20 @@ def test_int8_op_behind_a_trainable_layer() -> None:
         lower(proto, trainable="fc", loss="mse")
 
 
+@pytest.mark.parametrize("op", ["Tanh", "Sigmoid", "LeakyRelu"])
+def test_clamps_stay_where_nothing_takes_them_up(op: str) -> None:
+    """An op without a fused activation keeps the Relu or Clip behind it."""
+    proto = model(
+        [node(op, ["x"], ["a"]), node("Clip", ["a", "lo", "hi"], ["y"])],
+        {"x": ["N", 8]},
+        ["y"],
+        {"lo": np.float32(0.1), "hi": np.float32(0.6)},
+    )
+    assert kinds(proto)[1:] == ["clip_f32"]
+    x = np.linspace(-3, 3, 8, dtype=np.float32)[None]
+    assert check(proto, {"x": x}).status == "ok"
+
+
 # ---- Refusals --------------------------------------------------------------------------------------------------------
 
 
@@ -617,7 +631,6 @@ def test_all_refusals_in_one_message() -> None:
 REFUSED = {
     "arm_kws/GRU_S.onnx": {"Scan"},
     "community/gtcrn_simple_gru.onnx": {"GRU", "ScatterND"},
-    "ort_quantized/arm_dnn_s_dynamic.onnx": {"com.microsoft.DynamicQuantizeMatMul"},
 }
 
 

@@ -4,7 +4,9 @@ onnxruntime."""
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -252,7 +254,10 @@ def test_dynamic_equals_onnxruntime(seed: int) -> None:
     bias = rng.normal(size=n_out).astype(np.float32)
     shift = float(rng.choice([0, 0, 5, -5]))
     x = (rng.normal(size=(rows, n_in)) * rng.choice([1e-3, 1, 1e4]) + shift).astype(np.float32)
-    x = [x, np.zeros_like(x), np.full_like(x, 0.7), np.round(x) / 2][int(rng.choice(4, p=[0.7, 0.1, 0.1, 0.1]))]
+    step = np.float32(rng.uniform(0.01, 1))
+    ties = np.where(np.arange(x.size) % 2, rng.integers(0, 255, x.size) + 0.5, 255).reshape(x.shape).astype(np.float32)
+    kinds = [x, np.zeros_like(x), np.full_like(x, 0.7), ties * step]
+    x = kinds[int(rng.choice(4, p=[0.5, 0.1, 0.1, 0.3]))].astype(np.float32)
     wanted = ort.run(dynamic_graph(rows, weight, np.int8(zero), scale, bias), {"x": x})["y"]
     attrs = {"n_in": n_in, "n_out": n_out, "rows": rows, "weight_zero": zero, **NO_LIMITS}
     y = np.empty((1, rows, n_out), np.float32)
@@ -302,3 +307,48 @@ def test_dynamic_hostile() -> None:
         assert ops.run("dynamic_dense_f32", wide, [x], [y], weights=small).rc == rc
         if rc == 0:
             assert y[0, 0] == np.float32(-128 * 255 * count) * np.float32(1 / np.float32(255))
+
+
+def conv_attrs(**changed: Any) -> dict[str, Any]:
+    attrs = dict.fromkeys(("stride_h", "stride_w", "dilation_h", "dilation_w", "pad_top", "pad_left"), 1)
+    attrs |= {"in_h": 5, "in_w": 4, "in_c": 6, "out_h": 5, "out_w": 4, "out_c": 4, "kernel_h": 3, "kernel_w": 3}
+    return {**attrs, "groups": 2, "weight_zero": 3, **NO_LIMITS, **changed}
+
+
+def test_dynamic_convolution_hostile() -> None:
+    """Samples apart; attributes that do not fit, or whose sums could pass int32, are refused."""
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(2, 5, 4, 6)) * np.array([1, 100])[:, None, None, None]).astype(np.float32)
+    weights = [rng.integers(-128, 128, (4, 3, 3, 3)).astype(np.int8), *rng.random((2, 4)).astype(np.float32)]
+
+    def run(x: Array, **changed: Any) -> tuple[int, Array]:
+        y = np.empty((len(x), 5, 4, 4), np.float32)
+        return ops.run("dynamic_conv2d_f32", conv_attrs(**changed), [x], [y], weights=weights).rc, y
+
+    rc, y = run(x)
+    assert rc == 0
+    for i in range(2):
+        np.testing.assert_array_equal(run(x[i : i + 1])[1][0], y[i])
+    for name in conv_attrs():
+        bad = (np.nan,) if name in NO_LIMITS else (-1, 2**31 - 1, -(2**31), 2**28 + 1, 1 << 16)
+        for other in (*bad, 0) if name not in (*NO_LIMITS, "weight_zero", "pad_top", "pad_left") else bad:
+            if name == "weight_zero" and other == -1:
+                continue
+            rc = run(x, **{name: other})[0]
+            runs = name.startswith(("pad", "stride", "dilation")) and 0 < other <= 2**28
+            assert rc == (0 if rc == 0 and runs else ops.EP_ERR_IMAGE), (name, other)
+
+
+SANITIZE = ["-O1", "-g", "-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all"]
+
+
+def test_hostile_nodes(tmp_path: Path) -> None:
+    """Random nodes, most of them nonsense: what a check lets through runs clean under sanitizers."""
+    program = ops.compile_with(tmp_path / "fuzz", *SANITIZE, main="fuzz_norms.c")
+    done = subprocess.run([program, "1", os.environ.get("EP_FUZZ_NODES", "60000")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert len(rows) == 4
+    for op, ran, refused in rows:
+        assert int(ran) > 100, op
+        assert int(refused) > 100, op
