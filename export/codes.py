@@ -72,7 +72,9 @@ def _take(node: ir.Node, source: ir.Node, users: list[ir.Node]) -> None:
     node.replace_input_with(0, codes)
     for user in users:
         old = user.outputs[0]
-        output.dtype = old.dtype if old.dtype is not None else (codes.dtype if codes is not None else None)
+        dtype = old.dtype or (codes.dtype if codes is not None else None)
+        if dtype is not None:
+            output.dtype = dtype
         ir.convenience.replace_all_uses_with(old, output, replace_graph_outputs=True)
     first = users[0].outputs[0]
     output.name, first.name = first.name, None

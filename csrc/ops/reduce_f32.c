@@ -1,13 +1,13 @@
 /* y (outer, inner) = sum, maximum, .. of x (outer, size, inner) over its middle axis. */
 #include "common.h"
 
-/* y (count,) and one slice x of the middle axis. */
+/* y (count,) and one slice x of the middle axis. NaN stays. */
 static void take(int32_t which, float *y, const float *x, int32_t count)
 {
     for (int32_t i = 0; i < count; i++) {
         switch (which) {
-        case EP_REDUCE_MAX: y[i] = x[i] > y[i] ? x[i] : y[i]; break;
-        case EP_REDUCE_MIN: y[i] = x[i] < y[i] ? x[i] : y[i]; break;
+        case EP_REDUCE_MAX: y[i] = x[i] > y[i] || isnan(x[i]) ? x[i] : y[i]; break;
+        case EP_REDUCE_MIN: y[i] = x[i] < y[i] || isnan(x[i]) ? x[i] : y[i]; break;
         case EP_REDUCE_L1: y[i] += fabsf(x[i]); break;
         case EP_REDUCE_L2:
         case EP_REDUCE_SUM_SQUARE: y[i] += x[i] * x[i]; break;

@@ -166,7 +166,7 @@ def _transposed_window(node: ir.Node, sizes: Sequence[int], kernel: Sequence[int
     extra = get.get_ints("output_padding") or [0] * rank
     given = get.get_ints("pads") or [0] * (2 * rank)
     wanted = get.get_ints("output_shape") or []
-    targets: list[int | None] = [*wanted][-rank:] if wanted else [None] * rank
+    targets: list[int | None] = [int(n) for n in wanted[-rank:]] if wanted else [None for _ in range(rank)]
     mode = get.get_string("auto_pad", "NOTSET") or "NOTSET"
     out, begin = [], []
     for i, (size, k, s, d, more) in enumerate(zip(sizes, kernel, strides, dilations, extra, strict=True)):

@@ -614,18 +614,18 @@ def test_all_refusals_in_one_message() -> None:
     nodes = [
         node("Conv", ["x", "w"], ["a"], name="first"),
         node("Hardmax", ["a"], ["b"], name="act"),
-        node("LSTM", ["b", "w", "w"], ["c"], name="rnn", hidden_size=3),
+        node("Det", ["b"], ["c"], name="det"),
         node("Mod", ["a", "a"], ["d"], name="gate", fmod=1),
         node("Softmax", ["d"], ["y"], name="end", axis=0),
     ]
     proto = model(nodes, {"x": ["N", 2, 5, 5]}, ["y", "c"], {"w": normal(0)(2, 2, 3, 3)})
     with pytest.raises(UnsupportedError) as caught:
         lower(proto)
-    assert [(n.op, n.name) for n in caught.value.nodes][:3] == [("Hardmax", "act"), ("LSTM", "rnn"), ("Mod", "gate")]
+    assert [(n.op, n.name) for n in caught.value.nodes][:3] == [("Hardmax", "act"), ("Det", "det"), ("Mod", "gate")]
     assert caught.value.nodes[-1].name == "end"
     text = str(caught.value)
     assert text.startswith("4 unsupported nodes:")
-    assert "LSTM 'rnn': the device has no such operator; Gemm, or 1-D Conv over time" in text
+    assert "Det 'det': the device has no such operator; see edgeprop.export.lower.supported_operators()" in text
 
 
 REFUSED = {

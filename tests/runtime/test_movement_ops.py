@@ -107,3 +107,23 @@ def test_checks() -> None:
         assert ops.run("gather", attrs, [x], [y], weights=[np.array([index], np.int32)]).rc == rc
     attrs = {"rows": 4, "vocabulary": 2, "width": 1}
     assert ops.run("embedding_f32", attrs, [x], [np.empty_like(x)], weights=[np.ones(2, "f4")]).rc == ops.EP_ERR_IMAGE
+
+
+def test_nan_in_a_resample() -> None:
+    """A NaN shows where a tap of it counts; taps of weight 0 fill up the table, and what they point at does not count."""
+    x = np.array([[[[np.nan], [2.0]]]], np.float32)
+    index, weight = np.array([[0, 1], [1, 0]], np.int32), np.array([[0.5, 0.5], [1.0, 0.0]], np.float32)
+    y = np.empty((1, 1, 2, 1), np.float32)
+    attrs = {"outer": 1, "in": 2, "out": 2, "inner": 1, "taps": 2}
+    assert ops.run("resample_f32", attrs, [x], [y], weights=[index, weight]).rc == 0
+    np.testing.assert_array_equal(y.ravel(), np.array([np.nan, 2.0], np.float32))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_bound_of_an_embedding_shows_bad_values(bad: float) -> None:
+    dy = np.array([[[1.0], [bad]]], np.float32)
+    attrs = {"rows": 2, "vocabulary": 3, "width": 1}
+    y, ids = np.empty((1, 2, 1), np.float32), np.array([[0, 2]], np.int32)
+    r = ops.run("embedding_f32", attrs, [ids], [y], weights=[np.ones((3, 1), "f4")], train=(1,), dy=dy)
+    assert r.rc == 0
+    assert not np.isfinite(r.bound)
