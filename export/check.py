@@ -22,6 +22,7 @@ from .layout import permute_array
 from .lower import lower_with_values
 from .lower.context import Context
 from .program import Program
+from .samples import random_inputs, shapes
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Arrays = dict[str, Array]
@@ -31,7 +32,6 @@ Device = Callable[[Program, Mapping[str, Array]], tuple[Mapping[str, Array], Map
 #: a float output differs where it is off by more than this part of the largest value of that output
 TOLERANCE = 1e-5
 _ROWS = 4
-_NUMPY = {1: np.float32, 2: np.uint8, 3: np.int8, 6: np.int32, 7: np.int64}
 
 
 @dataclass
@@ -101,7 +101,7 @@ def check(
     try:
         imported = load(model)
         program, ctx = lower_with_values(imported, states={})
-        arrays = _given(imported, inputs) if inputs is not None else _random(imported, seed)
+        arrays = _given(imported, inputs) if inputs is not None else random_inputs(imported.proto.graph, seed, _ROWS)
         arrays, expected = _expect(imported, arrays, can_shrink=inputs is None)
     except UnsupportedError as error:
         return CheckResult("unsupported", message=str(error))
@@ -128,41 +128,9 @@ def run_on_device(program: Program, inputs: Mapping[str, Array]) -> tuple[Arrays
 # ---- Inputs ----------------------------------------------------------------------------------------------------------
 
 
-def _shapes(imported: Imported) -> dict[str, tuple[np.dtype[Any], list[int]]]:
-    """Type and shape of each graph input, 0 for a batch axis that may vary."""
-    return {
-        value.name: (
-            np.dtype(_NUMPY[value.type.tensor_type.elem_type]),
-            [dim.dim_value for dim in value.type.tensor_type.shape.dim],
-        )
-        for value in imported.proto.graph.input
-    }
-
-
-def _random(imported: Imported, seed: int) -> Arrays:
-    random = np.random.default_rng(seed)
-    arrays: Arrays = {}
-    for name, (dtype, shape) in _shapes(imported).items():
-        size = [axis or _ROWS for axis in shape]
-        if dtype == np.float32:
-            arrays[name] = random.random(size).astype(dtype)
-        elif dtype.itemsize > 1:
-            arrays[name] = random.integers(0, _vocabulary(imported.proto.graph), size).astype(dtype)
-        else:
-            info = np.iinfo(dtype)
-            arrays[name] = random.integers(info.min, info.max + 1, size).astype(dtype)
-    return arrays
-
-
-def _vocabulary(graph: onnx.GraphProto) -> int:
-    """Rows of the smallest constant table that the graph gathers from: what every index may be below."""
-    rows = {tensor.name: tensor.dims[0] for tensor in graph.initializer if tensor.dims}
-    return min((rows[n.input[0]] for n in graph.node if n.op_type == "Gather" and n.input[0] in rows), default=2)
-
-
 def _given(imported: Imported, inputs: Mapping[str, Any]) -> Arrays:
     """The inputs given, checked against the graph. Raises ValueError naming the first that does not fit."""
-    wanted = _shapes(imported)
+    wanted = shapes(imported.proto.graph)
     for name in inputs:
         if name not in wanted:
             raise ValueError(f"input '{name}' is none of the model's: {', '.join(wanted)}")

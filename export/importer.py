@@ -22,12 +22,14 @@ class Imported:
     source : the file's name, or ""
     source_hash : sha256 of the ONNX bytes, hex
     batch : the first axis of every input and output: 0 where it may vary, its size where fixed; None: there is no batch
+    batched : whether the first axis of values inside is the batch too, which nodes must then leave alone
     """
 
     proto: onnx.ModelProto
     source: str
     source_hash: str
     batch: int | None
+    batched: bool = True
 
 
 def load(model: onnx.ModelProto | bytes | str | Path) -> Imported:

@@ -11,6 +11,7 @@ from onnx_ir.passes import common as passes
 from onnxscript.optimizer import fold_constants_ir
 
 from . import reference
+from .batch import one_sample, set_first_axis
 from .importer import Imported, opsets
 
 #: never folded: they say where integers end and floats begin
@@ -41,12 +42,15 @@ def normalize(imported: Imported) -> Normal:
     Raises
     ------
     ValueError : onnxruntime does not accept a quantized graph
+    MixedSamples : the samples of a batch of fixed size cannot be taken apart
     """
     proto = onnx.ModelProto()
     proto.CopyFrom(imported.proto)
-    if imported.batch is not None:
-        _set_batch_to_one(proto.graph, imported.batch)
+    if imported.batch in (0, 1):
+        set_first_axis(proto.graph, imported.batch)
     proto = _fold(proto)
+    if imported.batch is not None and imported.batch > 1:
+        proto = _fold(one_sample(proto, imported.batch))
     quantized = any("Quantize" in node.op_type or "QLinear" in node.op_type for node in proto.graph.node)
     if quantized:
         try:
@@ -57,30 +61,6 @@ def normalize(imported: Imported) -> Normal:
     fold_pads(model.graph)
     passes.TopologicalSortPass()(model)
     return Normal(model, ir.to_proto(model), quantized)
-
-
-def _set_batch_to_one(graph: onnx.GraphProto, batch: int) -> None:
-    """Fix the first axis of inputs at 1; shapes of everything behind follow by inference."""
-    for value in graph.input:
-        if value.type.tensor_type.shape.dim:
-            value.type.tensor_type.shape.dim[0].dim_value = 1
-    if batch != 1:
-        for value in graph.output:
-            value.type.tensor_type.ClearField("shape")
-        del graph.value_info[:]
-    if batch > 1:
-        _unfix_reshapes(graph, batch)
-
-
-def _unfix_reshapes(graph: onnx.GraphProto, batch: int) -> None:
-    """Reshape targets that spell out a fixed batch begin with 1 instead."""
-    targets = {node.input[1] for node in graph.node if node.op_type == "Reshape" and len(node.input) > 1}
-    for tensor in graph.initializer:
-        if tensor.name in targets:
-            shape = onnx.numpy_helper.to_array(tensor).copy()
-            if shape.size and shape[0] == batch:
-                shape[0] = 1
-                tensor.CopyFrom(onnx.numpy_helper.from_array(shape, tensor.name))
 
 
 def _fold(proto: onnx.ModelProto) -> onnx.ModelProto:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -16,6 +16,7 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
+from ..batch import MixedSamples, samples_apart
 from ..codes import move_codes
 from ..errors import Refusal, UnsupportedError, UnsupportedNode
 from ..importer import Imported, load
@@ -151,19 +152,31 @@ def lower_with_values(
     states: Mapping[str, str] | None = None,
     sparse: str = "auto",
 ) -> tuple[Program, Context]:
-    """`lower`, with the Context beside the Program: it knows which tensor holds which ONNX value, and how.
-
-    A graph for one sample whose nodes treat the first axis as any other is lowered as one without a batch axis.
-    """
-    try:
-        return _lower(imported, name, trainable, loss, labels, states, sparse)
-    except UnsupportedError as refused:
-        if imported.batch != 1:
-            raise
+    """`lower`, with the Context beside the Program: it knows which tensor holds which ONNX value, and how."""
+    refused: Exception | None = None
+    for attempt in _ways(imported):
         try:
-            return _lower(replace(imported, batch=None), name, trainable, loss, labels, states, sparse)
-        except (UnsupportedError, ValueError):
-            raise refused from None
+            return _lower(attempt, name, trainable, loss, labels, states, sparse)
+        except (UnsupportedError, MixedSamples) as error:
+            refused = refused or error
+        except ValueError:
+            if refused is None:
+                raise
+    assert refused is not None
+    raise refused
+
+
+def _ways(imported: Imported) -> Iterator[Imported]:
+    """How to look at the axes of a graph, the likeliest way first.
+
+    With the batch in front of all values; else, for one sample, with the first axis as one like the others, where each
+    sample of a larger batch gets what it gets alone; else the whole batch as one sample.
+    """
+    yield imported
+    if imported.batch == 1 or (imported.batch is not None and samples_apart(imported.proto, imported.batch)):
+        yield replace(imported, batched=False)
+    if imported.batch:
+        yield replace(imported, batch=None)
 
 
 def _lower(
@@ -212,7 +225,7 @@ def lower_graph(normal: Normal, imported: Imported, marks: Marks) -> Context:
     move_codes(normal.model.graph)
     norms.fuse_norms(normal.model.graph)
     passes.RemoveUnusedNodesPass()(normal.model)
-    ctx = Context(normal, marks, batched=imported.batch is not None)
+    ctx = Context(normal, marks, batched=imported.batch is not None and imported.batched)
     bad = [refused for value in normal.model.graph.inputs if (refused := _input(ctx, value))]
     if not bad:
         find_chains(ctx)
@@ -311,7 +324,9 @@ def _port(
     """A port with its batch axis in front; a graph without one gets an axis of 1."""
     if imported.batch is None:
         return Port(name, tensor, (1, *shape), (0, *(axis + 1 for axis in perm)))
-    return Port(name, tensor, (imported.batch, *shape[1:]), perm)
+    if not shape or shape[0] != 1:
+        raise Refusal(f"its shape {shape} has no batch axis in front", "outputs of shape (N, ...)")
+    return Port(name, tensor, (imported.batch, *shape[1:]), (0, *(axis for axis in perm if axis)))
 
 
 def _output_ports(ctx: Context, imported: Imported, states: Collection[str]) -> list[Port]:
@@ -332,8 +347,6 @@ def _output_port(ctx: Context, imported: Imported, value: ir.Value) -> Port:
     if value not in ctx.values:
         raise Refusal("it does not depend on the inputs", "an output that is computed")
     known = ctx.values[value]
-    if ctx.batched and (not known.shape or known.shape[0] != 1):
-        raise Refusal(f"its shape {known.shape} has no batch axis in front", "outputs of shape (N, ...)")
     ctx.settle(known, known.factors(range(len(known.dims))))
     perm = port_permutation(known.dims, known.storage.order.settled())
     tensor = known.storage.tensor

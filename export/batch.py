@@ -1,0 +1,263 @@
+"""From a graph over a batch to one over a single sample, and whether that is the same for every sample.
+
+A batch axis of fixed size is all over a graph: in targets of Reshape, in constants repeated for every sample, in states
+that recurrent operators start from. Each value's batch axis is followed from the inputs on, and every such constant is
+cut down to one sample; the result is then run beside the original.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from . import reference
+from .samples import random_inputs
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+#: samples that a graph's batch is tried with where its size may vary
+_TRIED = 3
+_TOLERANCE = 1e-4
+#: operators with operands that broadcast, and which operands: None all
+_BROADCAST: dict[str, tuple[int, ...] | None] = {
+    **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Min", "Max", "Pow", "Where", "PRelu", "Sum", "Mean", "MatMul")),
+    **dict.fromkeys(("Concat", "Greater", "Less", "Equal", "And", "Or")),
+    "Gemm": (2,),
+}
+_RECURRENT = {"RNN": {4: 0, 5: 1}, "GRU": {4: 0, 5: 1}, "LSTM": {4: 0, 5: 1, 6: 1}}
+
+
+class MixedSamples(ValueError):
+    """The graph does not treat the samples of its batch apart from one another."""
+
+
+def samples_apart(proto: onnx.ModelProto, batch: int) -> bool:
+    """True if a graph gives each sample of a batch what it gives it alone; found by trying.
+
+    Parameters
+    ----------
+    batch : its size, 0 where that may vary; larger ones are cut by `one_sample`, which tries it
+    """
+    if batch:
+        return True
+    return _same_alone(proto, proto, random_inputs(proto.graph, 0, _TRIED), _TRIED)
+
+
+def _same_alone(proto: onnx.ModelProto, single: onnx.ModelProto, arrays: Mapping[str, Array], rows: int) -> bool:
+    """Whether `single` gives each of the samples what `proto` gives all of them."""
+    try:
+        together, alone = reference.session(proto), reference.session(single)
+        whole = together.run(None, dict(arrays))
+        for row in range(rows):
+            results = alone.run(None, {name: array[row : row + 1] for name, array in arrays.items()})
+            for got, want in zip(results, whole, strict=True):
+                if want.ndim == 0 or len(want) != rows or not _close(got, want[row]):
+                    return False
+    except Exception:  # whatever onnxruntime raises: it does not take a batch of this size
+        return False
+    return True
+
+
+def _close(got: Array, want: Array) -> bool:
+    have, wanted = np.ravel(got).astype(np.float64), np.ravel(want).astype(np.float64)
+    return have.size == wanted.size and np.allclose(
+        have, wanted, rtol=_TOLERANCE, atol=_TOLERANCE * np.abs(wanted).max(initial=0), equal_nan=True
+    )
+
+
+# ---- A batch of fixed size -------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Sample:
+    """A value cut down to one sample. `outer`: elements before the batch axis, counted in memory order; None: the value
+    has no batch axis."""
+
+    shape: list[int]
+    outer: int | None
+
+    @property
+    def axis(self) -> int | None:
+        """The axis that the batch is in, perhaps with others."""
+        if self.outer is None:
+            return None
+        return next((a for a in range(len(self.shape)) if prod(self.shape[: a + 1]) > self.outer), None)
+
+
+def one_sample(proto: onnx.ModelProto, batch: int) -> onnx.ModelProto:
+    """The graph for one sample of a batch of fixed size.
+
+    Parameters
+    ----------
+    proto : with constants folded; not changed
+    batch : the size of the first axis of every input and output, 2 or more
+
+    Raises
+    ------
+    MixedSamples : samples are not apart, or their axis cannot be followed
+    """
+    try:
+        cut = _Cut(onnx.shape_inference.infer_shapes(proto, data_prop=True), batch)
+        single = cut.run()
+    except (onnx.shape_inference.InferenceError, onnx.defs.SchemaError, KeyError, ValueError, IndexError) as error:
+        raise MixedSamples(f"its batch of {batch} cannot be taken apart ({error})") from error
+    if not _same_alone(proto, single, random_inputs(proto.graph, 0, batch), batch):
+        raise MixedSamples(f"it does not treat the {batch} samples of its batch apart from one another")
+    return single
+
+
+class _Cut:
+    """The walk through a graph that cuts it down to one sample."""
+
+    def __init__(self, proto: onnx.ModelProto, batch: int) -> None:
+        self.proto, self.batch = onnx.ModelProto(), batch
+        self.proto.CopyFrom(proto)
+        graph = self.proto.graph
+        self.constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+        known = [*graph.input, *graph.value_info, *graph.output]
+        self.types = {value.name: value.type for value in known}
+        self.samples: dict[str, _Sample] = {}
+
+    def run(self) -> onnx.ModelProto:
+        graph = self.proto.graph
+        for value in graph.input:
+            dims = value.type.tensor_type.shape.dim
+            dims[0].dim_value = 1
+            self.samples[value.name] = _Sample([d.dim_value for d in dims], 0)
+        for node in graph.node:
+            self._node(node)
+        for value in graph.output:
+            value.type.tensor_type.ClearField("shape")
+        del graph.value_info[:]
+        used = {name for node in graph.node for name in node.input}
+        kept = [t for t in graph.initializer if t.name in used]
+        del graph.initializer[:]
+        graph.initializer.extend(kept)
+        return self.proto
+
+    def _node(self, node: onnx.NodeProto) -> None:
+        sample = next((self.samples[name] for name in node.input if name in self.samples), None)
+        if sample is None:
+            return
+        special: Callable[[onnx.NodeProto, _Sample], int | None] | None
+        special = {"Reshape": self._reshape, "Expand": self._sizes, "Resize": self._sizes, "Tile": None}.get(
+            node.op_type
+        )
+        outer = special(node, sample) if special else None
+        if node.op_type in _BROADCAST:
+            self._operands(node, _BROADCAST[node.op_type])
+        for index, axis in _RECURRENT.get(node.op_type, {}).items():
+            self._cut_operand(node, index, axis)
+        for name, shape in self._infer(node).items():
+            self.samples[name] = self._sample(name, shape, sample, outer)
+
+    def _sample(self, name: str, shape: list[int], source: _Sample, outer: int | None) -> _Sample:
+        """The value of that shape; its batch axis is the one whose size differs from the original's."""
+        before = self._dims(name)
+        axes = [a for a, (one, all_) in enumerate(zip(shape, before, strict=True)) if one != all_]
+        if len(axes) > 1 or any(before[a] != shape[a] * self.batch for a in axes):
+            raise ValueError(f"value '{name}' {before} has samples of {shape}")
+        if not axes:
+            return _Sample(shape, None)
+        if outer is None:
+            outer = prod(shape[: axes[0]])
+            at = source.axis
+            if at is not None and source.outer is not None and source.shape[at] == shape[axes[0]]:
+                outer *= source.outer // max(prod(source.shape[:at]), 1)  # merged with others, as in the source
+        return _Sample(shape, outer)
+
+    def _dims(self, name: str) -> list[int]:
+        dims = self.types[name].tensor_type.shape.dim
+        if not all(d.HasField("dim_value") for d in dims):
+            raise ValueError(f"the shape of value '{name}' is not known")
+        return [d.dim_value for d in dims]
+
+    def _infer(self, node: onnx.NodeProto) -> dict[str, list[int]]:
+        """Shapes of the node's outputs for one sample."""
+        types, data = {}, {}
+        for name in node.input:
+            if name in self.samples:
+                kind = self.types[name].tensor_type.elem_type
+                types[name] = onnx.helper.make_tensor_type_proto(kind, self.samples[name].shape)
+            elif name:
+                array = self.constants[name]
+                data[name] = numpy_helper.from_array(array, name)
+                types[name] = onnx.helper.make_tensor_type_proto(data[name].data_type, array.shape)
+        version = next(o.version for o in self.proto.opset_import if o.domain == node.domain)
+        schema = onnx.defs.get_schema(node.op_type, version, node.domain)
+        found = onnx.shape_inference.infer_node_outputs(
+            schema, node, types, data, opset_imports=list(self.proto.opset_import), ir_version=self.proto.ir_version
+        )
+        return {name: [d.dim_value for d in found[name].tensor_type.shape.dim] for name in node.output if name}
+
+    # ---- Constants that hold the batch
+
+    def _replace(self, node: onnx.NodeProto, index: int, array: Array) -> None:
+        """Give a node another constant; others may read the old one."""
+        name = f"{node.input[index]}.sample.{node.output[0]}"
+        self.constants[name] = array
+        self.proto.graph.initializer.append(numpy_helper.from_array(array, name))
+        node.input[index] = name
+
+    def _reshape(self, node: onnx.NodeProto, sample: _Sample) -> int | None:
+        """The target without the batch, which stays where it was among the elements."""
+        if sample.outer is None or len(node.input) < 2:
+            return sample.outer
+        sizes = self._dims(node.output[0])
+        axis = next((a for a in range(len(sizes)) if prod(sizes[: a + 1]) > sample.outer), 0)
+        if sizes[axis] % self.batch:
+            raise ValueError(f"Reshape '{node.name}' splits the batch")
+        sizes[axis] //= self.batch
+        self._replace(node, 1, np.array(sizes, np.int64))
+        return sample.outer
+
+    def _sizes(self, node: onnx.NodeProto, sample: _Sample) -> int | None:
+        """Sizes that an operator gives its output, counted from the last axis."""
+        index = {"Expand": 1, "Resize": 3}[node.op_type]
+        if sample.axis is None or len(node.input) <= index or not node.input[index]:
+            return None
+        sizes = self.constants[node.input[index]].copy()
+        at = len(sizes) - len(sample.shape) + sample.axis
+        if at >= 0 and sizes[at] != 1:
+            sizes[at] //= self.batch
+            self._replace(node, index, sizes)
+        return None
+
+    def _operands(self, node: onnx.NodeProto, which: tuple[int, ...] | None) -> None:
+        """Constants repeated for every sample, their axes counted from the last."""
+        behind = {
+            sample.axis - len(sample.shape)
+            for name in node.input
+            if (sample := self.samples.get(name)) is not None and sample.axis is not None
+        }
+        for index in range(len(node.input)) if which is None else which:
+            array = self.constants.get(node.input[index]) if index < len(node.input) else None
+            for axis in behind:
+                if array is not None and array.ndim >= -axis and node.input[index] not in self.samples:
+                    self._cut_operand(node, index, array.ndim + axis)
+
+    def _cut_operand(self, node: onnx.NodeProto, index: int, axis: int) -> None:
+        array = self.constants.get(node.input[index]) if index < len(node.input) else None
+        if array is None or array.shape[axis] != self.batch:
+            return
+        first = np.take(array, [0], axis)
+        if not np.array_equal(np.broadcast_to(first, array.shape), array):
+            raise ValueError(f"a constant of '{node.name}' differs from sample to sample")
+        self._replace(node, index, first)
+
+
+def set_first_axis(graph: onnx.GraphProto, was: int) -> None:
+    """Fix the first axis of inputs at 1; shapes of everything behind follow by inference. `was`: 0 or 1."""
+    for value in graph.input:
+        if value.type.tensor_type.shape.dim:
+            value.type.tensor_type.shape.dim[0].dim_value = 1
+    if was != 1:
+        for value in graph.output:
+            value.type.tensor_type.ClearField("shape")
+        del graph.value_info[:]
