@@ -7,7 +7,7 @@ cut down to one sample; the result is then run beside the original.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -30,6 +30,9 @@ _BROADCAST: dict[str, tuple[int, ...] | None] = {
     **dict.fromkeys(("Concat", "Greater", "Less", "Equal", "And", "Or")),
     "Gemm": (2,),
 }
+#: operand that holds sizes of the output
+_SIZES = {"Expand": 1, "Resize": 3}
+#: operand -> its batch axis
 _RECURRENT = {"RNN": {4: 0, 5: 1}, "GRU": {4: 0, 5: 1}, "LSTM": {4: 0, 5: 1, 6: 1}}
 
 
@@ -76,18 +79,16 @@ def _close(got: Array, want: Array) -> bool:
 
 @dataclass
 class _Sample:
-    """A value cut down to one sample. `outer`: elements before the batch axis, counted in memory order; None: the value
-    has no batch axis."""
+    """A value cut down to one sample.
+
+    axis : the axis that the batch is in; None: it has no batch
+    outer : elements before the batch, counted in memory order: more than those of the axes before where the batch shares
+        its axis with others, (steps * batch, n)
+    """
 
     shape: list[int]
-    outer: int | None
-
-    @property
-    def axis(self) -> int | None:
-        """The axis that the batch is in, perhaps with others."""
-        if self.outer is None:
-            return None
-        return next((a for a in range(len(self.shape)) if prod(self.shape[: a + 1]) > self.outer), None)
+    axis: int | None
+    outer: int = 1
 
 
 def one_sample(proto: onnx.ModelProto, batch: int) -> onnx.ModelProto:
@@ -145,32 +146,31 @@ class _Cut:
         sample = next((self.samples[name] for name in node.input if name in self.samples), None)
         if sample is None:
             return
-        special: Callable[[onnx.NodeProto, _Sample], int | None] | None
-        special = {"Reshape": self._reshape, "Expand": self._sizes, "Resize": self._sizes, "Tile": None}.get(
-            node.op_type
-        )
-        outer = special(node, sample) if special else None
+        if node.op_type == "Reshape":
+            self._reshape(node, sample)
+        if node.op_type in _SIZES:
+            self._sizes(node, sample)
         if node.op_type in _BROADCAST:
             self._operands(node, _BROADCAST[node.op_type])
         for index, axis in _RECURRENT.get(node.op_type, {}).items():
             self._cut_operand(node, index, axis)
-        for name, shape in self._infer(node).items():
-            self.samples[name] = self._sample(name, shape, sample, outer)
+        for name, shape in self._infer(node, sample).items():
+            self.samples[name] = self._sample(name, shape, sample, node.op_type == "Reshape")
 
-    def _sample(self, name: str, shape: list[int], source: _Sample, outer: int | None) -> _Sample:
+    def _sample(self, name: str, shape: list[int], source: _Sample, reshaped: bool) -> _Sample:
         """The value of that shape; its batch axis is the one whose size differs from the original's."""
         before = self._dims(name)
-        axes = [a for a, (one, all_) in enumerate(zip(shape, before, strict=True)) if one != all_]
+        axes = [a for a, (one, whole) in enumerate(zip(shape, before, strict=True)) if one != whole]
         if len(axes) > 1 or any(before[a] != shape[a] * self.batch for a in axes):
             raise ValueError(f"value '{name}' {before} has samples of {shape}")
         if not axes:
             return _Sample(shape, None)
-        if outer is None:
-            outer = prod(shape[: axes[0]])
-            at = source.axis
-            if at is not None and source.outer is not None and source.shape[at] == shape[axes[0]]:
-                outer *= source.outer // max(prod(source.shape[:at]), 1)  # merged with others, as in the source
-        return _Sample(shape, outer)
+        outer = prod(shape[: axes[0]])
+        if reshaped:
+            outer = source.outer
+        elif source.axis is not None and source.shape[source.axis] == shape[axes[0]]:
+            outer *= source.outer // max(prod(source.shape[: source.axis]), 1)
+        return _Sample(shape, axes[0], outer)
 
     def _dims(self, name: str) -> list[int]:
         dims = self.types[name].tensor_type.shape.dim
@@ -178,23 +178,30 @@ class _Cut:
             raise ValueError(f"the shape of value '{name}' is not known")
         return [d.dim_value for d in dims]
 
-    def _infer(self, node: onnx.NodeProto) -> dict[str, list[int]]:
-        """Shapes of the node's outputs for one sample."""
+    def _infer(self, node: onnx.NodeProto, sample: _Sample) -> dict[str, list[int]]:
+        """Shapes of the node's outputs for one sample; where ONNX does not know them, the batch stays in its axis."""
         types, data = {}, {}
         for name in node.input:
             if name in self.samples:
                 kind = self.types[name].tensor_type.elem_type
                 types[name] = onnx.helper.make_tensor_type_proto(kind, self.samples[name].shape)
             elif name:
-                array = self.constants[name]
-                data[name] = numpy_helper.from_array(array, name)
-                types[name] = onnx.helper.make_tensor_type_proto(data[name].data_type, array.shape)
+                data[name] = numpy_helper.from_array(self.constants[name], name)
+                types[name] = onnx.helper.make_tensor_type_proto(data[name].data_type, self.constants[name].shape)
         version = next(o.version for o in self.proto.opset_import if o.domain == node.domain)
         schema = onnx.defs.get_schema(node.op_type, version, node.domain)
         found = onnx.shape_inference.infer_node_outputs(
             schema, node, types, data, opset_imports=list(self.proto.opset_import), ir_version=self.proto.ir_version
         )
-        return {name: [d.dim_value for d in found[name].tensor_type.shape.dim] for name in node.output if name}
+        result = {}
+        for name in filter(None, node.output):
+            kind = found[name].tensor_type if name in found else onnx.TypeProto.Tensor()
+            if kind.HasField("shape") and all(d.HasField("dim_value") for d in kind.shape.dim):
+                result[name] = [d.dim_value for d in kind.shape.dim]
+            else:
+                sizes = self._dims(name)
+                result[name] = [n // self.batch if a == sample.axis else n for a, n in enumerate(sizes)]
+        return result
 
     # ---- Constants that hold the batch
 
@@ -205,29 +212,27 @@ class _Cut:
         self.proto.graph.initializer.append(numpy_helper.from_array(array, name))
         node.input[index] = name
 
-    def _reshape(self, node: onnx.NodeProto, sample: _Sample) -> int | None:
+    def _reshape(self, node: onnx.NodeProto, sample: _Sample) -> None:
         """The target without the batch, which stays where it was among the elements."""
-        if sample.outer is None or len(node.input) < 2:
-            return sample.outer
+        if sample.axis is None or len(node.input) < 2:
+            return
         sizes = self._dims(node.output[0])
-        axis = next((a for a in range(len(sizes)) if prod(sizes[: a + 1]) > sample.outer), 0)
+        axis = next(a for a in range(len(sizes)) if prod(sizes[: a + 1]) > sample.outer)
         if sizes[axis] % self.batch:
             raise ValueError(f"Reshape '{node.name}' splits the batch")
         sizes[axis] //= self.batch
         self._replace(node, 1, np.array(sizes, np.int64))
-        return sample.outer
 
-    def _sizes(self, node: onnx.NodeProto, sample: _Sample) -> int | None:
+    def _sizes(self, node: onnx.NodeProto, sample: _Sample) -> None:
         """Sizes that an operator gives its output, counted from the last axis."""
-        index = {"Expand": 1, "Resize": 3}[node.op_type]
+        index = _SIZES[node.op_type]
         if sample.axis is None or len(node.input) <= index or not node.input[index]:
-            return None
+            return
         sizes = self.constants[node.input[index]].copy()
         at = len(sizes) - len(sample.shape) + sample.axis
         if at >= 0 and sizes[at] != 1:
             sizes[at] //= self.batch
             self._replace(node, index, sizes)
-        return None
 
     def _operands(self, node: onnx.NodeProto, which: tuple[int, ...] | None) -> None:
         """Constants repeated for every sample, their axes counted from the last."""

@@ -218,7 +218,8 @@ def _layers(
     }
     if not held:
         return []
-    first = {name: array if imported.batch is None else array[:1] for name, array in arrays.items()}
+    one = {value.name: value.shape for value in ctx.normal.model.graph.inputs}
+    first = {name: array[: int(one[name][0])] if one[name] else array for name, array in arrays.items()}
     expected = reference.intermediates(ctx.normal.proto, first, list(held))
     results = []
     for op in program.ops:

@@ -75,6 +75,7 @@ def _fold(proto: onnx.ModelProto) -> onnx.ModelProto:
         output_size_limit=1 << 28,
         should_fold=lambda node: False if node.op_type in _QUANTIZATION else None,
     )
+    _fold_with_onnxruntime(model.graph)
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     passes.IdentityEliminationPass()(model)
     passes.RemoveUnusedNodesPass()(model)
@@ -82,6 +83,31 @@ def _fold(proto: onnx.ModelProto) -> onnx.ModelProto:
         if name in model.graph.initializers and origin not in model.graph.initializers:
             model.graph.initializers[name].name = origin
     return ir.to_proto(model)
+
+
+def _fold_with_onnxruntime(graph: ir.Graph) -> None:
+    """Fold what the folding by reference code left, such as amounts of padding that PyTorch works out in the graph."""
+    for node in list(graph):
+        known = {str(value.name): array_of(value) for value in node.inputs if value is not None}
+        opaque = node.op_type in _QUANTIZATION or any(isinstance(a.value, ir.Graph) for a in node.attributes.values())
+        if opaque or not known or any(array is None for array in known.values()):
+            continue
+        if any(value.is_graph_output() for value in node.outputs):
+            continue
+        constants = {name: array for name, array in known.items() if array is not None}
+        versions = dict(graph.opset_imports)
+        try:
+            arrays = [
+                reference.run_nodes([ir.to_proto(node)], constants, {}, str(o.name), versions) for o in node.outputs
+            ]
+        except Exception:  # onnxruntime has no such operator; the lowering says so where the value is needed
+            continue
+        for output, array in zip(node.outputs, arrays, strict=True):
+            value = ir.Value(name=f"{output.name}.folded", const_value=ir.tensor(array, name=f"{output.name}.folded"))
+            value.shape, value.type = ir.Shape(array.shape), ir.TensorType(value.const_value.dtype)
+            graph.initializers[value.name] = value
+            output.replace_all_uses_with(value)
+        graph.remove(node, safe=True)
 
 
 def _moved_weights(graph: ir.Graph) -> dict[str, str]:
