@@ -49,7 +49,10 @@ def samples_apart(proto: onnx.ModelProto, batch: int) -> bool:
     """
     if batch:
         return True
-    return _same_alone(proto, proto, random_inputs(proto.graph, 0, _TRIED), _TRIED)
+    try:
+        return _same_alone(proto, proto, random_inputs(proto.graph, 0, _TRIED), _TRIED)
+    except ValueError:
+        return False  # inputs of a type that no device takes
 
 
 def _same_alone(proto: onnx.ModelProto, single: onnx.ModelProto, arrays: Mapping[str, Array], rows: int) -> bool:
@@ -108,7 +111,11 @@ def one_sample(proto: onnx.ModelProto, batch: int) -> onnx.ModelProto:
         single = cut.run()
     except (onnx.shape_inference.InferenceError, onnx.defs.SchemaError, KeyError, ValueError, IndexError) as error:
         raise MixedSamples(f"its batch of {batch} cannot be taken apart ({error})") from error
-    if not _same_alone(proto, single, random_inputs(proto.graph, 0, batch), batch):
+    try:
+        arrays = random_inputs(proto.graph, 0, batch)
+    except ValueError:
+        return single  # the lowering refuses the input
+    if not _same_alone(proto, single, arrays, batch):
         raise MixedSamples(f"it does not treat the {batch} samples of its batch apart from one another")
     return single
 

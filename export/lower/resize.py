@@ -82,6 +82,10 @@ def _resize_matrix(ctx: Context, node: ir.Node, size: int, factor: tuple[float |
     inputs = ["x", "scales"] if old else ["x", "", "scales"]
     if scale is None:
         constants, inputs = {"sizes": np.array([1, size, 1, out], np.int64)}, ["x", "", "", "sizes"]
+    if not old and ctx.opset < 13:  # where it could not be left out
+        constants["roi"], inputs[1] = np.zeros(0, np.float32), "roi"
+        if scale is None:
+            constants["none"], inputs[2] = np.zeros(0, np.float32), "none"
     one = onnx.helper.make_node(node.op_type, inputs, ["y"])
     one.attribute.extend(kept)
     if old and node.attributes.get_floats("scales", None) is not None:
