@@ -125,7 +125,8 @@ def save(
     texts = None if labels is None else _texts(labels, given)
     extras: dict[str, float] = {}
     if calibration is not None and quantized:
-        written = quantize(given, calibration, method=method, trainable=trainable, loss=loss, labels=texts, **options)
+        options = {"method": method, "trainable": trainable, "loss": loss, "labels": texts, **options}
+        written = _quantized(given, calibration, options)
         if not options.get("equalization"):
             extras = snr(given, written, _first(calibration, SNR_SAMPLES))
     else:
@@ -168,6 +169,19 @@ def _writers() -> dict[str, Callable[[Exported], bytes]]:
         "markdown": lambda e: report.to_markdown(e.program, snr=e.snr).encode(),
         "html": lambda e: report.to_html(e.program, snr=e.snr).encode(),
     }
+
+
+def _quantized(
+    model: onnx.ModelProto, samples: Array | Mapping[str, Array], options: dict[str, Any]
+) -> onnx.ModelProto:
+    """`quantize`; where onnxruntime cannot run the model, what the device lacks is said instead."""
+    try:
+        return quantize(model, samples, **options)
+    except ValueError:
+        raise
+    except Exception as error:  # onnxruntime's own
+        lower(model)
+        raise ExportError(f"onnxruntime does not run the model: {str(error).splitlines()[0]}") from error
 
 
 # ---- What was given --------------------------------------------------------------------------------------------------

@@ -103,11 +103,11 @@ def check(
         program, ctx = lower_with_values(imported, states={})
         arrays = _given(imported, inputs) if inputs is not None else random_inputs(imported.proto.graph, seed, _ROWS)
         arrays, expected = _expect(imported, arrays, can_shrink=inputs is None)
+        outputs, tensors = (device or run_on_device)(program, arrays)
     except UnsupportedError as error:
         return CheckResult("unsupported", message=str(error))
     except (ValueError, OSError) as error:
         return CheckResult("error", message=str(error))
-    outputs, tensors = (device or run_on_device)(program, arrays)
     result = _compare(outputs, expected)
     result.layers = _layers(ctx, program, imported, arrays, tensors)
     return result
@@ -218,8 +218,8 @@ def _layers(
     }
     if not held:
         return []
-    one = {value.name: value.shape for value in ctx.normal.model.graph.inputs}
-    first = {name: array[: int(one[name][0])] if one[name] else array for name, array in arrays.items()}
+    rows = {v.name: v.type.tensor_type.shape.dim[:1] for v in ctx.normal.proto.graph.input}
+    first = {name: array[: rows[name][0].dim_value] if rows[name] else array for name, array in arrays.items()}
     expected = reference.intermediates(ctx.normal.proto, first, list(held))
     results = []
     for op in program.ops:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
+import onnx.inliner
 
+from .errors import UnsupportedError, UnsupportedNode
 from .reference import to_proto
 
 #: oldest opset whose operators mean what the lowering takes them to mean (numpy-style broadcasting)
@@ -41,8 +43,8 @@ def load(model: onnx.ModelProto | bytes | str | Path) -> Imported:
 
     Raises
     ------
-    ValueError : not an ONNX model, the checker rejects it, it needs an opset older than 7, or an input's size varies
-        in another axis than the first
+    ValueError : not an ONNX model, the checker rejects it, or its opset is older than 7 or newer than onnx knows
+    UnsupportedError : axes of inputs other than the first may vary
     FileNotFoundError : no such file
     """
     source = Path(model).name if isinstance(model, str | Path) else ""
@@ -54,6 +56,8 @@ def load(model: onnx.ModelProto | bytes | str | Path) -> Imported:
     data = raw if isinstance(raw, bytes) else proto.SerializeToString(deterministic=True)
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
+    if copy.functions:
+        copy = onnx.inliner.inline_local_functions(copy)
     copy = _with_output_shapes(copy)
     _check(copy)
     _drop_initialized_inputs(copy.graph)
@@ -68,10 +72,12 @@ def _with_output_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _check(proto: onnx.ModelProto) -> None:
-    opset = opsets(proto).get("", MIN_OPSET)
+    opset, newest = opsets(proto).get("", MIN_OPSET), onnx.defs.onnx_opset_version()
     if opset < MIN_OPSET:
         raise ValueError(f"opset {opset} is too old: convert the model to opset 13 with onnx.version_converter")
-    foreign = any(node.domain not in ("", "ai.onnx") for node in proto.graph.node)
+    if opset > newest:
+        raise ValueError(f"opset {opset} is newer than onnx {onnx.__version__} knows ({newest}): upgrade onnx")
+    foreign = any(node.domain not in ("", "ai.onnx") or not onnx.defs.has(node.op_type) for node in proto.graph.node)
     if foreign or not all(value.type.tensor_type.HasField("shape") for value in proto.graph.output):
         return  # the checker wants shapes and schemas; the lowering names what it does not know
     try:
@@ -94,11 +100,8 @@ def _drop_initialized_inputs(graph: onnx.GraphProto) -> None:
 
 def _dims(value: onnx.ValueInfoProto) -> list[int | None]:
     """Sizes of the axes, None where one may vary."""
-    if not value.type.tensor_type.HasField("shape"):
-        raise ValueError(f"input '{value.name}' has no shape: give it one before exporting")
-    return [
-        d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None for d in value.type.tensor_type.shape.dim
-    ]
+    dims = value.type.tensor_type.shape.dim
+    return [d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else None for d in dims]
 
 
 def find_batch(graph: onnx.GraphProto) -> int | None:
@@ -106,15 +109,12 @@ def find_batch(graph: onnx.GraphProto) -> int | None:
 
     Raises
     ------
-    ValueError : an axis other than the first may vary
+    UnsupportedError : axes other than the first may vary, or an input has no shape
     """
+    bad = [refused for value in graph.input if (refused := _refused(value))]
+    if bad:
+        raise UnsupportedError(bad)
     shapes = {value.name: _dims(value) for value in graph.input}
-    for name, shape in shapes.items():
-        varying = [axis for axis, size in enumerate(shape) if size is None and axis > 0]
-        if varying:
-            raise ValueError(
-                f"input '{name}': axis {varying[0]} may vary; only the first (batch) axis can, fix the others"
-            )
     first = {shape[0] if shape else 1 for shape in shapes.values()}
     if None in first:
         return 0
@@ -122,6 +122,22 @@ def find_batch(graph: onnx.GraphProto) -> int | None:
         return None
     size = first.pop()
     return size if size == 1 or _outputs_start_with(graph, size) else None
+
+
+def _refused(value: onnx.ValueInfoProto) -> UnsupportedNode | None:
+    """An input whose size is not known when the model is exported."""
+    if not value.type.HasField("tensor_type"):
+        kind = value.type.WhichOneof("value") or "of no type"
+        return UnsupportedNode(value.name, "input", f"it is no tensor ({kind.removesuffix('_type')})", "tensors")
+    if not value.type.tensor_type.HasField("shape"):
+        return UnsupportedNode(value.name, "input", "it has no shape", "give it one before exporting")
+    shape = value.type.tensor_type.shape.dim
+    varying = [axis for axis, size in enumerate(_dims(value)) if size is None and axis > 0]
+    if not varying:
+        return None
+    names = [f"axis {axis}" + (f" ('{shape[axis].dim_param}')" if shape[axis].dim_param else "") for axis in varying]
+    only = "only the first (batch) axis can, fix the others"
+    return UnsupportedNode(value.name, "input", f"{', '.join(names)} may vary", only)
 
 
 def _outputs_start_with(graph: onnx.GraphProto, size: int | None) -> bool:

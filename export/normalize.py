@@ -103,9 +103,10 @@ def _fold_with_onnxruntime(graph: ir.Graph) -> None:
         except Exception:  # onnxruntime has no such operator; the lowering says so where the value is needed
             continue
         for output, array in zip(node.outputs, arrays, strict=True):
-            value = ir.Value(name=f"{output.name}.folded", const_value=ir.tensor(array, name=f"{output.name}.folded"))
-            value.shape, value.type = ir.Shape(array.shape), ir.TensorType(value.const_value.dtype)
-            graph.initializers[value.name] = value
+            name = f"{output.name}.folded"
+            tensor = ir.tensor(array, name=name)
+            value = ir.Value(name=name, const_value=tensor, shape=tensor.shape, type=ir.TensorType(tensor.dtype))
+            graph.initializers[name] = value
             output.replace_all_uses_with(value)
         graph.remove(node, safe=True)
 

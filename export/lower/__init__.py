@@ -25,6 +25,7 @@ from ..layout import Order, Storage, Value, new_dims, port_permutation, signific
 from ..normalize import Normal, normalize
 from ..program import Op, Port, Program, Tensor
 from . import (
+    casts,
     concat,
     dynamic,
     elementwise,
@@ -78,6 +79,7 @@ OPERATORS: dict[str, Lowering] = {
     "com.microsoft.QLinearLeakyRelu": int8_ops.qlinear_unary,
     "com.microsoft.QLinearSigmoid": int8_ops.qlinear_unary,
     "com.microsoft.QLinearSoftmax": int8_ops.qlinear_softmax,
+    **casts.OPERATORS,
     **concat.OPERATORS,
     **movement.OPERATORS,
     **products.OPERATORS,
@@ -91,7 +93,19 @@ OPERATORS: dict[str, Lowering] = {
 NEAREST = {
     "ArgMax": "the scores themselves as output, the largest of which the caller takes",
     "ArgMin": "the scores themselves as output, the smallest of which the caller takes",
-    "Scan": "the loop unrolled, or 1-D Conv over time",
+    "Cast": "float32 throughout",
+    "Equal": "Relu, Clip, Min or Max",
+    "Greater": "Relu, Clip, Min or Max",
+    "GreaterOrEqual": "Relu, Clip, Min or Max",
+    "If": "a condition that is constant when the model is exported",
+    "Less": "Relu, Clip, Min or Max",
+    "LessOrEqual": "Relu, Clip, Min or Max",
+    "Loop": "the loop unrolled, or LSTM, GRU, RNN",
+    "NonMaxSuppression": "boxes and scores as outputs, for the caller to sift",
+    "NonZero": "values of a size that is known when the model is exported",
+    "Scan": "the loop unrolled, or LSTM, GRU, RNN",
+    "TopK": "the scores themselves as output, which the caller sorts",
+    "Where": "Relu, Clip, Min or Max",
 }
 _ELSE = "see edgeprop.export.lower.supported_operators()"
 
@@ -153,17 +167,16 @@ def lower_with_values(
     sparse: str = "auto",
 ) -> tuple[Program, Context]:
     """`lower`, with the Context beside the Program: it knows which tensor holds which ONNX value, and how."""
-    refused: Exception | None = None
+    refused: list[Exception] = []
     for attempt in _ways(imported):
         try:
             return _lower(attempt, name, trainable, loss, labels, states, sparse)
         except (UnsupportedError, MixedSamples) as error:
-            refused = refused or error
+            refused.append(error)
         except ValueError:
-            if refused is None:
+            if not refused:
                 raise
-    assert refused is not None
-    raise refused
+    raise next((error for error in refused if isinstance(error, UnsupportedError)), refused[0])
 
 
 def _ways(imported: Imported) -> Iterator[Imported]:
@@ -247,7 +260,7 @@ def operator_key(node: ir.Node) -> str:
 def _lower_node(ctx: Context, node: ir.Node) -> UnsupportedNode | None:
     """Lower one node; what was refused, if it was. Behind a refused node, shapes the graph declares stand in."""
     key = operator_key(node)
-    if node in ctx.skip or all(ctx.constant(output) is not None for output in node.outputs):
+    if node in ctx.skip or node.op_type == "Constant" or all(ctx.constant(o) is not None for o in node.outputs):
         return None
     name = str(node.name or node.outputs[0].name)
     nearest = NEAREST.get(key, NEAREST.get(node.op_type, _ELSE))
@@ -346,6 +359,8 @@ def _output_ports(ctx: Context, imported: Imported, states: Collection[str]) -> 
 def _output_port(ctx: Context, imported: Imported, value: ir.Value) -> Port:
     if value not in ctx.values:
         raise Refusal("it does not depend on the inputs", "an output that is computed")
+    if value.is_graph_input():
+        raise Refusal("it is an input too", "an output of its own, by an Identity")
     known = ctx.values[value]
     ctx.settle(known, known.factors(range(len(known.dims))))
     perm = port_permutation(known.dims, known.storage.order.settled())
