@@ -21,8 +21,7 @@ from .lower.training import metadata
 from .package import package_kinds, staged
 from .plan import infer_arena, plan, train_arena
 from .program import Program
-from .quantize import find_layers, is_quantized, mark, quantize
-from .simplify import simplify
+from .quantize import mark, quantize
 from .sklearn import from_sklearn, is_estimator
 
 #: endings of the files `save` writes
@@ -92,7 +91,7 @@ def save(
         a fitted estimator of scikit-learn (see `from_sklearn`)
     calibration : (n, ...) typical inputs, a few hundred, in the ONNX layout; a dict by name for several inputs. Without
         them the model is exported as it is: float32, or int8 if it is quantized already
-    trainable : layers that learn on the device: names, patterns, "last", "last:2" (see `find_layers`); what the model's
+    trainable : layers that learn on the device: names, patterns, "last", "last:2", "bias" (see `find_layers`); what the model's
         metadata says where not given, [] for none
     labels : names of the classes, in the order of the outputs
     loss : what the device minimises; default that of a final Softmax or Sigmoid, with labels `softmax_cross_entropy`
@@ -256,8 +255,7 @@ def _as_it_is(
     """The model itself, with what the device needs to know beside it."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    chosen = find_layers(copy if is_quantized(copy) else simplify(copy), trainable)
-    return mark(copy, chosen, loss, labels)
+    return mark(copy, [trainable] if isinstance(trainable, str) else list(trainable or []), loss, labels)
 
 
 # ---- Files -----------------------------------------------------------------------------------------------------------

@@ -259,7 +259,10 @@ def _add_export(add: Add) -> None:
     command.add_argument("--float", action="store_true", help="do not quantize: float32 on the device")
     command.add_argument("--method", choices=("minmax", "percentile", "mse"), help="of choosing int8 ranges [minmax]")
     command.add_argument(
-        "--trainable", action="append", metavar="LAYER", help="a layer that keeps learning; may be given several times"
+        "--trainable",
+        action="append",
+        metavar="LAYER",
+        help="what keeps learning: a layer's name or pattern, last, last:2, bias, NAME.bias; may be given several times",
     )
     command.add_argument("--loss", choices=sorted(edgeprop.runtime.LOSSES), help="what it learns with")
     command.add_argument("--labels", metavar="A,B,C", help="class names; or range:10; or a file with one a line")

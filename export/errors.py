@@ -31,7 +31,16 @@ class UnsupportedNode:
 class UnsupportedError(ValueError):
     """A graph the device cannot run as it is. `nodes` has every refused node, and the message one line for each."""
 
+    #: what a node is, and several are
+    what = ("unsupported node", "unsupported nodes")
+
     def __init__(self, nodes: Sequence[UnsupportedNode]) -> None:
         self.nodes = list(nodes)
-        count = f"{len(self.nodes)} unsupported node" + ("s" if len(self.nodes) != 1 else "")
+        count = f"{len(self.nodes)} {self.what[len(self.nodes) != 1]}"
         super().__init__("\n  ".join([count + ":"] + [str(node) for node in self.nodes]))
+
+
+class TrainableError(UnsupportedError):
+    """What is marked trainable, or lies behind that, cannot learn on the device; `nodes` has all of it."""
+
+    what = ("obstacle to training", "obstacles to training")

@@ -22,7 +22,7 @@ from onnx_ir.passes import common as passes
 
 from .calibrate import Affine, Array, CalibrationError, Range, calibrate
 from .corrections import correct_biases, equalize
-from .lower.training import matches
+from .lower.training import Mark, meant, parse_mark
 from .simplify import ACTIVATIONS, channel_axis, constant, new_constant, out_channels, simplify, sole_user
 
 KEY_TRAINABLE, KEY_LOSS, KEY_LABELS = "edgeprop.trainable", "edgeprop.loss", "edgeprop.labels"
@@ -155,7 +155,7 @@ def quantize(
     passes.RemoveUnusedNodesPass()(net)
     passes.TopologicalSortPass()(net)
     result = finish(net, normal)
-    return mark(result, chosen, loss, labels)
+    return mark(result, find_marks(normal, trainable), loss, labels)
 
 
 def is_quantized(model: onnx.ModelProto) -> bool:
@@ -202,22 +202,60 @@ def find_layers(model: onnx.ModelProto, wanted: str | Sequence[str] | None) -> l
 
     Parameters
     ----------
-    model : a model whose layers are Conv, Gemm or MatMul with constant weights
+    model : a model whose layers are Conv, Gemm, MatMul or others with constant weights
     wanted : a name, whole components of it, or a glob pattern, of the node or its weights ("head", "block3*", "fc" for
-        "fc.weight" and "/fc/Gemm"); "last", "last:2" for the last one or two; a list of these; None for nothing
+        "fc.weight" and "/fc/Gemm"); "last", "last:2" for the last one or two; "bias" for all that have one, "fc.bias",
+        "last:2.bias" for some of those, of which then the bias alone trains; a list of these; None for nothing
 
     Raises
     ------
-    QuantizeError : one of them fits no layer; the message lists all layers
+    QuantizeError : some of them fit no layer; the message names them and lists all layers
     """
-    graph = ir.from_proto(model).graph
-    layers = {str(node.name): _aliases(node) for node in graph if is_layer(node)}
-    return _select(layers, wanted, "layer")
+    return list(_find_layers(model, wanted))
+
+
+def find_marks(model: onnx.ModelProto, wanted: str | Sequence[str] | None) -> list[str]:
+    """The layers of `find_layers` as the model's metadata has them: "fc.bias" where the bias alone trains."""
+    return [f"{name}.bias" if bias else name for name, bias in _find_layers(model, wanted).items()]
+
+
+def _find_layers(model: onnx.ModelProto, wanted: str | Sequence[str] | None) -> dict[str, bool]:
+    """The layers meant, and whether of each the bias alone, in the order of the graph."""
+    nodes = {str(node.name): node for node in ir.from_proto(model).graph if can_train(node)}
+    known = {name: _aliases(node) for name, node in nodes.items()}
+    found: dict[str, bool] = {}
+    missing = []
+    for text in _as_list(wanted):
+        meaning = parse_mark(text)
+        names = [name for name in meant(meaning, known) if not meaning.bias or _has_bias(nodes[name])]
+        if not names:
+            missing.append(text)
+        found.update((name, meaning.bias and found.get(name, True)) for name in names)
+    if missing:
+        what = "layer with a bias" if all(parse_mark(text).bias for text in missing) else "layer"
+        called = ", ".join(repr(text) for text in missing)
+        raise QuantizeError(f"no {what} is called {called}; there are: {', '.join(known) or 'none'}")
+    return {name: found[name] for name in known if name in found}
+
+
+def _has_bias(node: ir.Node) -> bool:
+    """Whether a layer adds something of its own."""
+    place = {"RNN": 3, "GRU": 3, "LSTM": 3}.get(node.op_type, 2)
+    return len(node.inputs) > place and constant(node.inputs[place]) is not None
+
+
+def _as_list(wanted: str | Sequence[str] | None) -> list[str]:
+    return [] if wanted is None else [wanted] if isinstance(wanted, str) else list(wanted)
 
 
 def find_nodes(graph: ir.Graph, wanted: str | Sequence[str] | None) -> set[str]:
     """Names of the nodes, of any kind, that names or patterns mean; see `find_layers`."""
-    return set(_select({str(node.name): _aliases(node) for node in graph}, wanted, "node"))
+    known = {str(node.name): _aliases(node) for node in graph}
+    found = {text: meant(Mark(text, text, False), known) for text in _as_list(wanted)}
+    missing = [repr(text) for text, names in found.items() if not names]
+    if missing:
+        raise QuantizeError(f"no node is called {', '.join(missing)}; there are: {', '.join(known) or 'none'}")
+    return {name for names in found.values() for name in names}
 
 
 def is_layer(node: ir.Node) -> bool:
@@ -226,31 +264,23 @@ def is_layer(node: ir.Node) -> bool:
     return weights and len(node.inputs) > 1 and constant(node.inputs[1]) is not None
 
 
+#: operators with weights that train, though they stay float32, and the input that holds these
+_TRAINS = {
+    **dict.fromkeys(("LSTM", "GRU", "RNN", "ConvTranspose", "PRelu", "BatchNormalization"), 1),
+    **dict.fromkeys(("LayerNormalization", "GroupNormalization", "InstanceNormalization"), 1),
+    "Gather": 0,
+}
+
+
+def can_train(node: ir.Node) -> bool:
+    """Whether a node has weights that may train on the device."""
+    at = _TRAINS.get(node.op_type)
+    return is_layer(node) or (at is not None and len(node.inputs) > at and constant(node.inputs[at]) is not None)
+
+
 def _aliases(node: ir.Node) -> list[str]:
     """Names by which a user may call a node: its own and its weights'."""
-    return [str(node.name)] + [str(i.name) for i in node.inputs[1:] if i is not None and constant(i) is not None]
-
-
-def _select(known: Mapping[str, list[str]], wanted: str | Sequence[str] | None, what: str) -> list[str]:
-    patterns = [] if wanted is None else [wanted] if isinstance(wanted, str) else list(wanted)
-    chosen: set[str] = set()
-    for pattern in patterns:
-        found = _last(list(known), pattern)
-        if found is None:
-            found = [n for n, names in known.items() if any(matches(pattern, a) for a in names)]
-        if not found:
-            raise QuantizeError(f"no {what} is called {pattern!r}; there are: {', '.join(known) or 'none'}")
-        chosen.update(found)
-    return [name for name in known if name in chosen]
-
-
-def _last(names: list[str], pattern: str) -> list[str] | None:
-    """What "last" or "last:n" means, None for any other pattern or where a layer has that very name."""
-    word, _, count = pattern.partition(":")
-    if word != "last" or pattern in names or not (count.isdigit() or pattern == "last"):
-        return None
-    n = int(count or 1)
-    return names[-n:] if 0 < n <= len(names) else []
+    return [str(node.name)] + [str(i.name) for i in node.inputs if i is not None and constant(i) is not None]
 
 
 def quantized_nodes(graph: ir.Graph, trainable: Sequence[str], keep_float: set[str]) -> set[ir.Node]:

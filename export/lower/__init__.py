@@ -132,7 +132,8 @@ def lower(
     model : a path, the bytes of an ONNX file, or a ModelProto; float32, or quantized in QDQ or QOperator form
     name : of the program, a C identifier; from the file's name, else the graph's, where not given
     trainable : layers that learn on the device, by the name of their ONNX node or weight or by whole components of it
-        (`fc` means `/fc/Gemm` and `fc.weight`), shell patterns allowed; what the model's metadata says where not given
+        (`fc` means `/fc/Gemm` and `fc.weight`), shell patterns allowed; `last`, `last:2`; `bias` for the biases of all
+        layers, `fc.bias` for that of one; what the model's metadata says where not given
     loss : `softmax_cross_entropy`, `sigmoid_cross_entropy`, `mse` or `hinge`; from the metadata, else from a final
         Softmax or Sigmoid, where not given
     labels : names of the classes; from the metadata where not given

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
 import onnx
 
-from ..errors import UnsupportedError, UnsupportedNode
+from ..errors import TrainableError, UnsupportedNode
 from ..program import Op, Program
-from .context import Context
+from ..traits import TRAITS
+from .context import Context, Layer
 
 #: loss that belongs to the op at the end of a network, and looks at that op's input
 _LOSS_BEHIND = {
@@ -21,6 +23,7 @@ _LOSS_BEHIND = {
     "sigmoid_f32": "sigmoid_cross_entropy",
 }
 _LAST = re.compile(r"last(:[1-9]\d*)?")
+_MARKED = "it is marked trainable"
 LOSSES = ("softmax_cross_entropy", "sigmoid_cross_entropy", "mse", "hinge")
 
 
@@ -35,16 +38,56 @@ def matches(pattern: str, name: str) -> bool:
     return bool(pattern) and "." + pattern.replace("/", ".").strip(".") + "." in dotted
 
 
+@dataclass(frozen=True)
+class Mark:
+    """What one word of a user's means.
+
+    text : as it was written
+    layers : a pattern of layers, or `last`, `last:n`
+    bias : their biases train, their weights do not
+    """
+
+    text: str
+    layers: str
+    bias: bool
+
+    @property
+    def last(self) -> int:
+        """How many of the last layers it means; 0: it is a pattern."""
+        return int(self.layers.partition(":")[2] or 1) if _LAST.fullmatch(self.layers) else 0
+
+
+def parse_mark(text: str) -> Mark:
+    """`bias`: the biases of all layers; `fc.bias`, `last:2.bias`: of some; else a pattern of layers."""
+    if text == "bias":
+        return Mark(text, "*", True)
+    layers = re.sub(r"[./]bias$", "", text)
+    return Mark(text, layers or text, bool(layers) and layers != text)
+
+
+def meant(mark: Mark, known: Mapping[str, Sequence[str]]) -> list[str]:
+    """The layers that a mark means.
+
+    Parameters
+    ----------
+    known : the layers that can train, in order, each with the names it may be called by
+    """
+    aliases = [name for names in known.values() for name in names]
+    if mark.last and mark.layers not in aliases:
+        return list(known)[-mark.last :] if mark.last <= len(known) else []
+    return [layer for layer, names in known.items() if any(matches(mark.layers, name) for name in names if name)]
+
+
 class Marks:
-    """The layers a user wants to train, by patterns; remembers which patterns matched."""
+    """The layers a user wants to train."""
 
     def __init__(self, patterns: Sequence[str]) -> None:
-        self.patterns = list(patterns)
+        self.marks = [parse_mark(pattern) for pattern in patterns]
 
     def __call__(self, names: Iterable[str]) -> bool:
         """True if any of the names is meant."""
         found = list(names)
-        return any(matches(pattern, name) for pattern in self.patterns for name in found if name)
+        return any(matches(mark.layers, name) for mark in self.marks for name in found if name)
 
 
 def metadata(proto: onnx.ModelProto) -> dict[str, Any]:
@@ -100,53 +143,65 @@ def mark_trainable(ctx: Context, program: Program, marks: Marks, loss: str | Non
 
     Raises
     ------
-    UnsupportedError : a layer that is meant is int8, or an op between it and the loss has no backward
-    ValueError : nothing matches a pattern, no loss is given or implied, or the layer does not lead to the loss
+    TrainableError : what is meant cannot train: all of it, and what lies between it and the loss, in one message
+    ValueError : no loss is given or implied
     """
     if loss is not None and loss not in LOSSES:
         raise ValueError(f"loss '{loss}' is none of {', '.join(LOSSES)}")
-    if not marks.patterns:
+    if not marks.marks:
         program.loss = loss
         return
-    _check_patterns(ctx, marks)
-    last = _last(ctx, marks)
-    layers = [layer for layer in ctx.layers.values() if marks(layer.names) or layer.op.name in last]
-    for layer in layers:
-        for name in layer.weights:
-            if sum(name in op.inputs for op in program.ops) > 1:
-                raise ValueError(f"weight '{name}' is shared by several layers and cannot train; freeze them")
-            program.tensors[name].trainable = True
-    ends = _attach_loss(program, loss)
-    _check_backward(program, [layer.op for layer in layers], ends)
-
-
-def _last(ctx: Context, marks: Marks) -> list[str]:
-    """Names of the layers that `last` (the last one with weights) and `last:n` mean."""
-    names = [layer.op.name for op in ctx.ops for layer in ctx.layers.values() if layer.op is op]
-    count = max([int(p.partition(":")[2] or 1) for p in marks.patterns if _LAST.fullmatch(p)], default=0)
-    return names[-count:] if count else []
-
-
-def _check_patterns(ctx: Context, marks: Marks) -> None:
-    """Every pattern must mean a float layer with weights."""
-    bad, missing = [], []
-    known = [name for layer in ctx.layers.values() for name in layer.names]
-    for pattern in marks.patterns:
-        if any(matches(pattern, name) for name in known) or (known and _LAST.fullmatch(pattern)):
-            continue
-        ops = [op for op in ctx.ops if matches(pattern, op.name)]
-        if ops:
-            why = "it is int8, which does not learn" if ops[0].kind.endswith("_s8") else "it has no weights"
-            bad.append(
-                UnsupportedNode(ops[0].name, ops[0].kind, f"marked trainable, but {why}", "keep that layer in float32")
-            )
-        else:
-            missing.append(pattern)
+    known = {layer.op.name: layer for op in ctx.ops for layer in ctx.layers.values() if layer.op is op}
+    bad: list[UnsupportedNode] = []
+    chosen = []
+    for mark in marks.marks:
+        layers = [known[name] for name in meant(mark, {name: [name, *layer.names] for name, layer in known.items()})]
+        bad += _mark(ctx, program, mark, layers)
+        chosen += [layer.op for layer in layers]
+    try:
+        ends = _attach_loss(program, loss)
+    except ValueError:
+        if bad:
+            raise TrainableError(bad) from None
+        raise
+    bad += _check_backward(program, chosen, ends)
     if bad:
-        raise UnsupportedError(bad)
-    if missing:
-        candidates = ", ".join(dict.fromkeys(layer.names[0] for layer in ctx.layers.values())) or "none"
-        raise ValueError(f"trainable={missing[0]!r} matches no layer; layers that can train: {candidates}")
+        raise TrainableError(list(dict.fromkeys(bad)))
+
+
+def _mark(ctx: Context, program: Program, mark: Mark, layers: Sequence[Layer]) -> list[UnsupportedNode]:
+    """Mark the weights of the layers that a mark means; those that cannot train."""
+    if not layers:
+        return [_nothing(ctx, mark)]
+    bad = []
+    trained = [(layer, name) for layer in layers for name in layer.weights if not mark.bias or name == _bias(layer)]
+    if not trained:
+        return [UnsupportedNode(mark.text, "trainable", "it has no bias", "a bias in the model, or its weights")]
+    for layer, name in trained:
+        if sum(name in op.inputs for op in program.ops) > 1:
+            why = f"weight '{name}' is shared by several layers"
+            bad.append(UnsupportedNode(layer.op.name, layer.op.kind, f"{_MARKED}, but {why}", "freeze them"))
+        program.tensors[name].trainable = True
+    return bad
+
+
+def _bias(layer: Layer) -> str | None:
+    """The tensor that a layer adds, which stands last among its weights."""
+    places = TRAITS[layer.op.kind].weights
+    return layer.op.inputs[places[-1]] if len(places) > 1 else None
+
+
+def _nothing(ctx: Context, mark: Mark) -> UnsupportedNode:
+    """Why a mark means no layer that can train."""
+    op = next((op for op in ctx.ops if matches(mark.layers, op.name)), None)
+    if op is None:
+        layers = ", ".join(dict.fromkeys(layer.names[0] for layer in ctx.layers.values())) or "none"
+        return UnsupportedNode(mark.text, "trainable", "it matches no layer", f"layers that can train: {layers}")
+    if op.kind.endswith("_s8"):
+        why = "it is int8, which does not learn"
+    else:
+        why = "has no weights" if has_backward(op.kind) else "has no backward"
+    return UnsupportedNode(op.name, op.kind, f"{_MARKED}, but {why}", "layers in float32 with weights of their own")
 
 
 def _attach_loss(program: Program, loss: str | None) -> str:
@@ -163,18 +218,13 @@ def _attach_loss(program: Program, loss: str | None) -> str:
     program.logits = last.inputs[0] if last is not None and implied == loss else output
     if program.tensors[program.logits].dtype != "f32":
         name = last.name if last is not None else output
-        raise UnsupportedError(
-            [
-                UnsupportedNode(
-                    name, "output", "the loss needs float32, but the output is quantized", "keep the head in float32"
-                )
-            ]
-        )
+        why = "the loss needs float32, but the output is quantized"
+        raise TrainableError([UnsupportedNode(name, "output", why, "keep the head in float32")])
     return program.logits
 
 
-def _check_backward(program: Program, layers: list[Op], logits: str) -> None:
-    """Every op on a way from a trainable layer to the logits needs a backward."""
+def _check_backward(program: Program, layers: Sequence[Op], logits: str) -> list[UnsupportedNode]:
+    """Every op on a way from a trainable layer to the logits needs a backward; those that have none."""
     reached = {output for op in layers for output in op.outputs}
     for op in program.ops:
         if any(name in reached for name in op.inputs):
@@ -185,13 +235,16 @@ def _check_backward(program: Program, layers: list[Op], logits: str) -> None:
         if not needed.intersection(op.outputs):
             continue
         needed.update(op.inputs)
-        if reached.intersection(op.outputs) and not has_backward(op.kind):
+        if not reached.intersection(op.outputs) or has_backward(op.kind):
+            continue
+        if op in layers:
+            bad.append(UnsupportedNode(op.name, op.kind, f"{_MARKED}, but has no backward", "freeze it"))
+        else:
             why = "it lies between a trainable layer and the loss, and has no backward"
-            bad.append(
-                UnsupportedNode(op.name, op.kind, why, "keep everything behind the first trainable layer in float32")
-            )
+            cure = "keep everything behind the first trainable layer in float32"
+            bad.append(UnsupportedNode(op.name, op.kind, why, cure))
     for op in layers:
         if not needed.intersection(op.outputs):
-            raise ValueError(f"layer '{op.name}' is marked trainable, but the loss on '{logits}' does not depend on it")
-    if bad:
-        raise UnsupportedError(bad[::-1])
+            why = f"{_MARKED}, but the loss on '{logits}' does not depend on it"
+            bad.append(UnsupportedNode(op.name, op.kind, why, "freeze it"))
+    return bad[::-1]

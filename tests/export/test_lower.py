@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
+from edgeprop import Model
 from edgeprop.export.check import check
+from edgeprop.export.image import to_image
 from edgeprop.export.lower import UnsupportedError, lower, supported_operators
 from tests.support import graphs, interpreter
 from tests.support.graphs import golden, model, node, qdq, shared
@@ -536,6 +538,58 @@ def test_trainable_by_name(pattern: str) -> None:
     assert (program.loss, program.logits) == ("mse", "y")
 
 
+@pytest.mark.parametrize(
+    ("patterns", "found"),
+    [
+        ("bias", ["fc1.bias", "fc2.bias"]),
+        ("fc1.bias", ["fc1.bias"]),
+        ("/fc1/Gemm.bias", ["fc1.bias"]),
+        ("last.bias", ["fc2.bias"]),
+        ("last:2.bias", ["fc1.bias", "fc2.bias"]),
+        ("fc*.bias", ["fc1.bias", "fc2.bias"]),
+        (["fc1.bias", "last"], ["fc1.bias", "fc2.weight", "fc2.bias"]),
+        ("last:2", ["fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"]),
+    ],
+)
+def test_biases_alone_may_train(patterns: Any, found: list[str]) -> None:
+    program = lower(mlp(), trainable=patterns, loss="mse")
+    assert [t.name for t in program.trainable()] == found
+    model = Model(to_image(program))
+    x = normal(1)(4, 5)
+    weights = {name: value.copy() for name, value in model.parameters().items()}
+    before = np.square(model.run(x)[0] - 1).mean()
+    for _ in range(20):
+        model.partial_fit(x, np.ones((4, 3), np.float32), lr=0.05)
+    assert np.square(model.run(x)[0] - 1).mean() < before
+    assert list(weights) == found
+
+
+def test_a_layer_without_a_bias() -> None:
+    proto = model([node("MatMul", ["x", "w"], ["y"], name="fc")], {"x": ["N", 5]}, ["y"], {"w": normal(0)(5, 3)})
+    with pytest.raises(UnsupportedError, match=r"1 obstacle to training:\n  trainable 'fc.bias': it has no bias"):
+        lower(proto, trainable="fc.bias", loss="mse")
+
+
+def test_all_that_stands_in_the_way_of_training() -> None:
+    """What has no backward, what is int8 and what there is not, in one message."""
+    nodes = [
+        node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]),
+        node("MatMulInteger", ["q", "w8", "z"], ["m"], name="dynamic"),
+        node("Cast", ["m"], ["f"], to=1),
+        node("Mul", ["s", "ws"], ["sw"]),
+        node("Mul", ["f", "sw"], ["a"]),
+        node("Relu", ["a"], ["r"]),
+        node("Gemm", ["r", "w"], ["y"], name="head"),
+    ]
+    constants = {"w8": np.ones((5, 4), np.int8), "ws": np.float32(0.1), "w": normal(0)(4, 3)}
+    proto = model(nodes, {"x": ["N", 5]}, ["y"], constants)
+    with pytest.raises(UnsupportedError) as caught:
+        lower(proto, trainable=["dynamic*", "head", "tail"], loss="mse")
+    assert str(caught.value).startswith("2 obstacles to training:")
+    assert "but has no backward" in str(caught.value)
+    assert "trainable 'tail': it matches no layer; layers that can train: head" in str(caught.value)
+
+
 def test_a_weight_that_is_folded_keeps_its_name() -> None:
     """PyTorch's exporter transposes Linear weights in the graph."""
     nodes = [node("Transpose", ["l.weight"], ["t"], perm=[1, 0]), node("MatMul", ["x", "t"], ["y"], name="node_3")]
@@ -572,11 +626,16 @@ def test_matmul_and_add_train_as_one_layer() -> None:
     [
         (
             {"trainable": "fc9", "loss": "mse"},
-            r"'fc9' matches no layer; layers that can train: /fc1/Gemm, node_linear_1",
+            r"'fc9': it matches no layer; layers that can train: /fc1/Gemm, node_linear_1",
         ),
         ({"trainable": "fc2"}, "no final Softmax or Sigmoid"),
         ({"trainable": "fc2", "loss": "huber"}, "loss 'huber' is none of softmax_cross_entropy"),
         ({"trainable": "relu", "loss": "mse"}, "matches no layer"),
+        ({"trainable": "last:3", "loss": "mse"}, "'last:3': it matches no layer"),
+        (
+            {"trainable": ["fc7.bias", "fc8", "fc1"], "loss": "mse"},
+            r"2 obstacles to training:\n.*'fc7.bias'.*\n.*'fc8'",
+        ),
     ],
 )
 def test_training_that_cannot_be(options: dict[str, Any], message: str) -> None:

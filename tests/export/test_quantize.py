@@ -19,6 +19,7 @@ from edgeprop import trainer as t
 from edgeprop.export import reference
 from edgeprop.export.analysis import snr
 from edgeprop.export.calibrate import METHODS
+from edgeprop.export.lower import lower
 from edgeprop.export.quantize import QuantizeError, find_layers, quantize, quantize_weights
 from edgeprop.export.simplify import simplify
 
@@ -300,6 +301,15 @@ def test_patterns(wanted: Any, found: list[str]) -> None:
 def test_unknown_layers_are_answered_with_those_there_are(wanted: Any) -> None:
     with pytest.raises(QuantizeError, match="conv, depthwise, inner, wide, hidden, head"):
         find_layers(simplify(trained()), wanted)
+
+
+def test_a_bias_that_trains_alone() -> None:
+    x, _ = digits()
+    quantized = quantize(trained(), x[:200], trainable=["last:2.bias", "head"], loss="softmax_cross_entropy")
+    assert find_layers(simplify(trained()), ["last:2.bias"]) == ["hidden", "head"]
+    assert [tensor.name for tensor in lower(quantized).trainable()] == ["hidden.bias", "head.weight", "head.bias"]
+    with pytest.raises(QuantizeError, match=r"no layer with a bias is called 'x.bias', 'y.bias'; there are: conv"):
+        find_layers(simplify(trained()), ["x.bias", "head", "y.bias"])
 
 
 def test_what_follows_a_trainable_layer_is_float32() -> None:

@@ -131,7 +131,7 @@ def test_labels_of_any_kind_become_texts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"trainable": "tail", "labels": range(5)}, "'tail'; there are: conv, head"),
+        ({"trainable": "tail", "labels": range(5)}, "'tail': it matches no layer; layers that can train: conv, head"),
         ({"trainable": "head"}, "loss"),
         ({"trainable": "head", "loss": "absolute"}, "absolute"),
         ({"labels": range(4)}, "4 labels for an output of 5"),
