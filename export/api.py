@@ -14,7 +14,7 @@ import onnx
 
 from .analysis import snr
 from .calibrate import Array
-from .importer import load
+from .importer import Imported, load
 from .layers import layers, table_bytes
 from .lower import identifier, lower
 from .lower.training import metadata
@@ -48,6 +48,7 @@ class Exported:
     flash_bytes : of the model: weights, and the tables around them on a 32-bit target; code comes on top
     snr : dB of each layer's output against float, by name; empty for a float32 model
     packages : folders of the libraries for build tools, by kind
+    notes : what of the model was left out, a sentence each
     """
 
     paths: dict[str, Path]
@@ -58,12 +59,14 @@ class Exported:
     flash_bytes: int
     snr: dict[str, float] = field(default_factory=dict)
     packages: dict[str, Path] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         learns = f", {self.train_arena:,} bytes to learn" if self.train_arena else ""
         costs = f"flash {self.flash_bytes:,} bytes, RAM {self.infer_arena:,} bytes{learns}"
         paths = (*self.paths.values(), *self.packages.values())
-        return "\n".join([f"{self.program.name}: {costs}", *(f"  {path}" for path in paths)])
+        notes = [f"note: {note}" for note in self.notes]
+        return "\n".join([f"{self.program.name}: {costs}", *(f"  {path}" for path in paths), *notes])
 
 
 def save(
@@ -118,7 +121,8 @@ def save(
     stem = _stem(path_stem)
     kinds = package_kinds(package)
     name = _c_name(name, stem)
-    given = _as_onnx(model, stem)
+    imported = _as_onnx(model, stem)
+    given = imported.proto
     if trainable is None:
         trainable = metadata(given).get("trainable")
     texts = None if labels is None else _texts(labels, given)
@@ -144,6 +148,7 @@ def save(
         train_arena=train_arena(program) if program.trainable() else 0,
         flash_bytes=sum(layer.flash for layer in layers(program)) + table_bytes(program),
         snr=extras,
+        notes=imported.notes,
     )
     contents = {kind: write(result) for kind, write in _writers().items()}
     with staged(stem.parent, program, kinds) as folders:
@@ -206,20 +211,20 @@ def _c_name(name: str | None, stem: Path) -> str:
     return name
 
 
-def _as_onnx(model: Any, stem: Path) -> onnx.ModelProto:
+def _as_onnx(model: Any, stem: Path) -> Imported:
     """The ONNX model that `model` is, names or can become."""
     if isinstance(model, str | os.PathLike):
         path = Path(model)
         if path.resolve() == stem.with_name(stem.name + ".onnx").resolve():
             raise ExportError(f"{path} would be overwritten by its own export: choose another stem or folder")
-        return load(path).proto
+        return load(path)
     if isinstance(model, onnx.ModelProto | bytes):
-        return load(model).proto
+        return load(model)
     if is_estimator(model):
-        return load(from_sklearn(model)).proto
+        return load(from_sklearn(model))
     if hasattr(model, "to_onnx"):
         try:
-            return load(model.to_onnx()).proto
+            return load(model.to_onnx())
         except TypeError as error:
             what = f"{type(model).__name__}.to_onnx() does not work without arguments ({error})"
             raise ExportError(f"{what}: give the network, not a layer") from error

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
 import onnx.inliner
 
+from .classical import to_tensors
 from .errors import UnsupportedError, UnsupportedNode
 from .reference import to_proto
 
@@ -20,11 +21,14 @@ MIN_OPSET = 7
 class Imported:
     """A checked model.
 
-    proto : as it was given, apart from initialisers listed as inputs (IR version 3), which are dropped from the inputs
+    proto : as it was given, apart from initialisers listed as inputs (IR version 3), which are dropped from the inputs,
+        functions, which are inlined, and what `classical.to_tensors` rewrites
     source : the file's name, or ""
     source_hash : sha256 of the ONNX bytes, hex
     batch : the first axis of every input and output: 0 where it may vary, its size where fixed; None: there is no batch
     batched : whether the first axis of values inside is the batch too, which nodes must then leave alone
+    given : the model as it was given
+    notes : what was left out of it, a sentence each
     """
 
     proto: onnx.ModelProto
@@ -32,6 +36,8 @@ class Imported:
     source_hash: str
     batch: int | None
     batched: bool = True
+    given: onnx.ModelProto | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 def load(model: onnx.ModelProto | bytes | str | Path) -> Imported:
@@ -56,12 +62,13 @@ def load(model: onnx.ModelProto | bytes | str | Path) -> Imported:
     data = raw if isinstance(raw, bytes) else proto.SerializeToString(deterministic=True)
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
+    notes = to_tensors(copy)
     if copy.functions:
         copy = onnx.inliner.inline_local_functions(copy)
     copy = _with_output_shapes(copy)
     _check(copy)
     _drop_initialized_inputs(copy.graph)
-    return Imported(copy, source, hashlib.sha256(data).hexdigest(), find_batch(copy.graph))
+    return Imported(copy, source, hashlib.sha256(data).hexdigest(), find_batch(copy.graph), given=proto, notes=notes)
 
 
 def _with_output_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:

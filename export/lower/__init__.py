@@ -106,6 +106,14 @@ NEAREST = {
     "Scan": "the loop unrolled, or LSTM, GRU, RNN",
     "TopK": "the scores themselves as output, which the caller sorts",
     "Where": "Relu, Clip, Min or Max",
+    "ai.onnx.ml.Binarizer": "the scores themselves as output",
+    "ai.onnx.ml.LabelEncoder": "the scores themselves as output",
+    "ai.onnx.ml.Normalizer": "L1 or L2 (Normalizer(norm='l2')), or StandardScaler",
+    "ai.onnx.ml.SVMClassifier": "LogisticRegression or MLPClassifier",
+    "ai.onnx.ml.SVMRegressor": "MLPRegressor",
+    "ai.onnx.ml.TreeEnsembleClassifier": "LogisticRegression or MLPClassifier",
+    "ai.onnx.ml.TreeEnsembleRegressor": "MLPRegressor",
+    "ai.onnx.ml.ZipMap": "tensors as outputs (skl2onnx's option zipmap=False)",
 }
 _ELSE = "see edgeprop.export.lower.supported_operators()"
 
