@@ -29,7 +29,8 @@ def to_tensors(proto: onnx.ModelProto) -> list[str]:
     -------
     What was left out, a sentence each
     """
-    work = _Rewriter(proto.graph)
+    version = next((opset.version for opset in proto.opset_import if opset.domain in ("", "ai.onnx")), 1)
+    work = _Rewriter(proto.graph, version)
     notes = [*work.drop_maps(), *work.drop_labels()]
     work.drop_unused()
     work.rewrite()
@@ -59,8 +60,8 @@ def _names(node: onnx.NodeProto) -> list[str]:
 class _Rewriter:
     """The rewriting of one graph; `labels`: names of the classes that were met on the way."""
 
-    def __init__(self, graph: onnx.GraphProto) -> None:
-        self.graph = graph
+    def __init__(self, graph: onnx.GraphProto, version: int) -> None:
+        self.graph, self.version = graph, version
         self.labels: list[str] = []
 
     def _producer(self, name: str) -> onnx.NodeProto | None:
@@ -184,10 +185,26 @@ class _Rewriter:
         softmax = softmax and _attributes(before).get("post_transform") == b"SOFTMAX"  # type: ignore[arg-type]
         if norm == b"L1" and softmax:
             return [helper.make_node("Identity", [node.input[0]], [node.output[0]], name=node.name)]
-        if norm not in (b"L1", b"L2"):
+        if norm == b"L2":
+            return [
+                helper.make_node("LpNormalization", [node.input[0]], [node.output[0]], name=node.name, axis=-1, p=2)
+            ]
+        if norm != b"L1":
             return None
-        p = {"axis": -1, "p": 1 if norm == b"L1" else 2}
-        return [helper.make_node("LpNormalization", [node.input[0]], [node.output[0]], name=node.name, **p)]
+        total, safe = f"{node.output[0]}.sum", f"{node.output[0]}.sum.positive"
+        least = self._constant(node, "least", np.array([np.finfo(np.float32).tiny]))
+        axes = {} if self.version >= 18 else {"axes": [-1]}
+        inputs = [node.input[0]] if axes else [node.input[0], self._axes(node)]
+        return [
+            helper.make_node("ReduceL1", inputs, [total], name=f"{node.name}.sum", keepdims=1, **axes),
+            helper.make_node("Max", [total, least], [safe], name=f"{node.name}.positive"),
+            helper.make_node("Div", [node.input[0], safe], [node.output[0]], name=node.name),
+        ]
+
+    def _axes(self, node: onnx.NodeProto) -> str:
+        name = f"{node.name or node.output[0]}.axes"
+        self.graph.initializer.append(numpy_helper.from_array(np.array([-1], np.int64), name))
+        return name
 
     def feature(self, node: onnx.NodeProto) -> list[onnx.NodeProto] | None:
         """ArrayFeatureExtractor of computed values: Gather along the last axis."""

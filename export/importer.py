@@ -8,6 +8,7 @@ from pathlib import Path
 
 import onnx
 import onnx.inliner
+import onnx.version_converter
 
 from .classical import to_tensors
 from .errors import UnsupportedError, UnsupportedNode
@@ -15,6 +16,8 @@ from .reference import to_proto
 
 #: oldest opset whose operators mean what the lowering takes them to mean (numpy-style broadcasting)
 MIN_OPSET = 7
+#: newest opset of which onnxruntime 1.32 runs all that the device has
+NEWEST_RUN = 25
 
 
 @dataclass
@@ -67,6 +70,8 @@ def load(model: onnx.ModelProto | bytes | str | Path) -> Imported:
         copy = onnx.inliner.inline_local_functions(copy)
     copy = _with_output_shapes(copy)
     _check(copy)
+    if opsets(copy).get("", 0) > NEWEST_RUN:
+        copy = proto = _older(copy)
     _drop_initialized_inputs(copy.graph)
     return Imported(copy, source, hashlib.sha256(data).hexdigest(), find_batch(copy.graph), given=proto, notes=notes)
 
@@ -76,6 +81,14 @@ def _with_output_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
     if all(value.type.tensor_type.HasField("shape") for value in proto.graph.output):
         return proto
     return onnx.shape_inference.infer_shapes(proto)
+
+
+def _older(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model in an opset that onnxruntime runs, where it can be said in that."""
+    try:
+        return onnx.version_converter.convert_version(proto, NEWEST_RUN)
+    except Exception:  # the converter has no way back for some operator: onnxruntime may run it all the same
+        return proto
 
 
 def _check(proto: onnx.ModelProto) -> None:
