@@ -13,6 +13,7 @@ from onnxscript.optimizer import fold_constants_ir
 from . import reference
 from .batch import one_sample, set_first_axis
 from .importer import Imported, opsets
+from .rewrites import rewrite
 
 #: never folded: they say where integers end and floats begin
 _QUANTIZATION = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
@@ -58,7 +59,9 @@ def normalize(imported: Imported) -> Normal:
         except Exception as error:
             raise ValueError(f"onnxruntime does not accept the quantized model: {error}") from error
     model = ir.from_proto(proto)
+    rewrite(model.graph)
     fold_pads(model.graph)
+    passes.RemoveUnusedNodesPass()(model)
     passes.TopologicalSortPass()(model)
     return Normal(model, ir.to_proto(model), quantized)
 

@@ -1,0 +1,150 @@
+"""What exporters write in several or in other operators, in those that the lowering knows."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+#: beyond this Softplus(x) is x in float32, up to its last digit
+_SOFTPLUS_IS_X = 15.0
+_LOWEST = float(np.finfo(np.float32).min)
+_EQUATION = re.compile(r"([a-zA-Z]+),([a-zA-Z]+)->([a-zA-Z]+)")
+
+
+def rewrite(graph: ir.Graph) -> None:
+    """Apply every rule to every node."""
+    for node in list(graph):
+        rule = _RULES.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+        if rule is not None:
+            rule(graph, node)
+
+
+def _array(value: ir.Value | None) -> np.ndarray[Any, np.dtype[Any]] | None:
+    return None if value is None or value.const_value is None else np.asarray(value.const_value.numpy())
+
+
+def _constant(graph: ir.Graph, name: str, array: np.ndarray[Any, np.dtype[Any]]) -> ir.Value:
+    name = next(
+        n for n in itertools.chain([name], (f"{name}.{i}" for i in itertools.count())) if n not in graph.initializers
+    )
+    tensor = ir.tensor(array, name=name)
+    value = ir.Value(name=name, const_value=tensor, shape=tensor.shape, type=ir.TensorType(tensor.dtype))
+    graph.initializers[name] = value
+    return value
+
+
+def _replace(
+    graph: ir.Graph, node: ir.Node, steps: Sequence[tuple[str, Sequence[ir.Value | None], Mapping[str, Any]]]
+) -> None:
+    """Put nodes in the place of one, each but the last known to the next as None."""
+    output, last = node.outputs[0], None
+    for i, (kind, inputs, attributes) in enumerate(steps):
+        new = ir.node(kind, [last if value is None else value for value in inputs], attributes)
+        ends = i == len(steps) - 1
+        new.name = node.name if ends else f"{node.name or output.name}.{kind}"
+        last = new.outputs[0]
+        last.name = output.name if ends else f"{output.name}.{kind}"
+        last.type = output.type
+        graph.insert_before(node, new)
+    assert last is not None
+    last.shape = output.shape
+    output.replace_all_uses_with(last, replace_graph_outputs=True)
+    graph.remove(node, safe=True)
+
+
+# ---- Where -----------------------------------------------------------------------------------------------------------
+
+
+def _where(graph: ir.Graph, node: ir.Node) -> None:
+    """PyTorch's Softplus, which is x where that is large; a choice by a constant mask, as of causal attention."""
+    condition, one, other = node.inputs
+    mask = _array(condition)
+    if mask is not None:
+        _mask(graph, node, mask, one, other)
+        return
+    greater = condition.producer() if condition is not None else None
+    softplus = other.producer() if other is not None else None
+    if greater is None or softplus is None or (greater.op_type, softplus.op_type) != ("Greater", "Softplus"):
+        return
+    bound = _array(greater.inputs[1])
+    far = bound is not None and bound.size == 1 and float(bound.ravel()[0]) >= _SOFTPLUS_IS_X
+    if far and greater.inputs[0] is one and softplus.inputs[0] is one:
+        node.outputs[0].replace_all_uses_with(softplus.outputs[0], replace_graph_outputs=True)
+        graph.remove(node, safe=True)
+
+
+def _mask(
+    graph: ir.Graph, node: ir.Node, mask: np.ndarray[Any, np.dtype[Any]], one: ir.Value | None, other: ir.Value | None
+) -> None:
+    """x where the mask says so, else a constant: x * mask + constant."""
+    x, value, keep = (one, _array(other), mask) if _array(one) is None else (other, _array(one), ~mask)
+    if x is None or value is None or value.dtype != np.float32:
+        return
+    name = str(node.name or node.outputs[0].name)
+    kept = _constant(graph, f"{name}.mask", keep.astype(np.float32))
+    added = _constant(
+        graph, f"{name}.else", np.where(keep, np.float32(0), np.maximum(value, _LOWEST)).astype(np.float32)
+    )
+    _replace(graph, node, [("Mul", [x, kept], {}), ("Add", [None, added], {})])
+
+
+def _add(graph: ir.Graph, node: ir.Node) -> None:
+    """A mask of minus infinity before a Softmax: the lowest number does the same, and is one."""
+    users = [use.node.op_type for use in node.outputs[0].uses()]
+    if not users or not set(users) <= {"Softmax", "LogSoftmax"} or node.outputs[0].is_graph_output():
+        return
+    for index, value in enumerate(node.inputs):
+        array = _array(value)
+        if value is not None and array is not None and np.isneginf(array).any():
+            finite = _constant(graph, f"{value.name}.finite", np.maximum(array, np.float32(_LOWEST)))
+            node.replace_input_with(index, finite)
+
+
+# ---- Einsum ----------------------------------------------------------------------------------------------------------
+
+
+def _einsum(graph: ir.Graph, node: ir.Node) -> None:
+    """A product of two operands that is a MatMul between Transposes."""
+    equation = _EQUATION.fullmatch(node.attributes.get_string("equation", "").replace(" ", ""))
+    if equation is None or len(node.inputs) != 2:
+        return
+    a, b, y = (list(part) for part in equation.groups())
+    if any(len(set(part)) != len(part) for part in (a, b, y)) or set(y) - {*a, *b}:
+        return
+    summed = [letter for letter in a if letter in b and letter not in y]
+    batch = [letter for letter in y if letter in a and letter in b]
+    rows = [letter for letter in a if letter not in b]
+    columns = [letter for letter in b if letter not in a]
+    fits = len(summed) == 1 and len(columns) == 1 and set(rows + columns) <= set(y)
+    if not fits or not rows or (batch and len(rows) != 1):
+        return
+    left, right, result = [*batch, *rows, *summed], [*batch, *summed, *columns], [*batch, *rows, *columns]
+    operands = [_transposed(graph, node, i, have, want) for i, (have, want) in enumerate(((a, left), (b, right)))]
+    steps: list[tuple[str, Sequence[ir.Value | None], Mapping[str, Any]]] = [("MatMul", operands, {})]
+    if result != y:
+        steps.append(("Transpose", [None], {"perm": [result.index(letter) for letter in y]}))
+    _replace(graph, node, steps)
+
+
+def _transposed(graph: ir.Graph, node: ir.Node, index: int, have: list[str], want: list[str]) -> ir.Value | None:
+    """An operand with its axes in another order, folded where it is a constant."""
+    value = node.inputs[index]
+    if have == want or value is None:
+        return value
+    perm = [have.index(letter) for letter in want]
+    array = _array(value)
+    if array is not None:
+        return _constant(graph, f"{value.name}.transposed", np.ascontiguousarray(array.transpose(perm)))
+    moved = ir.node("Transpose", [value], {"perm": perm}, name=f"{node.name or node.outputs[0].name}.{index}")
+    moved.outputs[0].name = f"{node.outputs[0].name}.operand{index}"
+    moved.outputs[0].type = value.type
+    graph.insert_before(node, moved)
+    return moved.outputs[0]
+
+
+_RULES: dict[str, Callable[[ir.Graph, ir.Node], None]] = {"Add": _add, "Einsum": _einsum, "Where": _where}
