@@ -66,7 +66,7 @@ def value_pairs(normal: onnx.ModelProto, quantized: onnx.ModelProto) -> dict[str
             users.setdefault(value, []).append(node)
     pairs, taken = {}, set()
     for node in normal.graph.node:
-        if node.name in taken:
+        if node.name in taken or not node.output[0]:  # an output may be left out, as a recurrent layer's states
             continue
         value, after = node.output[0], users.get(node.output[0], [])
         absorbs = len(after) == 1 and after[0].op_type in ACTIVATIONS and f"{value}.dequantized" not in known

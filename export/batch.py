@@ -192,6 +192,8 @@ class _Cut:
             if name in self.samples:
                 kind = self.types[name].tensor_type.elem_type
                 types[name] = onnx.helper.make_tensor_type_proto(kind, self.samples[name].shape)
+            elif name not in self.constants and name:  # dequantized weights, which are not folded
+                types[name] = self.types[name]
             elif name:
                 data[name] = numpy_helper.from_array(self.constants[name], name)
                 types[name] = onnx.helper.make_tensor_type_proto(data[name].data_type, self.constants[name].shape)

@@ -321,10 +321,18 @@ def _fits(node: ir.Node) -> bool:
         return False
     if node.op_type == "Resize" and node.attributes.get_string("mode", "nearest") != "nearest":
         return False  # it makes values that are no codes
+    if node.op_type == "Add" and _broadcasts(node):
+        return False
     if rule.weights:
         return _has_weights(node)
     activations = node.inputs if rule.inputs is None else node.inputs[: rule.inputs]
     return all(i is not None and constant(i) is None for i in activations)
+
+
+def _broadcasts(node: ir.Node) -> bool:
+    """Whether computed operands differ in shape, which no integer kernel for Add takes."""
+    shapes = [[*value.shape] for value in node.inputs if value is not None and value.shape is not None]
+    return len(shapes) == 2 and len(shapes[0]) == len(shapes[1]) and shapes[0] != shapes[1]
 
 
 def _has_weights(node: ir.Node) -> bool:

@@ -19,7 +19,7 @@ _EQUATION = re.compile(r"([a-zA-Z]+),([a-zA-Z]+)->([a-zA-Z]+)")
 def rewrite(graph: ir.Graph) -> None:
     """Apply every rule to every node."""
     for node in list(graph):
-        rule = _RULES.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+        rule = _RULES.get(node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}")
         if rule is not None:
             rule(graph, node)
 
@@ -147,4 +147,29 @@ def _transposed(graph: ir.Graph, node: ir.Node, index: int, have: list[str], wan
     return moved.outputs[0]
 
 
-_RULES: dict[str, Callable[[ir.Graph, ir.Node], None]] = {"Add": _add, "Einsum": _einsum, "Where": _where}
+# ---- Products of codes -----------------------------------------------------------------------------------------------
+
+
+def _float_product(graph: ir.Graph, node: ir.Node) -> None:
+    """onnxruntime's product of two computed codes with a float32 result, as in attention: a MatMul of real values."""
+    a, b, a_scale, b_scale, a_zero, b_zero, bias = (*node.inputs, *[None] * 7)[:7]
+    if _array(b) is not None or a_scale is None or _array(a_scale) is None or _array(b_scale) is None:
+        return
+    real = []
+    for index, (codes, scale, zero) in enumerate(((a, a_scale, a_zero), (b, b_scale, b_zero))):
+        given = [value for value in (codes, scale, zero) if value is not None]
+        step = ir.node("DequantizeLinear", given, name=f"{node.name or node.outputs[0].name}.{index}")
+        step.outputs[0].name = f"{node.outputs[0].name}.operand{index}"
+        step.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
+        step.outputs[0].shape = codes.shape if codes is not None else None
+        graph.insert_before(node, step)
+        real.append(step.outputs[0])
+    _replace(graph, node, [("MatMul", real, {}), *([("Add", [None, bias], {})] if bias is not None else [])])
+
+
+_RULES: dict[str, Callable[[ir.Graph, ir.Node], None]] = {
+    "Add": _add,
+    "Einsum": _einsum,
+    "Where": _where,
+    "com.microsoft.MatMulIntegerToFloat": _float_product,
+}

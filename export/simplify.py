@@ -18,6 +18,7 @@ from onnxscript.optimizer import fold_constants_ir
 
 from .calibrate import Array
 from .importer import load
+from .rewrites import rewrite as rewrite_foreign
 
 MIN_OPSET = 13  # the oldest whose QuantizeLinear has an axis
 
@@ -40,6 +41,7 @@ def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
     net = ir.from_proto(modern(load(model).proto))
     name_nodes(net.graph)
     fold_constants(net)
+    rewrite_foreign(net.graph)
     for rewrite in REWRITES:
         for node in list(net.graph):
             if node.graph is not None:
