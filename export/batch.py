@@ -72,9 +72,9 @@ def _same_alone(proto: onnx.ModelProto, single: onnx.ModelProto, arrays: Mapping
 
 def _close(got: Array, want: Array) -> bool:
     have, wanted = np.ravel(got).astype(np.float64), np.ravel(want).astype(np.float64)
-    return have.size == wanted.size and np.allclose(
-        have, wanted, rtol=_TOLERANCE, atol=_TOLERANCE * np.abs(wanted).max(initial=0), equal_nan=True
-    )
+    largest = np.abs(wanted[np.isfinite(wanted)]).max(initial=0)
+    same_size = have.size == wanted.size
+    return same_size and np.allclose(have, wanted, rtol=_TOLERANCE, atol=_TOLERANCE * largest, equal_nan=True)
 
 
 # ---- A batch of fixed size -------------------------------------------------------------------------------------------

@@ -63,6 +63,7 @@ class _Rewriter:
     def __init__(self, graph: onnx.GraphProto, version: int) -> None:
         self.graph, self.version = graph, version
         self.labels: list[str] = []
+        self.sum_to_one: set[str] = set()
 
     def _producer(self, name: str) -> onnx.NodeProto | None:
         return next((node for node in self.graph.node if name in node.output), None)
@@ -162,6 +163,8 @@ class _Rewriter:
         gemm = helper.make_node("Gemm", [node.input[0], *constants], [scores], name=node.name, transB=1)
         if last is None:
             return [gemm]
+        if last == "Softmax":
+            self.sum_to_one.add(output)
         axis = {"axis": 1} if last == "Softmax" else {}
         return [gemm, helper.make_node(last, [scores], [output], name=f"{node.name}.{last}", **axis)]
 
@@ -180,10 +183,7 @@ class _Rewriter:
     def normalizer(self, node: onnx.NodeProto) -> list[onnx.NodeProto] | None:
         """Normalizer: L1 and L2. Behind a Softmax, whose sum is 1 already, it is left out."""
         norm = _attributes(node).get("norm", b"MAX")
-        before = self._producer(node.input[0])
-        softmax = before is not None and before.op_type == "LinearClassifier"
-        softmax = softmax and _attributes(before).get("post_transform") == b"SOFTMAX"  # type: ignore[arg-type]
-        if norm == b"L1" and softmax:
+        if norm == b"L1" and node.input[0] in self.sum_to_one:
             return [helper.make_node("Identity", [node.input[0]], [node.output[0]], name=node.name)]
         if norm == b"L2":
             return [

@@ -74,8 +74,7 @@ def _where(graph: ir.Graph, node: ir.Node) -> None:
     bound = _array(greater.inputs[1])
     far = bound is not None and bound.size == 1 and float(bound.ravel()[0]) >= _SOFTPLUS_IS_X
     if far and greater.inputs[0] is one and softplus.inputs[0] is one:
-        node.outputs[0].replace_all_uses_with(softplus.outputs[0], replace_graph_outputs=True)
-        graph.remove(node, safe=True)
+        _replace(graph, node, [("Softplus", [one], {})])
 
 
 def _mask(

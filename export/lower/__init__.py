@@ -249,6 +249,10 @@ def lower_graph(normal: Normal, imported: Imported, marks: Marks) -> Context:
     passes.RemoveUnusedNodesPass()(normal.model)
     ctx = Context(normal, marks, batched=imported.batch is not None and imported.batched)
     bad = [refused for value in normal.model.graph.inputs if (refused := _input(ctx, value))]
+    both = [str(value.name) for value in normal.model.graph.outputs if value.is_graph_input()]
+    bad += [
+        UnsupportedNode(name, "output", "it is an input too", "an output of its own, by an Identity") for name in both
+    ]
     if not bad:
         find_chains(ctx)
         elementwise.find_gates(ctx)
@@ -368,8 +372,6 @@ def _output_ports(ctx: Context, imported: Imported, states: Collection[str]) -> 
 def _output_port(ctx: Context, imported: Imported, value: ir.Value) -> Port:
     if value not in ctx.values:
         raise Refusal("it does not depend on the inputs", "an output that is computed")
-    if value.is_graph_input():
-        raise Refusal("it is an input too", "an output of its own, by an Identity")
     known = ctx.values[value]
     ctx.settle(known, known.factors(range(len(known.dims))))
     perm = port_permutation(known.dims, known.storage.order.settled())
