@@ -83,7 +83,8 @@ class _Rewriter:
 
     def drop_labels(self) -> Iterator[str]:
         """Outputs that name the class, where another has the scores."""
-        kept, dropped = [], []
+        kept: list[onnx.ValueInfoProto] = []
+        dropped: list[onnx.ValueInfoProto] = []
         for value in self.graph.output:
             kind = value.type.tensor_type.elem_type
             (kept if kind in (0, TensorProto.FLOAT) or not self._is_label(value.name) else dropped).append(value)
@@ -152,21 +153,23 @@ class _Rewriter:
         weight = np.array(given["coefficients"], np.float32).reshape(len(bias), -1)
         if classifier and len(bias) == 1:  # the other class of two has what is left
             other = np.float32(0 if post == b"LOGISTIC" else 1)
-            weight, bias = np.concatenate([-weight, weight]), np.concatenate([other - bias, bias])
+            weight = np.concatenate([-weight, weight], dtype=np.float32)
+            bias = np.concatenate([other - bias, bias], dtype=np.float32)
             post = b"LOGISTIC" if post == b"LOGISTIC" else b"NONE"
         opposite = len(bias) == 2 and np.array_equal(weight[0], -weight[1]) and bias[0] == -bias[1]
         if post == b"LOGISTIC" and opposite:  # the same probabilities, and a loss that two classes share
-            weight, bias, post = weight / 2, bias / 2, b"SOFTMAX"
+            weight, bias, post = weight * np.float32(0.5), bias * np.float32(0.5), b"SOFTMAX"
         last = {b"NONE": None, b"SOFTMAX": "Softmax", b"LOGISTIC": "Sigmoid"}[post]
         scores = output if last is None else f"{output}.scores"
         constants = [self._constant(node, "weight", weight), self._constant(node, "bias", bias)]
         gemm = helper.make_node("Gemm", [node.input[0], *constants], [scores], name=node.name, transB=1)
         if last is None:
             return [gemm]
+        act = helper.make_node(last, [scores], [output], name=f"{node.name}.{last}")
         if last == "Softmax":
             self.sum_to_one.add(output)
-        axis = {"axis": 1} if last == "Softmax" else {}
-        return [gemm, helper.make_node(last, [scores], [output], name=f"{node.name}.{last}", **axis)]
+            act.attribute.append(helper.make_attribute("axis", 1))
+        return [gemm, act]
 
     def scaler(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
         """Scaler: (x - offset) * scale."""
@@ -193,10 +196,13 @@ class _Rewriter:
             return None
         total, safe = f"{node.output[0]}.sum", f"{node.output[0]}.sum.positive"
         least = self._constant(node, "least", np.array([np.finfo(np.float32).tiny]))
-        axes = {} if self.version >= 18 else {"axes": [-1]}
-        inputs = [node.input[0]] if axes else [node.input[0], self._axes(node)]
+        reduce = helper.make_node("ReduceL1", [node.input[0]], [total], name=f"{node.name}.sum", keepdims=1)
+        if self.version >= 18:
+            reduce.input.append(self._axes(node))
+        else:
+            reduce.attribute.append(helper.make_attribute("axes", [-1]))
         return [
-            helper.make_node("ReduceL1", inputs, [total], name=f"{node.name}.sum", keepdims=1, **axes),
+            reduce,
             helper.make_node("Max", [total, least], [safe], name=f"{node.name}.positive"),
             helper.make_node("Div", [node.input[0], safe], [node.output[0]], name=node.name),
         ]

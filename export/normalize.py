@@ -108,7 +108,9 @@ def _fold_with_onnxruntime(graph: ir.Graph) -> None:
         for output, array in zip(node.outputs, arrays, strict=True):
             name = f"{output.name}.folded"
             tensor = ir.tensor(array, name=name)
-            value = ir.Value(name=name, const_value=tensor, shape=tensor.shape, type=ir.TensorType(tensor.dtype))
+            value = ir.Value(
+                name=name, const_value=tensor, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype)
+            )
             graph.initializers[name] = value
             output.replace_all_uses_with(value)
         graph.remove(node, safe=True)

@@ -33,7 +33,7 @@ def _constant(graph: ir.Graph, name: str, array: np.ndarray[Any, np.dtype[Any]])
         n for n in itertools.chain([name], (f"{name}.{i}" for i in itertools.count())) if n not in graph.initializers
     )
     tensor = ir.tensor(array, name=name)
-    value = ir.Value(name=name, const_value=tensor, shape=tensor.shape, type=ir.TensorType(tensor.dtype))
+    value = ir.Value(name=name, const_value=tensor, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype))
     graph.initializers[name] = value
     return value
 
