@@ -613,7 +613,7 @@ def test_all_refusals_in_one_message() -> None:
     assert caught.value.nodes[-1].name == "end"
     text = str(caught.value)
     assert text.startswith("4 unsupported nodes:")
-    assert "LSTM 'rnn': the device has no such operator; Gemm, or 1-D Conv over time" in text
+    assert "LSTM 'rnn': its input is (1, 2, 3, 3)" in text
 
 
 REFUSED = {
