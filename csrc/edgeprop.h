@@ -114,7 +114,7 @@ typedef struct ep_tensor {
     const void *data; /* constants and trainable weights; NULL for an activation */
     uint32_t count;   /* elements, of one sample for an activation */
     uint32_t offset;  /* bytes; activations: in the inference plan; EP_NONE where that plan never holds it */
-    float scale;      /* of a quantized activation: real = scale * (q - zero_point); else 0 */
+    float scale;      /* of codes that an op takes as numbers: real = scale * (q - zero_point); else 0 */
     int16_t zero_point;
     uint8_t dtype; /* EP_F32, ... */
     uint8_t flags; /* EP_CONST, EP_PARAM, EP_NARROW */

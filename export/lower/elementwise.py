@@ -385,7 +385,9 @@ def _gate(ctx: Context, mul: ir.Node) -> tuple[Gate, list[ir.Node]] | None:
 
 def _erf_gelu(ctx: Context, last: ir.Node) -> tuple[Gate, list[ir.Node]] | None:
     """x * (1 + Erf(x / sqrt(2))) * 0.5, the half before or behind."""
-    factors, taken, half = [], [], False
+    factors: list[ir.Value | None] = []
+    taken: list[ir.Node] = []
+    half = False
     todo = list(last.inputs)
     while todo:
         value = todo.pop()
@@ -423,13 +425,13 @@ def qlinear_mul(ctx: Context, node: ir.Node) -> None:
         if arrays[number].ndim <= len(value.dims):  # type: ignore[union-attr]
             int8_ops.table_op(ctx, node, [node], 0 if number == 1 else 3, scales[1 - number], scales[2])
             return
-    operands: list[Operand] = [
+    a, b = (
         int8_ops.coded(ctx, ctx.value(node, i), scale) if array is None else _signed(array)
         for i, scale, array in zip((0, 3), scales, arrays, strict=False)
-    ]
+    )
     label = str(node.name or node.outputs[0].name)
     attrs = {"alpha": 128.0 if scales[2][2] == "u8" else 0.0, **int8_ops.limits(scales[2])}
-    result = broadcast(ctx, node, *operands, "mul_s8", _Constants(ctx, label, "i8", scales), **attrs)
+    result = broadcast(ctx, node, a, b, "mul_s8", _Constants(ctx, label, "i8", scales), **attrs)
     result.dtype = scales[2][2]
     tensor = ctx.tensors[result.storage.tensor]
     tensor.scale, tensor.zero_point = scales[2][:2]

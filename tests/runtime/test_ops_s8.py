@@ -67,6 +67,26 @@ def test_add_all_codes(offset: int) -> None:
         np.testing.assert_array_equal(y, signed(want))
 
 
+@pytest.mark.parametrize("offset", [0, 128])
+def test_mul_all_codes(offset: int) -> None:
+    """All pairs of codes, with factors at and next to powers of two: a fused or differently rounded sum shows."""
+    rng = np.random.default_rng(0)
+    codes = np.arange(-128, 128, dtype=np.int8)
+    a, b = np.repeat(codes, 256)[None], np.tile(codes, 256)[None]
+    steps = [0] * 5 + [1]
+    for i in range(60):
+        sa, sb = rng.uniform(0.005, 0.1, 2).astype(np.float32)
+        sy = np.float32(sa * sb / np.float32(2.0 ** -rng.integers(1, 8))) * np.float32(1 + (i % 4 - 1) * 2.0**-23)
+        za, zb, zy = (int(z) for z in rng.integers(-128, 128, 3))
+        attrs = {"dims": [1] * 5 + [a.size], "a_strides": steps, "b_strides": steps, "alpha": offset}
+        attrs |= {"lo": -128 - zy, "hi": 127 - zy}
+        y = device("mul_s8", attrs, [Arg(a, float(sa), za), Arg(b, float(sb), zb)], a.shape, float(sy), zy)
+        ua, ub = (v.astype(np.int32) + offset for v in (a, b))
+        kind = np.uint8 if offset else np.int8
+        want = reference.mul(ua.astype(kind), sa, za + offset, ub.astype(kind), sb, zb + offset, sy, zy + offset)
+        np.testing.assert_array_equal(y, signed(want))
+
+
 def test_softmax_ties() -> None:
     """Two equal codes share the output's range in halves."""
     x = np.array([[5, 5]], np.int8)
