@@ -205,12 +205,19 @@ struct ep_step {
     float epsilon;                 /* Adam; 0: 1e-8 */
     float weight_decay;            /* L2: adds weight_decay * w to the gradient */
     float clip_norm;               /* largest norm of the whole gradient, 0: no limit; ep_apply() only */
-    /* Learning from what is hard (Jiang et al. 2019, selective backprop); ep_learn() only. A sample with a small loss
-     * costs its forward pass alone: no backward, no update. Either or both; 0: off. */
-    float skip_below; /* samples whose loss is smaller are skipped */
-    float skip_share; /* 0 .. 0.99: about this share of the samples is skipped, those with the smallest losses by a
-                       * running estimate of that quantile, which starts at the first loss */
+    /* ep_learn() only: looks at a sample's loss. 1: the sample costs its forward pass alone, no backward, no update;
+     * 0: it is learned; an EP_ERR_*: the step is refused. NULL: every sample is learned. */
+    int (*skip)(ep_t *ep, const ep_step *step, float loss);
+    float skip_below; /* for ep_skip_small */
+    float skip_share;
 };
+
+#ifndef EP_NO_TRAIN
+/* For ep_step.skip: learning from what is hard (selective backprop, Jiang et al. 2019). Skips a sample whose loss is below
+ * skip_below, or among the smallest skip_share (0 .. 0.99) of the losses by a running estimate of that quantile, which
+ * starts at the first loss; 0: that rule is off. Counts in ep->skipped. EP_ERR_ARG: one of them is out of range. */
+int ep_skip_small(ep_t *ep, const ep_step *step, float loss);
+#endif
 
 /* ---- Running --------------------------------------------------------------------------------------------------- */
 
@@ -228,8 +235,8 @@ struct ep_s { /* all fields private but `skipped` */
     uint32_t updates;              /* taken since the optimizer's state was zeroed */
     uint32_t samples;              /* accumulated since the last ep_apply() */
     float weight_bound;            /* no |weight| is larger */
-    float skip_at;                 /* running quantile of the losses for ep_step.skip_share; 0: none yet */
-    uint32_t skipped;              /* samples that ep_learn() skipped since ep_init(): yours to read and to set to 0 */
+    float skip_at;                 /* running quantile of the losses for ep_skip_small; 0: none yet */
+    uint32_t skipped; /* samples that ep_skip_small skipped since ep_init(): yours to read and to set to 0 */
 #ifdef EP_TRACE
     void (*trace)(void *user, const ep_t *ep, uint16_t node, int phase); /* phase: 0 forward, 1 backward */
     void *trace_user;
@@ -280,8 +287,8 @@ const void *ep_output(const ep_t *ep, unsigned i);
 
 #ifndef EP_NO_TRAIN
 /* One step on one sample: forward, loss, backward, update in place. `target` as the model's loss takes it; `loss`
- * (may be NULL) gets the loss before the update. A sample that `step` says to skip for its small loss gives EP_OK too,
- * changes nothing and counts in ep->skipped. State of an optimizer lasts until a step uses another one. Returns
+ * (may be NULL) gets the loss before the update. A sample that step->skip skips gives EP_OK too and changes no weight and
+ * no state of an optimizer. State of an optimizer lasts until a step uses another one. Returns
  * EP_ERR_ARG (also: several inputs; clip_norm, which takes ep_apply), EP_ERR_FROZEN, EP_ERR_ARENA (no room to train, or
  * for this optimizer), EP_ERR_LABEL, EP_ERR_DIVERGED; on any of them no weight and no state has changed. */
 int ep_learn(ep_t *ep, const void *x, const void *target, const ep_step *step, float *loss);
@@ -290,7 +297,7 @@ int ep_learn(ep_t *ep, const void *x, const void *target, const ep_step *step, f
  * the batch capacity; give all samples of a step in one call then, else they are run twice (first to see that none is
  * refused). `loss`: the mean over these n samples.
  * ep_accumulate: EP_ERR_ARG, _FROZEN, _ARENA, _LABEL, _DIVERGED (a sample's gradient is not finite; the sums stay).
- * ep_apply: EP_ERR_ARG (also: nothing accumulated; skip_below, skip_share), _ARENA, _DIVERGED (refused whole; the sums are dropped). */
+ * ep_apply: EP_ERR_ARG (also: nothing accumulated; `skip`), _ARENA, _DIVERGED (refused whole; the sums are dropped). */
 int ep_accumulate(ep_t *ep, const void *x, const void *target, uint32_t n, float *loss);
 int ep_apply(ep_t *ep, const ep_step *step);
 

@@ -88,14 +88,13 @@ static int valid_step(const ep_step *step)
 {
     return step->lr > 0 && step->lr <= FLT_MAX && step->momentum >= 0 && step->momentum < 1 && step->beta2 >= 0 &&
            step->beta2 < 1 && within(step->epsilon, 0, FLT_MAX) && within(step->weight_decay, 0, FLT_MAX) &&
-           within(step->clip_norm, 0, FLT_MAX) && within(step->skip_below, 0, FLT_MAX) &&
-           within(step->skip_share, 0, 0.99f) && (step->optimizer == NULL || step->optimizer->slots <= 2);
+           within(step->clip_norm, 0, FLT_MAX) && (step->optimizer == NULL || step->optimizer->slots <= 2);
 }
 
 /* What `step` will do to this arena; nothing of it is changed yet. */
 static int prepare(const ep_t *ep, const ep_step *step, int with_sums, update *u)
 {
-    if (!valid_step(step) || (with_sums && (step->skip_below > 0 || step->skip_share > 0))) return EP_ERR_ARG;
+    if (!valid_step(step) || (with_sums && step->skip != NULL)) return EP_ERR_ARG;
     u->step = *step;
     if (step->optimizer == NULL) u->step.optimizer = &ep_sgd;
     if (step->momentum == 0) u->step.momentum = 0.9f;
@@ -287,48 +286,33 @@ static int check_targets(const ep_t *ep, const void *target, uint32_t n)
 
 /* ---- One sample, in place ---------------------------------------------------------------------------------------- */
 
-/* 1 if the step passes over a sample of this loss. Not for NaN, which is for the step to refuse. */
-static int skips(const ep_t *ep, const ep_step *step, float loss)
-{
-    return loss < step->skip_below || (step->skip_share > 0 && loss < ep->skip_at);
-}
-
-/* Moves the running quantile after a loss: in factors, so that it follows losses of any size, and by as much more up
- * than down as makes both even out where `skip_share` of the losses lies below. */
-static void follow(ep_t *ep, const ep_step *step, float loss)
-{
-    const float rate = 0.1f, least = 1e-6f;
-    float at = ep->skip_at;
-    if (step->skip_share == 0) return;
-    at = at == 0 ? loss : at * (1.0f + (loss < at ? step->skip_share - 1.0f : step->skip_share) * rate);
-    ep->skip_at = within(at, least, FLT_MAX) ? at : least;
-}
-
 int ep_learn(ep_t *ep, const void *x, const void *target, const ep_step *step, float *loss)
 {
     update u;
-    float value;
-    int rc = check_ready(ep, x, target);
+    float value, skip_at;
+    int skip, rc = check_ready(ep, x, target);
     if (rc != EP_OK) return rc;
     if (step == NULL || step->clip_norm > 0) return EP_ERR_ARG; /* the norm would need the whole gradient at once */
     rc = prepare(ep, step, 0, &u);
     if (rc == EP_OK) rc = check_targets(ep, target, 1);
     if (rc != EP_OK) return rc;
     value = predict(ep, x, target, 1);
-    if (skips(ep, step, value)) {
-        ep->skipped++;
-    } else {
+    skip_at = ep->skip_at;
+    skip = step->skip != NULL ? step->skip(ep, step, value) : 0;
+    if (skip < 0) {
+        rc = skip;
+    } else if (skip == 0) {
         rc = admit(ep, &u, walk_back(ep, 1, value));
         if (rc == EP_OK) {
             ep_sink sink = begin(ep, &u);
             collect(ep, 1, &sink);
+        } else {
+            ep->skip_at = skip_at;
         }
     }
     ep->offset = NULL;
-    if (rc != EP_OK) return rc;
-    follow(ep, step, value);
-    if (loss != NULL) *loss = value;
-    return EP_OK;
+    if (rc == EP_OK && loss != NULL) *loss = value;
+    return rc;
 }
 
 /* ---- Mini-batches ------------------------------------------------------------------------------------------------ */

@@ -638,21 +638,35 @@ static void small_losses_are_skipped(void)
     void *arena = net_start(&ep, &m, 1, EP_FOR_TRAIN, &ep_adam);
     CHECK_RC(ep_learn(&ep, x, &label, &(ep_step){.lr = 0.01f, .optimizer = &ep_adam}, NULL), EP_OK);
     take(&s, &ep);
-    CHECK_RC(ep_learn(&ep, x, &label, &(ep_step){.lr = 0.01f, .optimizer = &ep_adam, .skip_below = 1e9f}, &plain),
+    CHECK_RC(ep_learn(&ep, x, &label,
+                      &(ep_step){.lr = 0.01f, .optimizer = &ep_adam, .skip = ep_skip_small, .skip_below = 1e9f},
+                      &plain),
              EP_OK);
     CHECK(ep.skipped == 1 && plain > 0);
     s.ep.skipped = 1;
     CHECK(unchanged(&s, &ep)); /* another optimizer leaves its state alone too */
-    CHECK_RC(ep_learn(&ep, x, &label, &(ep_step){.lr = 1, .skip_below = plain * 1.001f}, &loss), EP_OK);
+    CHECK_RC(ep_learn(&ep, x, &label, &(ep_step){.lr = 1, .skip = ep_skip_small, .skip_below = plain * 1.001f}, &loss),
+             EP_OK);
     s.ep.skipped = 2;
     CHECK(unchanged(&s, &ep) && loss == plain);
-    CHECK_RC(ep_learn(&ep, x, &label, &(ep_step){.lr = 0.01f, .skip_below = plain}, &loss), EP_OK);
+    CHECK_RC(ep_learn(&ep, x, &label, &(ep_step){.lr = 0.01f, .skip = ep_skip_small, .skip_below = plain}, &loss),
+             EP_OK);
     CHECK(!unchanged(&s, &ep) && ep.skipped == 2 && loss == plain); /* not smaller */
     /* A loss that is no number is refused, not skipped. */
     x[0] = NAN;
-    CHECK_RC(ep_learn(&ep, x, &label, &(ep_step){.lr = 0.01f, .skip_below = 1e9f, .skip_share = 0.9f}, NULL),
+    CHECK_RC(ep_learn(&ep, x, &label,
+                      &(ep_step){.lr = 0.01f, .skip = ep_skip_small, .skip_below = 1e9f, .skip_share = 0.9f}, NULL),
              EP_ERR_DIVERGED);
     CHECK(ep.skipped == 2);
+    /* Nor does a step that is refused count as a loss that was seen. */
+    const float huge[6] = {3e38f, -3e38f, 3e38f, 3e38f, -3e38f, 3e38f};
+    ep.skip_at = 0.5f;
+    CHECK_RC(ep_learn(&ep, huge, &label, &(ep_step){.lr = 1e38f, .skip = ep_skip_small, .skip_share = 0.1f}, NULL),
+             EP_ERR_DIVERGED);
+    x[0] = 1;
+    CHECK_RC(ep_learn(&ep, x, &label, &(ep_step){.lr = 3e38f, .skip = ep_skip_small, .skip_share = 1e-9f}, NULL),
+             EP_ERR_DIVERGED);
+    CHECK(ep.skip_at == 0.5f);
     free(arena);
 }
 
@@ -671,7 +685,9 @@ static void a_share_is_skipped(void)
             const uint32_t before = ep.skipped;
             float x[6], loss;
             fill_random(x, 6);
-            CHECK_RC(ep_learn(&ep, x, &label, &(ep_step){.lr = 1e-4f, .skip_share = share}, &loss), EP_OK);
+            CHECK_RC(
+                ep_learn(&ep, x, &label, &(ep_step){.lr = 1e-4f, .skip = ep_skip_small, .skip_share = share}, &loss),
+                EP_OK);
             sum[ep.skipped > before] += (double)loss;
             count[ep.skipped > before]++;
         }
@@ -685,10 +701,12 @@ static void skipping_is_for_single_samples(void)
 {
     const int32_t label = 0;
     const float x[6] = {1, 2, 3, 4, 5, 6};
-    const ep_step bad[] = {{.lr = 1, .skip_below = -1},       {.lr = 1, .skip_below = NAN},
-                           {.lr = 1, .skip_below = INFINITY}, {.lr = 1, .skip_share = -0.1f},
-                           {.lr = 1, .skip_share = 1},        {.lr = 1, .skip_share = NAN}};
-    const ep_step fine[] = {{.lr = 1, .skip_below = 1}, {.lr = 1, .skip_share = 0.5f}};
+    const ep_step bad[] = {
+        {.lr = 1, .skip = ep_skip_small, .skip_below = -1},       {.lr = 1, .skip = ep_skip_small, .skip_below = NAN},
+        {.lr = 1, .skip = ep_skip_small, .skip_below = INFINITY}, {.lr = 1, .skip = ep_skip_small, .skip_share = -0.1f},
+        {.lr = 1, .skip = ep_skip_small, .skip_share = 1},        {.lr = 1, .skip = ep_skip_small, .skip_share = NAN}};
+    const ep_step fine[] = {{.lr = 1, .skip = ep_skip_small, .skip_below = 1},
+                            {.lr = 1, .skip = ep_skip_small, .skip_share = 0.5f}};
     ep_t ep;
     build(1);
     void *arena = net_start(&ep, &m, 1, EP_FOR_SUMS, NULL);

@@ -80,7 +80,8 @@ typedef struct ep_optimizer {
     ...;
 } ep_optimizer;
 
-typedef struct ep_step {
+typedef struct ep_step ep_step;
+struct ep_step {
     float lr;
     const ep_optimizer *optimizer;
     float momentum;
@@ -88,9 +89,11 @@ typedef struct ep_step {
     float epsilon;
     float weight_decay;
     float clip_norm;
+    int (*skip)(ep_t *ep, const ep_step *step, float loss);
     float skip_below;
     float skip_share;
-} ep_step;
+};
+int ep_skip_small(ep_t *ep, const ep_step *step, float loss);
 
 struct ep_s {
     uint32_t batch;

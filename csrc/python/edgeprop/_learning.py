@@ -64,7 +64,8 @@ def make_step(
         if not (fits and math.isfinite(value)):
             raise Error("EP_ERR_ARG", f"{name} is {value}; give a finite number {rule}")
     values = {name: value for name, (value, _, _) in rules.items()}
-    return ffi.new("ep_step *", {"optimizer": find_optimizer(optimizer), **values})
+    skip = ffi.addressof(lib, "ep_skip_small") if skip_below > 0 or skip_share > 0 else ffi.NULL
+    return ffi.new("ep_step *", {"optimizer": find_optimizer(optimizer), "skip": skip, **values})
 
 
 def epoch(trainer: Context, xs: NDArray[Any], targets: NDArray[Any], step: Any, batch: int) -> float:
