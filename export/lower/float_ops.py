@@ -10,6 +10,7 @@ import onnx_ir as ir
 from ..errors import Refusal
 from ..layout import Factor, Value, permute_array, significant
 from ..program import Op
+from ..traits import TRAITS
 from .context import Context, Layer, no_limits
 from .windows import Window, spatial_axes, window
 
@@ -355,7 +356,7 @@ def clamp(ctx: Context, node: ir.Node, lo: float, hi: float) -> None:
     value = ctx.value(node)
     require_float(value)
     op = ctx.producer(value.storage.tensor)
-    if op is not None and "lo" in op.attrs and op.kind.endswith("_f32") and ctx.is_exclusive(node):
+    if op is not None and TRAITS[op.kind].clamps and ctx.is_exclusive(node):
         op.attrs["lo"] = min(max(op.attrs["lo"], lo), hi)
         op.attrs["hi"] = min(max(op.attrs["hi"], lo), hi)
         ctx.values[node.outputs[0]] = value
