@@ -145,7 +145,7 @@ def main(args: argparse.Namespace) -> int:
     """Count, print, compare. 1 if a figure grew or a board that CI needs is missing."""
     boards, missing = build.available([BOARDS[name] for name in args.board])
     weights = [False, True] if args.accept and not args.seeded else [args.seeded]
-    found = report.Comparison(not_compared=missing)
+    found = report.Comparison(not_compared=list(missing))
     for seeded in weights:
         made = {WORKS[work]: models.make(WORKS[work], seeded=seeded) for work in args.work}
         if args.profile:
