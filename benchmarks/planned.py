@@ -11,6 +11,7 @@ from edgeprop.export.plan import infer_arena, lower_bounds, train_arena
 from edgeprop.export.program import Program
 
 from . import models, peak
+from .learners import LEARNERS
 
 LOSS = "softmax_cross_entropy"
 
@@ -33,6 +34,9 @@ def macs() -> dict[str, tuple[int, int]]:
         found[f"{work}_int8_infer"] = peak.inference(_int8(work))
         found[f"{work}_f32_infer"] = peak.inference(export.lower(build().to_onnx()))
     for name, program in _small().items():
+        found[f"{name}_sgd_step"] = peak.step(program, 1)
+    for name, learner in {"mlp_784_128_10": "mlp", "ds_cnn_f32": "ds_cnn"}.items():
+        program = export.lower(LEARNERS[learner]().to_onnx(), trainable="*", loss=LOSS)
         found[f"{name}_sgd_step"] = peak.step(program, 1)
     found["ds_cnn_head_sgd_step"] = peak.step(export.lower(_quantized("ds_cnn", trainable="last", loss=LOSS)), 1)
     return {name: (work.int8_macs, work.f32_macs) for name, work in found.items()}

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 
 from benchmarks import models as networks
+from benchmarks.learners import LEARNERS
 from edgeprop import export
 from edgeprop import trainer as t
 
@@ -58,13 +59,6 @@ def _mlp() -> t.Sequential:
     """64-32-10, all of it learning."""
     net = t.Sequential(t.Dense(32), t.ReLU(), t.Dense(10))
     net.build((64,), seed=0)
-    return net
-
-
-def _large_mlp() -> t.Sequential:
-    """784-128-10, all of it learning."""
-    net = t.Sequential(t.Dense(128), t.ReLU(), t.Dense(10))
-    net.build((784,), seed=0)
     return net
 
 
@@ -127,8 +121,8 @@ def make(name: str, *, seeded: bool = False) -> Model:
     makers = {
         "head_64_10": _float("head_64_10", _head),
         "mlp_64_32_10": _float("mlp_64_32_10", _mlp),
-        "mlp_784_128_10": _float("mlp_784_128_10", _large_mlp),
-        "ds_cnn_learning": _float("ds_cnn_learning", networks.ds_cnn),
+        "mlp_784_128_10": _float("mlp_784_128_10", LEARNERS["mlp"]),
+        "ds_cnn_learning": _float("ds_cnn_learning", LEARNERS["ds_cnn"]),
         "small": _float("small", _small),
         "small_int8": _int8_head("small_int8", _small),
         "ds_cnn_head": _int8_head("ds_cnn_head", networks.ds_cnn),

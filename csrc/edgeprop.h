@@ -99,13 +99,12 @@ typedef struct ep_sink ep_sink;
 
 enum { EP_F32 = 1, EP_I8 = 2, EP_I32 = 3, EP_U8 = 4 }; /* ep_tensor.dtype */
 
-enum {               /* ep_tensor.flags */
-       EP_CONST = 1, /* `data` holds the values; not in the arena */
-       EP_PARAM =
-           2, /* trainable: `data` holds the values as exported, `offset` is its place in the weights' part, where
-                   * they lie in tensor order without gaps; the weight of one node only. Instead of EP_CONST. */
-       EP_NARROW = 4 /* beside EP_CONST, int8: no value is -128, so that some kernels may add two products in 16 bits */
-};
+/* ep_tensor.flags
+ * EP_CONST: `data` holds the values; not in the arena.
+ * EP_PARAM: trainable: `data` holds the values as exported, `offset` is its place in the weights' part, where they lie in
+ *     tensor order without gaps; the weight of one node only. Instead of EP_CONST.
+ * EP_NARROW: beside EP_CONST, int8: no value is -128, so that some kernels may add two products in 16 bits. */
+enum { EP_CONST = 1, EP_PARAM = 2, EP_NARROW = 4 };
 
 #define EP_NONE 0xFFFFFFFFu /* "no offset" */
 

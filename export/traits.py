@@ -127,7 +127,7 @@ TRAITS: dict[str, Traits] = {
     "max_pool2d_f32": Traits("ep_pool2d_attr", backward_reads="xy"),
     "average_pool2d_f32": Traits("ep_pool2d_attr"),
     "add_f32": Traits("ep_elementwise_attr", in_place=(0, 1), clamps=True),
-    "clip_f32": _FROM_Y,
+    "clip_f32": Traits("ep_elementwise_attr", in_place=(0,), backward_reads="y", clamps=True),
     "leaky_relu_f32": _FROM_Y,
     "sigmoid_f32": _FROM_Y,
     "tanh_f32": _FROM_Y,

@@ -347,7 +347,7 @@ def clamp(ctx: Context, node: ir.Node, lo: float, hi: float) -> None:
     value = ctx.value(node)
     require_float(value)
     op = ctx.producer(value.storage.tensor)
-    if op is not None and (TRAITS[op.kind].clamps or op.kind == "clip_f32") and ctx.is_exclusive(node):
+    if op is not None and TRAITS[op.kind].clamps and ctx.is_exclusive(node):
         op.attrs["lo"] = min(max(op.attrs["lo"], lo), hi)
         op.attrs["hi"] = min(max(op.attrs["hi"], lo), hi)
         ctx.values[node.outputs[0]] = value

@@ -215,6 +215,9 @@ static void every_field_is_checked(void)
         {T(0) + 19, 3, 1, EP_ERR_IMAGE}, /* flags */
         {T(0) + 19, 0x80, 1, EP_ERR_IMAGE},
         {T(1) + 19, 0x81, 1, EP_ERR_IMAGE},
+        {T(0) + 19, EP_NARROW, 1, EP_ERR_IMAGE},
+        {T(1) + 19, EP_CONST | EP_NARROW, 1, EP_ERR_IMAGE}, /* int8 only */
+        {T(1) + 19, EP_CONST | EP_PARAM | EP_NARROW, 1, EP_ERR_IMAGE},
         {T(1), 4, 4, EP_ERR_IMAGE}, /* place of a constant */
         {T(1), EP_NONE, 4, EP_ERR_IMAGE},
         {T(1), 0xFFFFFFF0, 4, EP_ERR_IMAGE},

@@ -200,17 +200,14 @@ static void *copy_of(const void *v, size_t size)
 
 /* ---- int8 --------------------------------------------------------------------------------------------------------- */
 
-/* Half of the time, weights without -128 and the word that they are. */
-static int narrow(const int8_t *w, size_t count)
+/* Codes for weights; none is -128 if `narrow`. */
+static const int8_t *weights(size_t count, int narrow)
 {
-    if (random_u32() % 2) {
-        return 0;
+    int8_t *w = codes(count);
+    for (size_t i = 0; narrow && i < count; i++) {
+        w[i] = w[i] == -128 ? -127 : w[i];
     }
-    int8_t *changed = (int8_t *)(uintptr_t)w; /* ours */
-    for (size_t i = 0; i < count; i++) {
-        changed[i] = w[i] == -128 ? -127 : w[i];
-    }
-    return 1;
+    return w;
 }
 
 static void gemm_s8(const ep_kernels *k)
@@ -218,9 +215,10 @@ static void gemm_s8(const ep_kernels *k)
     const int32_t rows = between(1, 20), columns = between(1, 40), count = between(1, random_u32() % 4 ? 80 : LONG);
     const int32_t gap_x = between(0, 5), gap_y = between(0, 5), shape[4] = {rows, columns, count, gap_x};
     const ptrdiff_t x_step = count + gap_x, y_step = columns + gap_y;
+    const int narrow = (int)(random_u32() % 2);
     ep_gemm_s8 g = {NULL,
                     codes((size_t)((rows - 1) * x_step + count)),
-                    codes((size_t)(columns * count)),
+                    weights((size_t)(columns * count), narrow),
                     biases((size_t)columns),
                     requant((size_t)columns, 128.0f * 74 * sqrtf((float)count)),
                     y_step,
@@ -228,9 +226,8 @@ static void gemm_s8(const ep_kernels *k)
                     rows,
                     columns,
                     count,
-                    0};
+                    narrow};
     const size_t size = (size_t)((rows - 1) * y_step + columns);
-    g.narrow = narrow(g.w, (size_t)(columns * count));
     int8_t *want = codes(size), *got = copy_of(want, size);
     g.y = want;
     portable.gemm_s8(&g);
@@ -246,9 +243,10 @@ static void conv_s8(const ep_kernels *k)
     const int32_t width = (run - 1) * stride + piece + between(0, 9), shape[4] = {lines * run, columns, pieces, piece};
     const ptrdiff_t y_step = columns + gap, y_line = run * y_step;
     const size_t y_size = (size_t)((lines * run - 1) * y_step + columns);
+    const int narrow = (int)(random_u32() % 2);
     ep_conv_s8 c = {NULL,
                     codes((size_t)((lines - 1 + pieces - 1) * width + (run - 1) * stride + piece)),
-                    codes((size_t)(columns * pieces * piece)),
+                    weights((size_t)(columns * pieces * piece), narrow),
                     biases((size_t)columns),
                     requant((size_t)columns, 128.0f * 74 * sqrtf((float)(pieces * piece))),
                     y_line,
@@ -261,8 +259,7 @@ static void conv_s8(const ep_kernels *k)
                     columns,
                     pieces,
                     piece,
-                    0};
-    c.narrow = narrow(c.w, (size_t)(columns * pieces * piece));
+                    narrow};
     int8_t *want = codes(y_size), *got = copy_of(want, y_size);
     c.y = want;
     portable.conv_s8(&c);
