@@ -10,11 +10,14 @@ import pytest
 
 from edgeprop import trainer as t
 
+from . import bodies
+
 
 class Case(NamedTuple):
     name: str
     body: Callable[[], list[t.Layer]]  # what stands before the head
     in_shape: tuple[int, ...]
+    integers: int = 0  # x is made of whole numbers below it, unless it is 0
 
     def net(self, outputs: int = 3, dtype: type = np.float32) -> t.Sequential:
         """A built network with no weight at a special place: biases, scales and running statistics are random too."""
@@ -27,7 +30,8 @@ class Case(NamedTuple):
         return net
 
     def x(self, n: int = 4) -> np.ndarray:
-        return np.random.default_rng(5).normal(0, 1.5, (n, *self.in_shape))
+        rng, shape = np.random.default_rng(5), (n, *self.in_shape)
+        return rng.integers(0, self.integers, shape).astype(float) if self.integers else rng.normal(0, 1.5, shape)
 
 
 IMAGE = (2, 7, 6)
@@ -76,6 +80,7 @@ CASES = [
         lambda: [t.Residual(t.Conv2D(2, 1), "sigmoid", shortcut=t.Sequential(t.Conv2D(2, 1)), merge=t.Multiply())],
         IMAGE,
     ),
+    *(Case(*row) for row in bodies.ROWS),
 ]
 
 
