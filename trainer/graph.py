@@ -387,6 +387,11 @@ class Graph(Layer):
         for layer, child in zip(self.sublayers(), seeds.spawn(len(self)), strict=True):
             layer.reseed(child)
 
+    def reset_state(self) -> None:
+        """Let stateful recurrent layers start from zeros again."""
+        for layer in self.sublayers():
+            layer.reset_state()
+
     def _require_built(self, action: str) -> None:
         if not self.built:
             raise ValueError(f"{action} needs a built network: call net.build(input_shape), predict or fit first")

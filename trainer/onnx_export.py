@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ class GraphBuilder:
         self.onnx = import_onnx()
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
+        self.states: dict[str, tuple[str, Sequence[Any]]] = {}
 
     def node(self, op: str, layer: Layer, inputs: Sequence[str], *, part: str = "", **attributes: Any) -> str:
         """Add a node named after the layer and return the name of its output value.
@@ -57,6 +59,11 @@ class GraphBuilder:
         """Add the layer's buffers and return their names."""
         return [self.constant(f"{layer.name}.{key}", value) for key, value in layer.buffers.items()]
 
+    def state(self, name: str, shape: Sequence[Any]) -> tuple[str, str]:
+        """Add a state that goes from run to run; return the graph input it is before a run and the output after it."""
+        self.states[name] = (f"{name}_next", shape)
+        return name, f"{name}_next"
+
     @staticmethod
     def window_attributes(windows: Windows, rank: int = 2) -> dict[str, Any]:
         """Return kernel_shape, strides and pads of the last `rank` axes, and dilations where there are any."""
@@ -86,10 +93,16 @@ def to_model(net: Graph) -> onnx.ModelProto:
         value_info(helper, name, shape, name in integers) for name, shape in zip(names, net.in_shapes, strict=True)
     ]
     outputs = [value_info(helper, name, shape) for name, shape in zip(out_names, shapes, strict=True)]
+    for name, (following, shape) in graph.states.items():
+        inputs.append(helper.make_tensor_value_info(name, 1, shape))
+        outputs.append(helper.make_tensor_value_info(following, 1, shape))
     proto = helper.make_graph(graph.nodes, net.name, inputs, outputs, graph.initializers)
     opset = [helper.make_opsetid("", OPSET)]
     model: onnx.ModelProto = helper.make_model(proto, opset_imports=opset, producer_name="edgeprop")
     model.ir_version = IR_VERSION
+    if graph.states:  # the exporter keeps them on the device
+        pairs = {name: following for name, (following, _) in graph.states.items()}
+        helper.set_model_props(model, {"edgeprop.states": json.dumps(pairs)})
     graph.onnx.checker.check_model(model, full_check=True)
     return model
 

@@ -10,7 +10,7 @@ import pytest
 
 from edgeprop import trainer as t
 
-from . import bodies
+from . import bodies, sequences
 
 
 class Case(NamedTuple):
@@ -25,7 +25,7 @@ class Case(NamedTuple):
         net.build(self.in_shape, seed=3)
         rng = np.random.default_rng(4)
         for name, value in net._state().items():
-            if not name.endswith(".weight") or value.ndim == 1:
+            if not name.endswith("weight") or value.ndim == 1:
                 value[...] = rng.uniform(0.5, 1.5, value.shape) * np.where(rng.random(value.shape) < 0.3, 0.3, 1)
         return net
 
@@ -81,6 +81,7 @@ CASES = [
         IMAGE,
     ),
     *(Case(*row) for row in bodies.ROWS),
+    *(Case(*row) for row in sequences.ROWS),
 ]
 
 

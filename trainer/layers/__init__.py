@@ -30,6 +30,7 @@ from .embedding import Embedding
 from .merge import Add, Concat, Divide, MatMul, Maximum, Minimum, Multiply, Subtract
 from .normalization import GroupNorm, InstanceNorm, LayerNorm
 from .pooling import AveragePool1D, AveragePool2D, GlobalAveragePool, GlobalMaxPool, MaxPool1D, MaxPool2D
+from .recurrent import GRU, LSTM, SimpleRNN, TimeDense
 from .reduce import ReduceMax, ReduceMean, ReduceSum
 from .resample import Pad, Resize
 from .shape import Flatten, Reshape, Slice, Squeeze, Transpose, Unsqueeze
@@ -93,6 +94,10 @@ LAYERS: dict[str, type[Layer]] = {
         ReduceMax,
         Embedding,
         SparseDense,
+        SimpleRNN,
+        LSTM,
+        GRU,
+        TimeDense,
     )
 }
 

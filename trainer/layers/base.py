@@ -118,6 +118,9 @@ class Layer:
         """Restart the layer's own random numbers (dropout masks)."""
         self._rng = np.random.default_rng(seeds)
 
+    def reset_state(self) -> None:
+        """Forget what one forward hands to the next (stateful recurrent layers)."""
+
     def _recall(self) -> Any:
         """Return what forward saved."""
         if self._saved is None:
