@@ -9,6 +9,7 @@ from .gradients import GradientError, GradientReport, TensorCheck, check_gradien
 from .graph import Graph, Parameter, Residual, Sequential
 from .history import History
 from .initializers import INITIALIZERS
+from .joint_loss import JointLoss
 from .layers import *  # noqa: F403  (every layer that layers.LAYERS lists)
 from .layers.activations import sigmoid
 from .losses import LOSSES, Hinge, Loss, MeanSquaredError, SigmoidCrossEntropy, SoftmaxCrossEntropy, softmax
@@ -31,6 +32,7 @@ __all__ = [
     "Graph",
     "Hinge",
     "History",
+    "JointLoss",
     "Loss",
     "MeanSquaredError",
     "Momentum",

@@ -14,7 +14,8 @@ from ._common import Array, require_int, require_number
 from .callbacks import Callback, EarlyStopping
 from .graph import Graph, check_finite
 from .history import History
-from .losses import Loss, get_loss
+from .joint_loss import loss_for
+from .losses import Loss
 from .optimizers import Optimizer, clip_gradients, get_optimizer
 
 
@@ -34,7 +35,7 @@ def fit(
     x: Any,
     y: Any,
     *,
-    loss: str | Loss = "softmax_cross_entropy",
+    loss: str | Loss | Sequence[str | Loss] = "softmax_cross_entropy",
     optimizer: str | Optimizer = "adam",
     epochs: int = 10,
     batch_size: int = 32,
@@ -54,11 +55,12 @@ def fit(
     net : Graph
         Built for x with `seed` if that has not happened yet.
     x : array (N, ...)
-        Inputs, NCHW for images.
+        Inputs, NCHW for images. A tuple for a network of several inputs.
     y : array
-        Targets as the loss wants them: integer labels (N,), or an array shaped like the output.
+        Targets as the loss wants them: integer labels (N,), or an array shaped like the output. A tuple for a network
+        of several outputs.
     loss : str or Loss
-        A name in `LOSSES` or an object.
+        A name in `LOSSES` or an object. For several outputs one for all of them, a tuple, or a `JointLoss`.
     optimizer : str or Optimizer
         A name in `OPTIMIZERS` or an object; an object keeps its state for the next call.
     epochs, batch_size : int
@@ -101,7 +103,7 @@ def fit(
     net.reseed(np.random.SeedSequence([seed, 1]))
     with Progress(progress, epochs) as bar:
         for epoch in range(epochs):
-            order = order_rng.permutation(len(x)) if shuffle else np.arange(len(x))
+            order = order_rng.permutation(len(x[0])) if shuffle else np.arange(len(x[0]))
             trainer.run_epoch(x, y, order, batch_size, epoch, held_out, history)
             bar.advance(history)
             stops = [bool(stopper(net, history)) for stopper in stoppers]  # each must be called
@@ -118,7 +120,7 @@ def partial_fit(
     x: Any,
     y: Any,
     *,
-    loss: str | Loss = "softmax_cross_entropy",
+    loss: str | Loss | Sequence[str | Loss] = "softmax_cross_entropy",
     optimizer: Optimizer,
     clip_norm: float | None = None,
     clip_value: float | None = None,
@@ -145,19 +147,47 @@ def partial_fit(
 
 
 def evaluate(
-    net: Graph, x: Any, y: Any, *, loss: str | Loss = "softmax_cross_entropy", batch_size: int = 256
+    net: Graph,
+    x: Any,
+    y: Any,
+    *,
+    loss: str | Loss | Sequence[str | Loss] = "softmax_cross_entropy",
+    batch_size: int = 256,
 ) -> Evaluation:
-    """Return (loss, metric) of the network on x (N, ...) and y, in inference mode.
+    """Return (loss, metric) of the network on x (N, ...) and y, as in `fit`, in inference mode.
 
     Raises
     ------
     ValueError
         If the data are unusable.
     """
-    loss = get_loss(loss)
-    scores = net.predict(x, batch_size=batch_size)
-    target = loss.check(y, require_samples(scores), net.out_shape, net.dtype)
+    loss = loss_for(loss, len(net.outputs))
+    xs = as_inputs(net, x)
+    scores = net.predict(*xs, batch_size=batch_size)
+    target = loss.check(y, require_samples(np.asarray(xs[0])), net.out_shape, net.dtype)
     return Evaluation(loss.forward(scores, target), loss.metric(scores, target))
+
+
+def as_inputs(net: Graph, x: Any, name: str = "x") -> tuple[Any, ...]:
+    """Return x as a tuple with one thing per input of the network.
+
+    Raises
+    ------
+    ValueError
+        If the network has several inputs and x is not a tuple of as many.
+    """
+    if len(net.inputs) == 1:
+        return (x,)
+    if not isinstance(x, (tuple, list)) or len(x) != len(net.inputs):
+        raise ValueError(
+            f"the network takes {', '.join(net.inputs)}: give a tuple of {len(net.inputs)} arrays as {name}"
+        )
+    return tuple(x)
+
+
+def take(data: Any, chosen: Array) -> Any:
+    """Return the chosen samples of an array, or of each array in a tuple."""
+    return tuple(part[chosen] for part in data) if isinstance(data, tuple) else data[chosen]
 
 
 class Trainer:
@@ -166,21 +196,22 @@ class Trainer:
     def __init__(
         self,
         net: Graph,
-        loss: str | Loss,
+        loss: str | Loss | Sequence[str | Loss],
         optimizer: str | Optimizer,
         clip_norm: float | None,
         clip_value: float | None,
     ) -> None:
         if not isinstance(net, Graph):
             raise ValueError(f"{net!r} is not a network: put it in Sequential(...)")
-        self.net, self.loss, self.optimizer = net, get_loss(loss), get_optimizer(optimizer)
+        self.net, self.optimizer = net, get_optimizer(optimizer)
+        self.loss = loss_for(loss, len(net.outputs))
         for name, value in (("clip_norm", clip_norm), ("clip_value", clip_value)):
             if value is not None:
                 require_number(value, name, open_low=True)
         self.clip = {"clip_norm": clip_norm, "clip_value": clip_value}
 
-    def check_data(self, x: Any, y: Any, validation: Any, seed: int) -> tuple[Array, Array, tuple[Array, Array] | None]:
-        """Return x, y and validation data as arrays that fit the network, building it if need be."""
+    def check_data(self, x: Any, y: Any, validation: Any, seed: int) -> tuple[tuple[Array, ...], Any, Any]:
+        """Return x (an array per input), y and a pair of validation data as fit the network, building it if need be."""
         was_built = self.net.built
         try:
             x, y = self._check_pair(x, y, "x", seed)
@@ -195,22 +226,25 @@ class Trainer:
         self.optimizer.bind(self.net)
         return x, y, held_out
 
-    def _check_pair(self, x: Any, y: Any, name: str, seed: int) -> tuple[Array, Array]:
-        x = check_finite(x, self.net.dtype, name)
-        n = require_samples(x)
+    def _check_pair(self, x: Any, y: Any, name: str, seed: int) -> tuple[tuple[Array, ...], Any]:
+        xs = tuple(check_finite(part, self.net.dtype, name) for part in as_inputs(self.net, x, name))
+        n = require_samples(xs[0])
+        if {len(part) for part in xs} != {n}:
+            raise ValueError(f"{name} has {' and '.join(str(len(part)) for part in xs)} samples: give as many of each")
+        shapes = tuple(part.shape[1:] for part in xs)
         if not self.net.built:
-            self.net.build(x.shape[1:], seed=seed)
-        if (x.shape[1:],) != self.net.in_shapes:
-            wanted = " and ".join(map(str, self.net.in_shapes))
-            raise ValueError(f"{name} has samples of shape {x.shape[1:]}, the network takes {wanted}: reshape it")
-        return x, self.loss.check(y, n, self.net.out_shape, self.net.dtype)
+            self.net.build(*shapes, seed=seed)
+        if shapes != self.net.in_shapes:
+            wanted, given = (" and ".join(map(str, each)) for each in (self.net.in_shapes, shapes))
+            raise ValueError(f"{name} has samples of shape {given}, the network takes {wanted}: reshape it")
+        return xs, self.loss.check(y, n, self.net.out_shape, self.net.dtype)
 
-    def step(self, x: Array, y: Array) -> tuple[float, float]:
+    def step(self, x: tuple[Array, ...], y: Any) -> tuple[float, float]:
         """Forward, backward, update on one batch; return its loss and metric before the update."""
         net = self.net
         net.need_dx = False
         try:
-            scores = net.forward(x, training=True)
+            scores = net.forward(*x, training=True)
             value = self.loss.forward(scores, y)
             net.backward(self.loss.backward())
         finally:
@@ -224,12 +258,12 @@ class Trainer:
 
     def run_epoch(
         self,
-        x: Array,
-        y: Array,
+        x: tuple[Array, ...],
+        y: Any,
         order: Array,
         batch_size: int,
         epoch: int,
-        held_out: tuple[Array, Array] | None,
+        held_out: Any,
         history: History,
     ) -> None:
         """Train on all batches once and add the epoch to the history."""
@@ -241,7 +275,7 @@ class Trainer:
                 self.optimizer.rate = self.optimizer.schedule(epoch + float(done), float(length))
                 rate = rate or self.optimizer.rate
                 chosen = order[batch]
-                value, metric = self.step(x[chosen], y[chosen])
+                value, metric = self.step(take(x, chosen), take(y, chosen))
                 if not math.isfinite(value):
                     self.check_progress(value)
                 totals += len(chosen) * value, len(chosen) * metric
@@ -249,7 +283,8 @@ class Trainer:
         loss, metric = totals / len(order)
         val = Evaluation(math.nan, math.nan)
         if held_out is not None:
-            val = evaluate(self.net, *held_out, loss=self.loss)
+            held_x, held_y = held_out
+            val = evaluate(self.net, held_x if len(held_x) > 1 else held_x[0], held_y, loss=self.loss)
         history.append(
             train_loss=loss,
             train_metric=metric,

@@ -437,7 +437,7 @@ def erf_series(degree: int) -> Array:
 
 
 def erf(x: Array) -> Array:
-    """The error function, to about 1e-15 (float64) or 3e-7 (float32); same shape and dtype as x.
+    """The error function, to about 3e-15 (float64) or 3e-7 (float32); same shape and dtype as x.
 
     NumPy has none: a Chebyshev series on the positive half (Clenshaw 1955), since erf is odd.
     """
