@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ._common import require_number
+from ._common import Array, require_number
 from .losses import Loss, get_loss
 
 
@@ -51,6 +51,11 @@ class JointLoss(Loss):
         """Return dscores, one array per output."""
         each = zip(self.losses, self.weights, strict=True)
         return tuple(np.asarray(loss.backward() * weight) for loss, weight in each)
+
+    def samples(self, scores: Any, target: Any) -> Array:
+        """Return the weighted sum of each sample's losses (N,)."""
+        each = zip(self.losses, self.weights, scores, target, strict=True)
+        return np.asarray(sum(weight * loss.samples(s, t) for loss, weight, s, t in each))
 
     def metric(self, scores: Any, target: Any) -> float:
         """Return the metric of the first output."""

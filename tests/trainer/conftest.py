@@ -98,6 +98,7 @@ def targets(loss: str, n: int, outputs: int) -> np.ndarray:
         "hinge": lambda: rng.integers(0, outputs, n),
         "sigmoid_cross_entropy": lambda: rng.integers(0, 2, (n, outputs)),
         "mse": lambda: rng.normal(size=(n, outputs)),
+        "huber": lambda: rng.normal(size=(n, outputs)),
     }[loss]()
 
 
