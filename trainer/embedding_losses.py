@@ -136,7 +136,7 @@ class Contrastive(EmbeddingLoss):
         scores, a, b, difference, alike, distance, short = self._saved
         apart = np.divide(-short, distance, out=np.zeros_like(distance), where=distance > 0)
         pull = difference * (np.where(alike, 1, apart) / max(1, len(a))).astype(scores.dtype)[:, None]
-        dscores = np.zeros_like(scores)
+        dscores: Array = np.zeros_like(scores)
         np.add.at(dscores, a, pull)
         np.subtract.at(dscores, b, pull)
         return dscores
@@ -145,7 +145,7 @@ class Contrastive(EmbeddingLoss):
 def squared_distances(x: Array) -> Array:
     """Return the squared distances (N, N) between the rows of x (N, D)."""
     squares = np.square(x).sum(axis=1)
-    return np.maximum(0, squares[:, None] + squares - 2 * (x @ x.T))
+    return np.asarray(np.maximum(0, squares[:, None] + squares - 2 * (x @ x.T)))
 
 
 def semi_hard(x: Array, labels: Array) -> tuple[Array, Array, Array]:

@@ -187,7 +187,6 @@ class RMSProp(Optimizer):
     """
 
     kind = "rmsprop"
-    slots = ("square", "velocity", "mean")
 
     def __init__(
         self,
@@ -204,7 +203,8 @@ class RMSProp(Optimizer):
         self.eps = require_number(eps, "eps", open_low=True)
         self.momentum = require_number(momentum, "momentum", 0.0, 1.0)
         self.centered = bool(centered)
-        self.slots = ("square",) + ("velocity",) * bool(self.momentum) + ("mean",) * self.centered  # type: ignore[misc]
+        wanted = {"square": True, "velocity": bool(self.momentum), "mean": self.centered}
+        self.slots = tuple(slot for slot, on in wanted.items() if on)  # type: ignore[misc]
 
     def update(self, value: Array, grad: Array, *slots: Array) -> None:
         """Change `value` in place."""

@@ -114,7 +114,7 @@ class Recurrent(Layer):
                 f"layer {self.name!r} keeps the state of {self._state.shape[-1]} samples, got {n}: give as many each "
                 "time, or call reset_state()"
             )
-        return self._state.astype(self.dtype)
+        return np.asarray(self._state, self.dtype)
 
     # Running
 
@@ -156,7 +156,7 @@ class Recurrent(Layer):
         """Return the biases of direction d, of the inputs and of h, as (2, G H, 1)."""
         if not self.use_bias:
             return np.zeros((2, self.gates * self.units, 1), self.dtype)
-        return self.params["bias"][d].reshape(2, -1, 1)
+        return np.asarray(self.params["bias"][d].reshape(2, -1, 1))
 
     def backward(self, dy: Array) -> Array | None:
         """Map dy (N, H) or (N, T, H) to dx (N, T, F)."""
@@ -232,8 +232,9 @@ class Recurrent(Layer):
         every, ends = f"{self.name}.every", [f"{self.name}.{state}" for state in self.states]
         if self.stateful:
             shape = (self.directions, "batch", self.units)
-            starts, ends = zip(*(graph.state(f"{self.name}.{state}", shape) for state in self.states), strict=True)
-            operands += [""] * (5 - len(operands)) + list(starts)
+            pairs = [graph.state(f"{self.name}.{state}", shape) for state in self.states]
+            operands += [""] * (5 - len(operands)) + [start for start, _ in pairs]
+            ends = [end for _, end in pairs]
         outputs = [every if self.return_sequences else "", *ends]
         if not self.stateful:  # leave out what nobody reads
             outputs = outputs[:1] if self.return_sequences else outputs[:2]
