@@ -7,9 +7,11 @@
 #ifndef EDGEPROP_OPS_H
 #define EDGEPROP_OPS_H
 
-/* conv2d_*, depthwise_conv2d_*. x (in_h, in_w, in_c) -> y (out_h, out_w, out_c).
+/* conv2d_*, depthwise_conv2d_*, conv_transpose2d_f32. x (in_h, in_w, in_c) -> y (out_h, out_w, out_c).
  * Weights: conv2d (out_c, kernel_h, kernel_w, in_c/groups); depthwise (kernel_h, kernel_w, out_c), where output
  * channel k sees input channel k / (out_c / in_c). Padding below and right follows from the sizes.
+ * conv_transpose2d_f32 adds x[iy, ix] times the weights (in_c, kernel_h, kernel_w, out_c/groups) to y where a convolution
+ * from y to x would read: tap (ky, kx) at oy = iy * stride_h - pad_top + ky * dilation_h, ox likewise.
  *
  * conv2d_s8, depthwise_conv2d_s8, dense_s8: sum = bias + products of codes as they are; y = clamp((float)sum *
  * multiplier, lo, hi) rounded half to even + y's zero point. So the bias tensor holds bias - x's zero point * (sum of
@@ -79,6 +81,67 @@ typedef struct ep_transpose_attr {
     int32_t size;
 } ep_transpose_attr;
 
+/* box: a box of x goes into a box of y, element (i0, i1, ..) from x at x_offset + sum of i_k * x_strides[k] to y at
+ * y_offset + sum of i_k * y_strides[k] (in elements); the rest of y is `fill`. A slice with steps of either sign, padding,
+ * and, with strides of 0, a broadcast. Unused leading dims are 1. `size`: bytes of an element, 1 or 4. */
+typedef struct ep_box_attr {
+    int32_t dims[6];
+    int32_t x_strides[6]; /* may be negative */
+    int32_t y_strides[6];
+    int32_t x_offset, y_offset;
+    int32_t size;
+    float fill; /* codes: a whole number */
+} ep_box_attr;
+
+/* concat: inputs (outer, inner_i), 8 at most, which may be constant -> y (outer, sum of inner_i). */
+typedef struct ep_concat_attr {
+    int32_t outer;
+    int32_t size; /* bytes of an element, 1 or 4 */
+} ep_concat_attr;
+
+/* gather: x (outer, in, inner) ; index (out), each 0 .. in-1 -> y (outer, out, inner), y[o, j] = x[o, index[j]].
+ * `size`: bytes of an element, 1 or 4. */
+typedef struct ep_gather_attr {
+    int32_t outer, in, out, inner;
+    int32_t size;
+} ep_gather_attr;
+
+/* embedding_f32: ids (rows) ; table (vocabulary, width) -> y (rows, width). An id of -vocabulary .. -1 counts from the
+ * end; one outside the table gives zeros, and learns nothing. */
+typedef struct ep_embedding_attr {
+    int32_t rows, vocabulary, width;
+} ep_embedding_attr;
+
+/* reduce_f32: x (outer, size, inner) -> y (outer, inner). */
+enum {
+    EP_REDUCE_SUM = 0,
+    EP_REDUCE_MAX = 1,
+    EP_REDUCE_MIN = 2,
+    EP_REDUCE_L1 = 3,
+    EP_REDUCE_L2 = 4,
+    EP_REDUCE_SUM_SQUARE = 5
+};
+typedef struct ep_reduce_attr {
+    int32_t outer, size, inner;
+    int32_t which; /* EP_REDUCE_* */
+} ep_reduce_attr;
+
+/* resample_f32: x (outer, in, inner) ; index (out, taps), weight (out, taps) -> y (outer, out, inner),
+ * y[o, j] = sum over t of weight[j, t] * x[o, index[j, t]]: one axis of a linear or cubic resize. */
+typedef struct ep_resample_attr {
+    int32_t outer, in, out, inner;
+    int32_t taps;
+} ep_resample_attr;
+
+/* matmul_*: a (batch, rows, count) times b (batch, count, columns), or (batch, columns, count) if `transposed`, gives
+ * y (batch, rows, columns). matmul_s8: `transposed` is 1; y = clamp((float)sum * (a's scale * b's scale / y's scale),
+ * lo, hi) rounded half to even + y's zero point, sum = products of codes less their zero points. */
+typedef struct ep_matmul_attr {
+    int32_t batch, rows, count, columns;
+    int32_t transposed;
+    float lo, hi;
+} ep_matmul_attr;
+
 /* The table of ops: X(code, name, attribute struct, grad). `code` is the op's number in an image and never changes.
  * `grad`: G has a backward, N has none. Inputs in order, `;` before what is constant or trainable:
  *   conv2d_f32, depthwise_conv2d_f32, dense_f32   x ; weight, bias        -> y
@@ -87,6 +150,12 @@ typedef struct ep_transpose_attr {
  *   add_*                                         a, b                    -> y
  *   lut_s8                                        x ; table (256 x i8, index q + 128)    -> y
  *   softmax_s8                                    x ; table (256 x f32, index 255 + q - max)  -> y
+ *   concat                                        x0, x1, ..              -> y
+ *   gather                                        x ; index (i32)         -> y
+ *   embedding_f32                                 ids (i32) ; table       -> y
+ *   resample_f32                                  x ; index (i32), weight -> y
+ *   matmul_*                                      a, b                    -> y
+ *   conv_transpose2d_f32                          x ; weight, bias        -> y
  *   all others                                    x                       -> y
  */
 #define EP_OPS(X)                                         \
@@ -114,7 +183,16 @@ typedef struct ep_transpose_attr {
     X(22, add_s8, ep_elementwise_attr, N)                 \
     X(23, lut_s8, ep_elementwise_attr, N)                 \
     X(24, softmax_s8, ep_softmax_attr, N)                 \
-    X(25, copy, ep_elementwise_attr, G)
+    X(25, copy, ep_elementwise_attr, G)                   \
+    X(60, box, ep_box_attr, G)                            \
+    X(61, concat, ep_concat_attr, G)                      \
+    X(62, gather, ep_gather_attr, G)                      \
+    X(63, embedding_f32, ep_embedding_attr, G)            \
+    X(64, reduce_f32, ep_reduce_attr, G)                  \
+    X(65, resample_f32, ep_resample_attr, G)              \
+    X(66, matmul_f32, ep_matmul_attr, G)                  \
+    X(67, matmul_s8, ep_matmul_attr, N)                   \
+    X(68, conv_transpose2d_f32, ep_conv2d_attr, G)
 
 #define EP_DECLARE_G(name) extern const ep_grad ep_##name##_grad;
 #define EP_DECLARE_N(name)

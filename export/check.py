@@ -31,7 +31,7 @@ Device = Callable[[Program, Mapping[str, Array]], tuple[Mapping[str, Array], Map
 #: a float output differs where it is off by more than this part of the largest value of that output
 TOLERANCE = 1e-5
 _ROWS = 4
-_NUMPY = {1: np.float32, 2: np.uint8, 3: np.int8}
+_NUMPY = {1: np.float32, 2: np.uint8, 3: np.int8, 6: np.int32, 7: np.int64}
 
 
 @dataclass
@@ -89,7 +89,8 @@ def check(
     ----------
     model : any ONNX model, as it is: a path, the bytes, or a ModelProto
     inputs : arrays by the graph's input names, in its layout, (n, ...) where the batch axis may vary; random ones where
-        not given: floats in [0, 1), integers over their full range, 4 samples where the batch may vary
+        not given: floats in [0, 1), codes over their full range, indices within
+        the smallest table, 4 samples where the batch may vary
     seed : of the random inputs
     device : what runs the program, for tests; the C runtime where not given
 
@@ -145,10 +146,18 @@ def _random(imported: Imported, seed: int) -> Arrays:
         size = [axis or _ROWS for axis in shape]
         if dtype == np.float32:
             arrays[name] = random.random(size).astype(dtype)
+        elif dtype.itemsize > 1:
+            arrays[name] = random.integers(0, _vocabulary(imported.proto.graph), size).astype(dtype)
         else:
             info = np.iinfo(dtype)
             arrays[name] = random.integers(info.min, info.max + 1, size).astype(dtype)
     return arrays
+
+
+def _vocabulary(graph: onnx.GraphProto) -> int:
+    """Rows of the smallest constant table that the graph gathers from: what every index may be below."""
+    rows = {tensor.name: tensor.dims[0] for tensor in graph.initializer if tensor.dims}
+    return min((rows[n.input[0]] for n in graph.node if n.op_type == "Gather" and n.input[0] in rows), default=2)
 
 
 def _given(imported: Imported, inputs: Mapping[str, Any]) -> Arrays:

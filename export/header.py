@@ -37,6 +37,10 @@ _ROLES: dict[str, tuple[tuple[str, str], ...]] = {
     "affine_f32": (("scale", "channels"), ("offset", "channels")),
     "lut_s8": (("table", "by code + 128"),),
     "softmax_s8": (("table", "exponentials, by code - largest code + 255"),),
+    "gather": (("index", "out"),),
+    "embedding_f32": (("table", "vocabulary, width"),),
+    "resample_f32": (("index", "out, taps"), ("weight", "out, taps")),
+    "conv_transpose2d_f32": (("weight", "in_c, kernel_h, kernel_w, out_c / groups"), ("bias", "out_c")),
 }
 #: names of a sample's axes by their number
 _AXES = {2: "time, feature", 3: "height, width, channel"}

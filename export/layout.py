@@ -83,7 +83,7 @@ class Value:
     storage : the memory it lies in, perhaps shared with other views of it
     dims : factors of every ONNX axis, slowest first
     exclusive : no other op reads this memory through a value nearer to its producer
-    dtype : of the ONNX value: f32, i8, u8 (which lies in memory as i8, 128 lower)
+    dtype : of the ONNX value: f32, i8, u8 (which lies in memory as i8, 128 lower), i32 (also for int64: indices)
     """
 
     storage: Storage

@@ -83,6 +83,15 @@ RULES: dict[str, Rule] = {
     "Squeeze": Rule(moves=True),
     "Unsqueeze": Rule(moves=True),
     "Slice": Rule(moves=True),
+    "DepthToSpace": Rule(moves=True),
+    "Expand": Rule(moves=True),
+    "Gather": Rule(moves=True),
+    "GlobalMaxPool": Rule(moves=True),
+    "Pad": Rule(moves=True),
+    "Resize": Rule(moves=True),
+    "SpaceToDepth": Rule(moves=True),
+    "Split": Rule(moves=True),
+    "Tile": Rule(moves=True),
 }
 
 
@@ -265,8 +274,9 @@ def quantized_nodes(graph: ir.Graph, trainable: Sequence[str], keep_float: set[s
     for node in reversed(movers):  # before integer code, and nothing else
         if node.op_type in ACTIVATIONS:
             continue
-        users = node.outputs[0].uses()
-        if users and not node.outputs[0].is_graph_output() and all(u.node in chosen for u in users):
+        users = [user for output in node.outputs for user in output.uses()]
+        outside = any(output.is_graph_output() for output in node.outputs)
+        if users and not outside and all(u.node in chosen for u in users):
             chosen.add(node)
     return chosen
 
@@ -277,6 +287,8 @@ def _fits(node: ir.Node) -> bool:
     first = node.inputs[0] if node.inputs else None
     if rule is None or first is None or (first.dtype is not None and first.dtype != ir.DataType.FLOAT):
         return False
+    if node.op_type == "Resize" and node.attributes.get_string("mode", "nearest") != "nearest":
+        return False  # it makes values that are no codes
     if rule.weights:
         return _has_weights(node)
     activations = node.inputs if rule.inputs is None else node.inputs[: rule.inputs]
@@ -395,7 +407,8 @@ class _Quantizer:
         if rule.fixed is not None:
             self.params[output] = rule.fixed
         elif rule.moves:
-            self.params[output] = self.params[node.inputs[0]]  # type: ignore[index]
+            for part in node.outputs:
+                self.params[part] = self.params[node.inputs[0]]  # type: ignore[index]
         elif rule.absorbs and (activation := self._activation_behind(node)) is not None:
             self.absorbed[node] = activation
             low, high = clip_bounds(activation)

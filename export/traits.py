@@ -8,7 +8,7 @@ nothing else.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any
 
@@ -68,6 +68,18 @@ def _dense_macs(a: Attrs) -> int:
     return int(a["rows"] * a["n_in"] * a["n_out"])
 
 
+def _transposed_macs(a: Attrs) -> int:
+    return int(a["in_h"] * a["in_w"] * a["in_c"] * a["kernel_h"] * a["kernel_w"] * (a["out_c"] // a["groups"]))
+
+
+def _matmul_macs(a: Attrs) -> int:
+    return int(a["batch"] * a["rows"] * a["count"] * a["columns"])
+
+
+def _resample_macs(a: Attrs) -> int:
+    return int(a["outer"] * a["out"] * a["inner"] * a["taps"])
+
+
 _CONV = Traits("ep_conv2d_attr", clamps=True, weights=(1, 2), gradient_reads_x=(1,), macs=_conv_macs)
 _DENSE = Traits("ep_dense_attr", clamps=True, weights=(1, 2), gradient_reads_x=(1,), macs=_dense_macs)
 _AFFINE = Traits("ep_affine_attr", in_place=(0,), clamps=True, weights=(1, 2), gradient_reads_x=(1,))
@@ -100,6 +112,15 @@ TRAITS: dict[str, Traits] = {
     "lut_s8": _ONE_TO_ONE,
     "softmax_s8": Traits("ep_softmax_attr", in_place=(0,)),
     "copy": _ONE_TO_ONE,
+    "box": Traits("ep_box_attr"),
+    "concat": Traits("ep_concat_attr"),
+    "gather": Traits("ep_gather_attr"),
+    "embedding_f32": Traits("ep_embedding_attr", weights=(1,), gradient_reads_x=(1,)),
+    "reduce_f32": Traits("ep_reduce_attr", backward_reads="xy"),
+    "resample_f32": Traits("ep_resample_attr", macs=_resample_macs),
+    "matmul_f32": Traits("ep_matmul_attr", backward_reads="x", clamps=True, macs=_matmul_macs),
+    "matmul_s8": Traits("ep_matmul_attr", macs=_matmul_macs),
+    "conv_transpose2d_f32": replace(_CONV, macs=_transposed_macs),
 }
 
 #: Ops whose gradient over their input may be written over that of their output, element by element.

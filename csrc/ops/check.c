@@ -56,6 +56,20 @@ int ep_valid_weight(const ep_model *model, const ep_node *node, unsigned index, 
            count > 0;
 }
 
+int ep_valid_indices(const ep_model *model, const ep_node *node, unsigned index, uint32_t count, int32_t limit)
+{
+    if (!ep_valid_const(model, node, index, EP_I32, count)) {
+        return 0;
+    }
+    const int32_t *v = model->tensors[node->io[index]].data;
+    for (uint32_t i = 0; i < count; i++) {
+        if (v[i] < 0 || v[i] >= limit) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
 int ep_valid_layer_f32(const ep_model *model, const ep_node *node, uint32_t in, uint32_t weight, uint32_t bias,
                        uint32_t out)
 {

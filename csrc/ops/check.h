@@ -25,6 +25,9 @@ int ep_valid_codes(const ep_model *model, const ep_node *node, unsigned index, u
 /* 1 if input `index` is float32 of this count, constant or trainable. */
 int ep_valid_weight(const ep_model *model, const ep_node *node, unsigned index, uint32_t count);
 
+/* 1 if input `index` is an int32 constant of this count, each element 0 .. limit-1. */
+int ep_valid_indices(const ep_model *model, const ep_node *node, unsigned index, uint32_t count, int32_t limit);
+
 /* 1 if the node is x (in) ; weight (weight), bias (bias) -> y (out), all float32 with that many elements. 0 if a count is 0. */
 int ep_valid_layer_f32(const ep_model *model, const ep_node *node, uint32_t in, uint32_t weight, uint32_t bias,
                        uint32_t out);

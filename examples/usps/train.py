@@ -112,7 +112,7 @@ def bend(
 
 def both(net: t.Graph, model: edgeprop.Model, digits: Digits) -> tuple[float, float]:
     """Share of wrong answers of the float32 network, and of the int8 model."""
-    answers = net.predict(digits.x).argmax(axis=1), model.predict(digits.x).argmax(axis=1)
+    answers = net.predict(digits.x).argmax(axis=1), model.predict(digits.x)
     return tuple(float(np.mean(a != digits.y)) for a in answers)  # type: ignore[return-value]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 
@@ -15,13 +16,14 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
+from ..codes import move_codes
 from ..errors import Refusal, UnsupportedError, UnsupportedNode
 from ..importer import Imported, load
 from ..islands import take_islands
 from ..layout import Order, Storage, Value, new_dims, port_permutation, significant
 from ..normalize import Normal, normalize
 from ..program import Op, Port, Program, Tensor
-from . import float_ops, int8_ops, shape_ops
+from . import concat, float_ops, int8_ops, movement, products, reductions, resize, shape_ops
 from .context import DTYPE_OF, Context, no_limits
 from .fusion import find_chains
 from .training import Marks, mark_trainable, metadata
@@ -63,18 +65,23 @@ OPERATORS: dict[str, Lowering] = {
     "com.microsoft.QLinearLeakyRelu": int8_ops.qlinear_unary,
     "com.microsoft.QLinearSigmoid": int8_ops.qlinear_unary,
     "com.microsoft.QLinearSoftmax": int8_ops.qlinear_softmax,
+    **concat.OPERATORS,
+    **movement.OPERATORS,
+    **products.OPERATORS,
+    **reductions.OPERATORS,
+    **resize.OPERATORS,
 }
 
 #: for operators that are not in the table: the nearest form that is
 NEAREST = {
     "Abs": "Relu, LeakyRelu or Clip",
-    "ConvTranspose": "Conv",
+    "ArgMax": "the scores themselves as output, the largest of which the caller takes",
+    "ArgMin": "the scores themselves as output, the smallest of which the caller takes",
     "DynamicQuantizeLinear": "static quantization (QuantizeLinear with constant scales)",
     "DynamicQuantizeMatMul": "static quantization (QuantizeLinear with constant scales)",
     "Elu": "LeakyRelu",
     "GRU": "Gemm, or 1-D Conv over time",
     "Gelu": "Relu, or Sigmoid",
-    "GlobalMaxPool": "MaxPool with the whole image as kernel",
     "HardSigmoid": "Sigmoid, or Clip",
     "HardSwish": "Relu6 (Clip 0..6); or quantize it, which makes it a table",
     "LSTM": "Gemm, or 1-D Conv over time",
@@ -82,10 +89,8 @@ NEAREST = {
     "LogSoftmax": "Softmax",
     "MatMulInteger": "static quantization (QuantizeLinear with constant scales)",
     "PRelu": "LeakyRelu",
-    "Pad": "zero padding of height and width right before a Conv, or the Conv's own pads",
     "RNN": "Gemm, or 1-D Conv over time",
     "Scan": "the loop unrolled, or 1-D Conv over time",
-    "com.microsoft.QLinearConcat": "Add of two branches",
     "com.microsoft.QLinearMul": "Add, or a constant factor folded into the layer before it",
 }
 _ELSE = "see edgeprop.export.lower.supported_operators()"
@@ -136,7 +141,28 @@ def lower_with_values(
     loss: str | None = None,
     labels: Sequence[object] | None = None,
 ) -> tuple[Program, Context]:
-    """`lower`, with the Context beside the Program: it knows which tensor holds which ONNX value, and how."""
+    """`lower`, with the Context beside the Program: it knows which tensor holds which ONNX value, and how.
+
+    A graph for one sample whose nodes treat the first axis as any other is lowered as one without a batch axis.
+    """
+    try:
+        return _lower(imported, name, trainable, loss, labels)
+    except UnsupportedError as refused:
+        if imported.batch != 1:
+            raise
+        try:
+            return _lower(replace(imported, batch=None), name, trainable, loss, labels)
+        except (UnsupportedError, ValueError):
+            raise refused from None
+
+
+def _lower(
+    imported: Imported,
+    name: str | None,
+    trainable: str | Sequence[str] | None,
+    loss: str | None,
+    labels: Sequence[object] | None,
+) -> tuple[Program, Context]:
     said = metadata(imported.proto)
     wanted = said.get("trainable", []) if trainable is None else trainable
     marks = Marks([wanted] if isinstance(wanted, str) else list(wanted))
@@ -166,6 +192,7 @@ def identifier(text: str) -> str:
 def lower_graph(normal: Normal, imported: Imported, marks: Marks) -> Context:
     """Lower every node of a graph. Raises UnsupportedError with all that were refused."""
     take_islands(normal.model.graph)
+    move_codes(normal.model.graph)
     passes.RemoveUnusedNodesPass()(normal.model)
     ctx = Context(normal, marks, batched=imported.batch is not None)
     bad = [refused for value in normal.model.graph.inputs if (refused := _input(ctx, value))]
@@ -207,6 +234,11 @@ def _lower_node(ctx: Context, node: ir.Node) -> UnsupportedNode | None:
     return None
 
 
+def _on_device(dtype: str) -> str:
+    """Type of the tensor that holds a value of this ONNX type."""
+    return "i8" if dtype == "u8" else dtype
+
+
 def _stand_in(ctx: Context, value: ir.Value) -> None:
     """A value for what was refused, so that the nodes behind it are looked at too."""
     shape = [d if isinstance(d, int) else None for d in value.shape] if value.shape is not None else [None]
@@ -214,7 +246,7 @@ def _stand_in(ctx: Context, value: ir.Value) -> None:
         return
     dims = new_dims([size or 0 for size in shape])
     dtype = DTYPE_OF[value.dtype]
-    tensor = ctx.activation(value.name, [size or 0 for size in shape], "f32" if dtype == "f32" else "i8")
+    tensor = ctx.activation(value.name, [size or 0 for size in shape], _on_device(dtype))
     ctx.values[value] = Value(Storage(tensor, Order([f for axis in dims for f in axis])), dims, dtype, False)
 
 
@@ -224,13 +256,15 @@ def _stand_in(ctx: Context, value: ir.Value) -> None:
 def _input(ctx: Context, value: ir.Value) -> UnsupportedNode | None:
     """Make a graph input a value whose memory order is still open."""
     if value.dtype not in DTYPE_OF:
-        return UnsupportedNode(str(value.name), "input", f"it is {value.dtype}", "float32, int8 or uint8")
+        return UnsupportedNode(
+            str(value.name), "input", f"it is {value.dtype}", "float32, int8 or uint8; int32 or int64 as indices"
+        )
     shape = [int(d) for d in value.shape] if value.shape is not None else []  # type: ignore[arg-type]
     if prod(shape) == 0:
         return UnsupportedNode(str(value.name), "input", "it has no elements", "axes of 1 or more")
     dims = new_dims(shape)
     dtype = DTYPE_OF[value.dtype]
-    tensor = ctx.activation(value.name, shape[1:] if ctx.batched else shape, "f32" if dtype == "f32" else "i8")
+    tensor = ctx.activation(value.name, shape[1:] if ctx.batched else shape, _on_device(dtype))
     ctx.values[value] = Value(Storage(tensor, Order(None, dims, tensors=[tensor])), dims, dtype)
     return None
 
@@ -318,12 +352,13 @@ def _unsigned(ctx: Context, inner: str, name: str, before: bool) -> str:
 
 
 #: ops whose output has the codes of their input
-_SAME_CODES = {"copy", "max_pool2d_s8", "transpose"}
+_SAME_CODES = {"box", "concat", "copy", "gather", "max_pool2d_s8", "transpose"}
 
 
 def _spread_scales(program: Program) -> None:
     """Codes whose scale no op names get it from the ops that hand them on; 1 where nothing knows it."""
-    pairs = [(op.inputs[0], op.outputs[0]) for op in program.ops if op.kind in _SAME_CODES]
+    moves = [op for op in program.ops if op.kind in _SAME_CODES]
+    pairs = [(name, op.outputs[0]) for op in moves for name in op.inputs if program.tensors[name].is_activation]
     for source, output in [*reversed(pairs), *pairs]:
         a, b = program.tensors[source], program.tensors[output]
         known, other = (a, b) if a.scale else (b, a)

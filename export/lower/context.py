@@ -30,7 +30,13 @@ from ..normalize import Normal, array_of
 from ..program import DTYPES, Op, Tensor
 
 #: ONNX element types a value may have on the device
-DTYPE_OF = {ir.DataType.FLOAT: "f32", ir.DataType.INT8: "i8", ir.DataType.UINT8: "u8"}
+DTYPE_OF = {
+    ir.DataType.FLOAT: "f32",
+    ir.DataType.INT8: "i8",
+    ir.DataType.UINT8: "u8",
+    ir.DataType.INT32: "i32",
+    ir.DataType.INT64: "i32",
+}
 
 
 @dataclass

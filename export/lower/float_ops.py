@@ -14,7 +14,7 @@ from .context import Context, Layer, no_limits
 from .windows import Window, spatial_axes, window
 
 #: ops whose weights can take up a scale and an offset behind them
-_FOLDABLE = {"conv2d_f32", "depthwise_conv2d_f32", "dense_f32", "affine_f32"}
+_FOLDABLE = {"conv2d_f32", "depthwise_conv2d_f32", "dense_f32", "affine_f32", "conv_transpose2d_f32"}
 
 
 def require_float(*values: Value) -> None:
@@ -61,7 +61,7 @@ def conv(ctx: Context, node: ir.Node) -> None:
     bias = ctx.needed(node, 2, "bias") if len(node.inputs) > 2 and node.inputs[2] is not None else None
     source = ctx.ordered(value, spatial_axes(value))
     device_weight = convolution_weight(weight, kind)
-    _weighted(
+    weighted(
         ctx, node, f"{kind}_f32", source, device_weight, bias, (geometry.out_h, geometry.out_w, len(weight)), attrs
     )
     output = ctx.ops[-1].outputs[0]
@@ -69,7 +69,7 @@ def conv(ctx: Context, node: ir.Node) -> None:
     ctx.result(node.outputs[0], shape, spatial_axes(value), output)
 
 
-def _weighted(
+def weighted(
     ctx: Context,
     node: ir.Node,
     kind: str,
@@ -115,7 +115,7 @@ def _dense(ctx: Context, node: ir.Node, weight: np.ndarray, bias: np.ndarray | N
     source, columns, rows = dense_weight(ctx, value, weight)
     n_out, n_in = columns.shape
     shape = (n_out,) if rows == 1 else (rows, n_out)
-    op = _weighted(ctx, node, "dense_f32", source, columns, bias, shape, {"n_in": n_in, "n_out": n_out, "rows": rows})
+    op = weighted(ctx, node, "dense_f32", source, columns, bias, shape, {"n_in": n_in, "n_out": n_out, "rows": rows})
     full = (*value.shape[:-1], n_out)
     ctx.result(node.outputs[0], full, range(len(full)), op.outputs[0])
 
@@ -290,6 +290,8 @@ def _fold(ctx: Context, node: ir.Node, value: Value, flats: list[np.ndarray]) ->
         return False
     if layer.op.attrs["lo"] != -inf or layer.op.attrs["hi"] != inf:
         return False
+    if layer.op.kind == "conv_transpose2d_f32" and layer.op.attrs["groups"] != 1:
+        return False  # the last axis of its weights is not all of the output's channels
     if ctx.marks(names) and not ctx.marks(layer.names) and np.any(flats[0] != 1):
         return False  # a BatchNorm that trains behind a layer that does not
     scale, offset = (np.tile(flat, layer.channels // flat.size) for flat in flats)
@@ -444,6 +446,8 @@ def max_pool(ctx: Context, node: ir.Node) -> None:
     if value.dtype == "f32":
         pool(ctx, node, "max_pool2d_f32")
         return
+    if value.dtype == "i32":
+        raise Refusal("it works on 32-bit integers", "float32, int8 or uint8")
     source = ctx.tensors[value.storage.tensor]
     pool(ctx, node, "max_pool2d_s8", "i8", source.scale, source.zero_point)
 

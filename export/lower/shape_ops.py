@@ -77,7 +77,7 @@ def squeeze(ctx: Context, node: ir.Node) -> None:
     value = ctx.value(node)
     axes = axes_of(ctx, node, len(value.shape))
     if axes is None:
-        axes = [axis for axis, size in enumerate(value.shape) if size == 1]
+        axes = [axis for axis, size in enumerate(value.shape) if size == 1 and not (ctx.batched and axis == 0)]
     if ctx.batched and 0 in axes:
         raise Refusal("it removes the batch axis", "axes of 1 or more")
     ctx.alias(node, [dim for axis, dim in enumerate(value.dims) if axis not in axes])

@@ -74,12 +74,13 @@ def window(node: ir.Node, value: Value, kernel: Sequence[int]) -> Window:
         if count < 1:
             raise Refusal(f"its kernel {list(kernel)} is larger than its input {list(sizes)}", "a smaller kernel")
         out.append(count)
-    pairs = [_pair(p, 1) for p in (sizes, out, kernel, strides, dilations)] + [_pair(begin, 0), _pair(end, 0)]
+    pairs = [pair(p, 1) for p in (sizes, out, kernel, strides, dilations)] + [pair(begin, 0), pair(end, 0)]
     (ih, iw), (oh, ow), (kh, kw), (sh, sw), (dh, dw), (top, left), (bottom, right) = pairs
     return Window(ih, iw, oh, ow, kh, kw, sh, sw, dh, dw, top, left, bottom, right, tuple(out))
 
 
-def _pair(values: Sequence[int], first: int) -> tuple[int, int]:
+def pair(values: Sequence[int], first: int) -> tuple[int, int]:
+    """Values of both spatial axes; `first` for the height that a sequence does not have."""
     return (int(values[0]), int(values[1])) if len(values) == 2 else (first, int(values[0]))
 
 

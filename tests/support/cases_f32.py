@@ -15,13 +15,24 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass
 class Case:
-    """One node with its inputs; `y` and gradients are float64."""
+    """One node with its inputs; `y` and gradients are float64.
+
+    fixed : positions of operands that have no gradient (indices)
+    extra : attributes that only the reference has
+    """
 
     op: str
     attrs: dict[str, Any]
     inputs: list[Array]
     y_shape: tuple[int, ...]
     weights: list[Array] = field(default_factory=list)
+    fixed: set[int] = field(default_factory=set)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def known(self) -> dict[str, Any]:
+        """Attributes as the reference takes them."""
+        return self.attrs | self.extra
 
     @property
     def operands(self) -> list[Array]:
@@ -35,7 +46,7 @@ class Case:
 
     def forward(self) -> Array:
         """The reference's y."""
-        v = reference.OPS[self.op][0](*self.operands, self.attrs).reshape(self.y_shape)
+        v = reference.OPS[self.op][0](*self.operands, self.known).reshape(self.y_shape)
         return reference.clamp(v, self.attrs) if self.clamped else v
 
     def backward(self, dy: Array) -> tuple[Array, ...]:
@@ -43,8 +54,8 @@ class Case:
         dy = dy.astype(np.float64)
         forward, backward = reference.OPS[self.op]
         if self.clamped:
-            dy = reference.clamp_backward(forward(*self.operands, self.attrs).reshape(self.y_shape), dy, self.attrs)
-        return backward(*self.operands, dy, self.attrs)
+            dy = reference.clamp_backward(forward(*self.operands, self.known).reshape(self.y_shape), dy, self.attrs)
+        return backward(*self.operands, dy, self.known)
 
 
 class Draw:

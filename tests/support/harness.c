@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_OPERANDS 4
+#define MAX_OPERANDS 12
 
 #if defined(__SANITIZE_ADDRESS__)
 #define GUARD 0

@@ -10,6 +10,7 @@ import numpy as np
 from edgeprop.export.program import DTYPES, Op, Program, Tensor
 
 from . import ort_arithmetic as ort
+from . import reference_movement
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Run = Callable[[Program, Op, list[Array]], Array]
@@ -283,4 +284,47 @@ OPS: dict[str, Run] = {
         softmax_s8,
         copy,
     )
+}
+
+
+def _moved(program: Program, op: Op, x: list[Array]) -> Array:
+    """An op of reference_movement.py on one sample, whose shapes follow from the attributes."""
+    a = {**op.attrs, "elements": program.tensors[op.outputs[0]].count}
+    shapes: dict[str, list[tuple[int, ...]]] = {
+        "box": [(-1,)],
+        "gather": [(a.get("outer", 1), a.get("in", 1), a.get("inner", 1))],
+        "resample_f32": [(a.get("outer", 1), a.get("in", 1), a.get("inner", 1))],
+        "reduce_f32": [(a.get("outer", 1), a.get("size", 1), a.get("inner", 1))],
+        "embedding_f32": [(-1,)],
+        "conv_transpose2d_f32": [(a.get("in_h", 1), a.get("in_w", 1), a.get("in_c", 1))],
+    }
+    activations = [array.reshape(1, *shape) for array, shape in zip(x, shapes[op.kind], strict=False)]
+    wide = activations[0] if activations[0].dtype == np.int8 else activations[0].astype(np.float64)
+    y = reference_movement.OPS[op.kind][0](wide, *x[1:], a)
+    return _clamp(op, y) if op.kind in reference_movement.CLAMPED else y
+
+
+def _concat(program: Program, op: Op, x: list[Array]) -> Array:
+    return np.concatenate([array.reshape(op.attrs["outer"], -1) for array in x], 1)
+
+
+def _matmul(program: Program, op: Op, x: list[Array]) -> Array:
+    a = op.attrs
+    second = (a["columns"], a["count"]) if a["transposed"] else (a["count"], a["columns"])
+    zeros = [program.tensors[name].zero_point for name in op.inputs]
+    wide = np.float64 if op.kind == "matmul_f32" else np.int64
+    left = x[0].reshape(a["batch"], a["rows"], a["count"]).astype(wide) - zeros[0]
+    right = x[1].reshape(a["batch"], *second).astype(wide) - zeros[1]
+    y = left @ (right.swapaxes(1, 2) if a["transposed"] else right)
+    if op.kind == "matmul_f32":
+        return _clamp(op, y)
+    s, t, u = (np.float32(program.tensors[name].scale) for name in (*op.inputs, *op.outputs))
+    return _integer(program, op, y, s * t / u)
+
+
+OPS |= {
+    **dict.fromkeys(reference_movement.OPS, _moved),
+    "concat": _concat,
+    "matmul_f32": _matmul,
+    "matmul_s8": _matmul,
 }

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from tests.support import reference_movement
+
 Array = np.ndarray[Any, np.dtype[Any]]
 Attrs = dict[str, Any]
 
@@ -262,5 +264,14 @@ OPS: dict[str, tuple[Callable[..., Array], Callable[..., tuple[Array, ...]]]] = 
     "softmax_f32": (softmax, softmax_backward),
     "transpose": (transpose, transpose_backward),
     "copy": (copy, copy_backward),
+    **reference_movement.OPS,
 }
-CLAMPED = {"conv2d_f32", "depthwise_conv2d_f32", "dense_f32", "affine_f32", "add_f32", "clip_f32"}
+CLAMPED = {
+    "conv2d_f32",
+    "depthwise_conv2d_f32",
+    "dense_f32",
+    "affine_f32",
+    "add_f32",
+    "clip_f32",
+    *reference_movement.CLAMPED,
+}

@@ -18,8 +18,8 @@ ELEMENTWISE = {
     "softmax_s8", "lut_s8", "quantize", "copy",
 }  # fmt: skip
 #: ops whose derivative is written in terms of y, and of x
-READS_Y = {"max_pool2d_f32", "clip_f32", "leaky_relu_f32", "sigmoid_f32", "tanh_f32", "softmax_f32"}
-READS_X = {"max_pool2d_f32"}
+READS_Y = {"max_pool2d_f32", "reduce_f32", "clip_f32", "leaky_relu_f32", "sigmoid_f32", "tanh_f32", "softmax_f32"}
+READS_X = {"max_pool2d_f32", "reduce_f32", "matmul_f32"}
 
 
 class Clobbered(AssertionError):
@@ -125,6 +125,8 @@ class _Replay:
     def _reads_of_backward(self, op: Op) -> list[str]:
         low, high = op.attrs.get("lo", -np.inf), op.attrs.get("hi", np.inf)
         reads = [op.inputs[0]] if op.kind in READS_X else []
+        if op.kind == "matmul_f32":
+            reads = list(op.inputs)
         if op.kind in READS_Y or np.isfinite(low) or np.isfinite(high):
             reads.append(op.outputs[0])
         return reads

@@ -169,6 +169,45 @@ typedef struct ep_transpose_attr {
     int32_t size;
 } ep_transpose_attr;
 
+typedef struct ep_box_attr {
+    int32_t dims[6];
+    int32_t x_strides[6];
+    int32_t y_strides[6];
+    int32_t x_offset, y_offset;
+    int32_t size;
+    float fill;
+} ep_box_attr;
+
+typedef struct ep_concat_attr {
+    int32_t outer;
+    int32_t size;
+} ep_concat_attr;
+
+typedef struct ep_gather_attr {
+    int32_t outer, in, out, inner;
+    int32_t size;
+} ep_gather_attr;
+
+typedef struct ep_embedding_attr {
+    int32_t rows, vocabulary, width;
+} ep_embedding_attr;
+
+typedef struct ep_reduce_attr {
+    int32_t outer, size, inner;
+    int32_t which;
+} ep_reduce_attr;
+
+typedef struct ep_resample_attr {
+    int32_t outer, in, out, inner;
+    int32_t taps;
+} ep_resample_attr;
+
+typedef struct ep_matmul_attr {
+    int32_t batch, rows, count, columns;
+    int32_t transposed;
+    float lo, hi;
+} ep_matmul_attr;
+
 /* ---- The prelude's own ---- */
 
 typedef struct ep_py_op {

@@ -1,0 +1,81 @@
+"""Lowering of reductions other than the mean, which is a pool."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+
+import onnx_ir as ir
+
+from ..errors import Refusal
+from . import float_ops
+from .context import Context
+from .movement import keep_batch, memory_axes, output_like
+
+#: `which` of reduce_f32, EP_REDUCE_* in edgeprop_ops.h
+_REDUCTIONS = {"ReduceSum": 0, "ReduceMax": 1, "ReduceMin": 2, "ReduceL1": 3, "ReduceL2": 4, "ReduceSumSquare": 5}
+
+
+def reduce(ctx: Context, node: ir.Node) -> None:
+    """ReduceSum, ReduceMax, ReduceMin, ReduceL1, ReduceL2 and ReduceSumSquare over axes other than the batch."""
+    value = ctx.value(node)
+    float_ops.require_float(value)
+    rank = len(value.shape)
+    axes = float_ops.axes_of(ctx, node, rank)
+    if not axes and bool(node.attributes.get_int("noop_with_empty_axes", 0)):
+        ctx.alias(node, value.dims)
+        return
+    axes = axes or list(range(rank))
+    keep_batch(ctx, 0 in axes, "reduces")
+    order = memory_axes(ctx, value)
+    before, behind = _around(order, axes, value.shape)
+    if before is None:
+        before, behind = [], [axis for axis in order if axis not in axes]
+    source = ctx.ordered(value, [*before, *axes_between(order, axes), *behind])
+    sizes = [prod(value.shape[i] for i in part) for part in (before, axes, behind)]
+    kept = before + behind
+    output = ctx.activation(node.outputs[0].name, [value.shape[i] for i in kept] or [1])
+    attrs = dict(zip(("outer", "size", "inner"), sizes, strict=True))
+    ctx.emit("reduce_f32", node, [source], output, **attrs, which=_REDUCTIONS[node.op_type])
+    if bool(node.attributes.get_int("keepdims", 1)):
+        ctx.result(node.outputs[0], [1 if i in axes else n for i, n in enumerate(value.shape)], kept, output)
+    else:
+        left = sorted(kept)
+        ctx.result(node.outputs[0], [value.shape[i] for i in left], [left.index(i) for i in kept], output)
+
+
+def axes_between(order: list[int], axes: list[int]) -> list[int]:
+    """Some axes in memory order."""
+    return [axis for axis in order if axis in axes]
+
+
+def _around(order: list[int], axes: list[int], shape: Sequence[int]) -> tuple[list[int] | None, list[int]]:
+    """Axes that lie before and behind `axes` in memory; None where others lie between them."""
+    places = [i for i, axis in enumerate(order) if axis in axes and shape[axis] != 1]
+    if not places:
+        return [axis for axis in order if axis not in axes], []
+    inside = order[places[0] : places[-1] + 1]
+    if any(axis not in axes and shape[axis] != 1 for axis in inside):
+        return None, []
+    before = [axis for axis in order[: places[-1] + 1] if axis not in axes]
+    return before, [axis for axis in order[places[-1] + 1 :] if axis not in axes]
+
+
+def global_max_pool(ctx: Context, node: ir.Node) -> None:
+    """GlobalMaxPool of float32 or of codes: a pool whose one window is the whole image."""
+    value = ctx.value(node)
+    rank = len(value.shape)
+    if value.dtype == "i32":
+        raise Refusal("it works on 32-bit integers", "float32, int8 or uint8")
+    source = ctx.ordered(value, [*range(2, rank), 0, 1])
+    height, width, channels = value.shape[2], prod(value.shape[3:]), value.shape[0] * value.shape[1]
+    output = output_like(ctx, node, 0, source, (1, 1, channels))
+    kind = "max_pool2d_f32" if value.dtype == "f32" else "max_pool2d_s8"
+    ctx.emit(kind, node, [source], output, **float_ops.whole_window(height, width, channels))
+    ctx.result(node.outputs[0], (*value.shape[:2], *[1] * (rank - 2)), range(rank), output, value.dtype)
+
+
+OPERATORS: dict[str, Callable[[Context, ir.Node], None]] = {
+    "GlobalMaxPool": global_max_pool,
+    **dict.fromkeys(_REDUCTIONS, reduce),
+}
