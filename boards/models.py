@@ -128,10 +128,10 @@ def make(name: str, *, seeded: bool = False) -> Model:
         "head_64_10": _float("head_64_10", _head),
         "mlp_64_32_10": _float("mlp_64_32_10", _mlp),
         "mlp_784_128_10": _float("mlp_784_128_10", _large_mlp),
-        "ds_cnn_learning": _float("ds_cnn_learning", networks.ds_cnn),
+        "ds_cnn_learning": _float("ds_cnn_learning", networks.BUILDERS["ds_cnn"]),
         "small": _float("small", _small),
         "small_int8": _int8_head("small_int8", _small),
-        "ds_cnn_head": _int8_head("ds_cnn_head", networks.ds_cnn),
+        "ds_cnn_head": _int8_head("ds_cnn_head", networks.BUILDERS["ds_cnn"]),
     }
     if name not in makers:
         work, _, dtype = name.rpartition("_")
