@@ -320,7 +320,6 @@ class Trainer:
         """Train on all batches once and add the epoch to the history."""
         start, rate = time.perf_counter(), 0.0
         totals, self.chosen, self.went_back = np.zeros(2), [], 0
-        self.net.reset_state()
         with self.all_or_nothing(f"in epoch {epoch + 1}"):
             for batch in batches(order, batch_size):
                 done, length = np.array([batch.start, batch.stop - batch.start]) / len(order)
@@ -347,7 +346,7 @@ class Trainer:
         )
 
     def validate(self, held_out: Any) -> Evaluation:
-        """Return loss and metric on validation data, NaN without any; stateful layers start from zeros on both sides."""
+        """Return loss and metric on validation data, NaN without any; stateful layers start it and what follows from zeros."""
         self.net.reset_state()
         if held_out is None:
             return Evaluation(math.nan, math.nan)

@@ -45,7 +45,7 @@ class Errors(NamedTuple):
     test_int8: float | None
 
 
-def main(data: Path, out: Path, test: Path | None = None, copies: int = 20, epochs: int = 3) -> Errors:
+def main(data: Path, out: Path, test: Path | None = None, copies: int = 20, epochs: int = 6) -> Errors:
     """Train, export, print errors; `copies` is how many times each digit is bent, `epochs` how often all that is seen."""
     digits = load(data)
     held_out = min(VALIDATION, len(digits.y) // 5)
@@ -122,6 +122,6 @@ if __name__ == "__main__":
     parser.add_argument("--test", type=Path, help="npz file of digits to look at once, at the end")
     parser.add_argument("--out", type=Path, default=Path("build/usps"))
     parser.add_argument("--copies", type=int, default=20)
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=6)
     args = parser.parse_args()
     main(args.data, args.out, args.test, args.copies, args.epochs)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from edgeprop import trainer as t
+from edgeprop.trainer.embedding_losses import semi_hard
 
 SCORES = np.array([[2.0, 1.0, 0.5], [0.0, 0.0, 3.0]])
 
@@ -263,6 +264,9 @@ def test_triplets_by_hand():
     value, _, accuracy = value_and_gradient(t.Triplet(margin=0.5, mining="hard"), labels, points)
     assert value == pytest.approx(sum(max(0, loss) for loss in losses) / 4)
     assert accuracy == 0.5  # 1.0 and 1.2 are nearest to each other
+    tie = np.array([[0.0], [1.0], [-1.0], [1.2]])  # of 0's negatives the one as far as its positive is not farther
+    a, _, n = semi_hard(tie, np.array([0, 0, 1, 1]))
+    assert n[a == 0].tolist() == [3]
     given = np.array([[0.0, 0], [1, 0], [0, 1], [0, 0], [0, 0], [5, 0]])
     value, dscores, _ = value_and_gradient(t.Triplet(margin=0.5, mining="given"), [0] * 6, given)
     assert value == pytest.approx(0.25)

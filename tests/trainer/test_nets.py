@@ -137,6 +137,11 @@ def test_benchmarks_time_these():
         assert {"ad": 265864, "ds_cnn": 22604, "vww": 210850, "resnet8": 77706}[name] == net.n_params
 
 
+def test_ten_of_seventeen_bottlenecks_have_a_way_around():
+    net = nets.mobilenet_v2(in_shape=(3, 32, 32))
+    assert [len([b for b in net if isinstance(b, kind)]) for kind in (t.Residual, t.Sequential)] == [10, 7]
+
+
 def test_two_hidden_units_learn_xor():
     x = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
     y = np.array([[0], [1], [1], [0]])

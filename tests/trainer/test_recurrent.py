@@ -176,6 +176,13 @@ def test_fit_starts_each_epoch_from_zeros_and_keeps_validation_apart():
     assert net[0]._state is None
 
 
+def test_gradient_checks_start_each_pass_from_zeros():
+    net = t.Sequential(t.LSTM(2, stateful=True), t.Dense(2))
+    net.forward(sequences(3, 4, 2))
+    assert t.check_gradients(net, sequences(3, 4, 2), [0, 1, 1]).error < 1e-6
+    assert net[0]._state is not None  # of the network itself, which is as it was
+
+
 def test_both_ways_cannot_be_stateful():
     with pytest.raises(ValueError, match="whole sequence"):
         t.LSTM(2, bidirectional=True, stateful=True)
