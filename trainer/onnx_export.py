@@ -59,10 +59,10 @@ class GraphBuilder:
         """Add the layer's buffers and return their names."""
         return [self.constant(f"{layer.name}.{key}", value) for key, value in layer.buffers.items()]
 
-    def state(self, name: str, shape: Sequence[Any]) -> tuple[str, str]:
-        """Add a state that goes from run to run; return the graph input it is before a run and the output after it."""
+    def state(self, name: str, shape: Sequence[Any]) -> str:
+        """Add a state that goes from run to run: a graph input of that name, and the output ``<name>_next``."""
         self.states[name] = (f"{name}_next", shape)
-        return name, f"{name}_next"
+        return name
 
     @staticmethod
     def window_attributes(windows: Windows, rank: int = 2) -> dict[str, Any]:

@@ -268,7 +268,7 @@ def test_streaming_onnx_carries_its_state(layer, settings, last):
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     assert {i.name for i in session.get_inputs()} == {"input", *pairs}
     assert onnx.checker.check_model(model, full_check=True) is None
-    states = {name: np.zeros((1, 3, 4), np.float32) for name in pairs}
+    states = {name: np.zeros((3, 1, 4), np.float32) for name in pairs}
     names = ["output", *pairs.values()]
     for frame in np.moveaxis(sequences(3, 5, 2).astype(np.float32), 1, 0):
         results = dict(zip(names, session.run(names, {"input": frame[:, None], **states}), strict=True))

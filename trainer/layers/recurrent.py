@@ -229,28 +229,32 @@ class Recurrent(Layer):
         """Write RNN, LSTM or GRU, whose time comes first, between what puts the batch first."""
         time = graph.node("Transpose", self, list(inputs), part="time", perm=[1, 0, 2])
         operands = [time, *graph.params(self)]
-        every, ends = f"{self.name}.every", [f"{self.name}.{state}" for state in self.states]
+        every, ends = f"{self.name}.every", [f"{self.name}.{state}.end" for state in self.states]
+        outputs = [every] if self.return_sequences else ["", ends[0]]  # leave out what nobody reads
         if self.stateful:
-            shape = (self.directions, "batch", self.units)
-            pairs = [graph.state(f"{self.name}.{state}", shape) for state in self.states]
-            operands += [""] * (5 - len(operands)) + [start for start, _ in pairs]
-            ends = [end for _, end in pairs]
-        outputs = [every if self.return_sequences else "", *ends]
-        if not self.stateful:  # leave out what nobody reads
-            outputs = outputs[:1] if self.return_sequences else outputs[:2]
+            operands += [""] * (5 - len(operands)) + [self._state_in(graph, state) for state in self.states]
+            outputs = [every if self.return_sequences else "", *ends]
         direction = "bidirectional" if self.directions == 2 else "forward"
         attributes = {"hidden_size": self.units, "direction": direction, **self.onnx_attributes()}
         graph.nodes.append(graph.onnx.helper.make_node(self.onnx_op, operands, outputs, name=self.name, **attributes))
+        if self.stateful:
+            for state, end in zip(self.states, ends, strict=True):
+                self._state_out(graph, state, end)
         return self._batch_first(graph, every if self.return_sequences else ends[0])
+
+    def _state_in(self, graph: GraphBuilder, state: str) -> str:
+        """Add an input (N, 1, H) of the graph, and return it as (1, N, H)."""
+        name = graph.state(f"{self.name}.{state}", ("batch", 1, self.units))
+        return graph.node("Transpose", self, [name], part=f"{state}.start", perm=[1, 0, 2])
+
+    def _state_out(self, graph: GraphBuilder, state: str, end: str) -> None:
+        """Make what the cell ends with an output (N, 1, H) of the graph."""
+        following = graph.states[f"{self.name}.{state}"][0]
+        name = f"{self.name}.{state}.next"
+        graph.nodes.append(graph.onnx.helper.make_node("Transpose", [end], [following], name=name, perm=[1, 0, 2]))
 
     def _batch_first(self, graph: GraphBuilder, value: str) -> str:
         """Add nodes from (T, D, N, H) to (N, T, D H), or from (D, N, H) to (N, D H)."""
-        if self.directions == 1:
-            axes = graph.integers(f"{self.name}.axes", [1 if self.return_sequences else 0])
-            squeezed = graph.node("Squeeze", self, [value, axes], part="squeezed")
-            if not self.return_sequences:
-                return squeezed
-            return graph.node("Transpose", self, [squeezed], part="batch", perm=[1, 0, 2])
         perm, shape = ([2, 0, 1, 3], [0, 0, -1]) if self.return_sequences else ([1, 0, 2], [0, -1])
         batch = graph.node("Transpose", self, [value], part="batch", perm=perm)
         return graph.node("Reshape", self, [batch, graph.integers(f"{self.name}.shape", shape)], part="joined")
@@ -457,12 +461,12 @@ class TimeDense(Dense):
         return batch_first(np.matmul(self.params["weight"].T, dy)) if self.need_dx else None
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
-        """Write MatMul and Add: Gemm takes matrices only."""
+        """Write MatMul, named after the layer, and Add: Gemm takes matrices only."""
         weight = graph.constant(f"{self.name}.weight", self.params["weight"].T)
+        product = graph.node("MatMul", self, [*inputs, weight])
         if not self.use_bias:
-            return graph.node("MatMul", self, [*inputs, weight])
-        product = graph.node("MatMul", self, [*inputs, weight], part="product")
-        return graph.node("Add", self, [product, graph.constant(f"{self.name}.bias", self.params["bias"])])
+            return product
+        return graph.node("Add", self, [product, graph.constant(f"{self.name}.bias", self.params["bias"])], part="sum")
 
 
 def over_time(dy: Array, x: Array) -> Array:
