@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import layers
+from . import layers, nets
 from .callbacks import EarlyStopping
 from .embedding_losses import Contrastive, Triplet
 from .fit import DivergedError, Evaluation, evaluate, fit, partial_fit
@@ -82,6 +82,7 @@ __all__ = [
     "clip_gradients",
     "evaluate",
     "fit",
+    "nets",
     "partial_fit",
     "sigmoid",
     "softmax",
