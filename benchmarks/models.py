@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import onnx
 
 from edgeprop import export
 from edgeprop import trainer as t
+from edgeprop.trainer import nets
 
 #: work -> (float32, int8) files of the MLPerf Tiny reference models, converted with tf2onnx
 REFERENCE = {
@@ -22,55 +24,12 @@ REFERENCE = {
 FOLDER = Path(os.environ.get("EDGEPROP_MODELS", Path(__file__).parents[2] / "shared" / "models")) / "mlperf_tiny"
 
 
-def _conv(filters: int, kernel: int | tuple[int, int], stride: int | tuple[int, int] = 1) -> list[t.Layer]:
-    return [t.Conv2D(filters, kernel, stride=stride, padding="same"), t.ReLU()]
-
-
-def _separable(filters: int, stride: int = 1) -> list[t.Layer]:
-    return [t.DepthwiseConv2D(3, stride=stride, padding="same"), t.ReLU(), *_conv(filters, 1)]
-
-
-def ad() -> t.Sequential:
-    """Anomaly detection: an autoencoder of 640 values."""
-    sizes = (128, 128, 128, 128, 8, 128, 128, 128, 128)
-    hidden = [layer for size in sizes for layer in (t.Dense(size), t.ReLU())]
-    net = t.Sequential(*hidden, t.Dense(640))
-    net.build((640,), seed=0)
-    return net
-
-
-def ds_cnn() -> t.Sequential:
-    """Keyword spotting: 49 frames of 10 coefficients."""
-    blocks = [layer for _ in range(4) for layer in _separable(64)]
-    net = t.Sequential(*_conv(64, (10, 4), 2), *blocks, t.GlobalAveragePool(), t.Flatten(), t.Dense(12))
-    net.build((1, 49, 10), seed=0)
-    return net
-
-
-def vww() -> t.Sequential:
-    """Visual wake words: MobileNetV1-0.25 on 96 x 96 pixels."""
-    plan = ((16, 1), (32, 2), (32, 1), (64, 2), (64, 1), (128, 2), *[(128, 1)] * 5, (256, 2), (256, 1))
-    blocks = [layer for filters, stride in plan for layer in _separable(filters, stride)]
-    net = t.Sequential(*_conv(8, 3, 2), *blocks, t.GlobalAveragePool(), t.Flatten(), t.Dense(2))
-    net.build((3, 96, 96), seed=0)
-    return net
-
-
-def _residual(filters: int, stride: int) -> list[t.Layer]:
-    body = [*_conv(filters, 3, stride), t.Conv2D(filters, 3, padding="same")]
-    shortcut = None if stride == 1 else t.Conv2D(filters, 1, stride=stride, padding="same")
-    return [t.Residual(*body, shortcut=shortcut), t.ReLU()]
-
-
-def resnet8() -> t.Sequential:
-    """Image classification: 32 x 32 pixels."""
-    stacks = [*_residual(16, 1), *_residual(32, 2), *_residual(64, 2)]
-    net = t.Sequential(*_conv(16, 3), *stacks, t.GlobalAveragePool(), t.Flatten(), t.Dense(10))
-    net.build((3, 32, 32), seed=0)
-    return net
-
-
-BUILDERS: dict[str, Callable[[], t.Sequential]] = {"ad": ad, "ds_cnn": ds_cnn, "vww": vww, "resnet8": resnet8}
+BUILDERS: dict[str, Callable[[], t.Sequential]] = {
+    "ad": partial(nets.autoencoder, batch_norm=False),
+    "ds_cnn": partial(nets.ds_cnn, batch_norm=False),
+    "vww": partial(nets.mobilenet_v1, batch_norm=False),
+    "resnet8": partial(nets.resnet8, batch_norm=False),
+}
 
 
 def seeded(work: str, dtype: str) -> tuple[onnx.ModelProto, str]:

@@ -125,7 +125,7 @@ def make(name: str, *, seeded: bool = False) -> Model:
         "ds_cnn_learning": _float("ds_cnn_learning", LEARNERS["ds_cnn"]),
         "small": _float("small", _small),
         "small_int8": _int8_head("small_int8", _small),
-        "ds_cnn_head": _int8_head("ds_cnn_head", networks.ds_cnn),
+        "ds_cnn_head": _int8_head("ds_cnn_head", networks.BUILDERS["ds_cnn"]),
     }
     if name not in makers:
         work, _, dtype = name.rpartition("_")

@@ -14,8 +14,10 @@ from ._common import Array, require_int, require_number
 from .callbacks import Callback, EarlyStopping
 from .graph import Graph, check_finite
 from .history import History
-from .losses import Loss, get_loss
-from .optimizers import Optimizer, clip_gradients, get_optimizer
+from .joint_loss import loss_for
+from .losses import Loss
+from .optimizers import Optimizer, add_penalty, clip_gradients, get_optimizer
+from .selective import SelectiveBackprop
 
 
 class DivergedError(FloatingPointError):
@@ -34,7 +36,7 @@ def fit(
     x: Any,
     y: Any,
     *,
-    loss: str | Loss = "softmax_cross_entropy",
+    loss: str | Loss | Sequence[str | Loss] = "softmax_cross_entropy",
     optimizer: str | Optimizer = "adam",
     epochs: int = 10,
     batch_size: int = 32,
@@ -44,6 +46,9 @@ def fit(
     early_stopping: EarlyStopping | None = None,
     clip_norm: float | None = None,
     clip_value: float | None = None,
+    l1: float = 0.0,
+    l2: float = 0.0,
+    selective_backprop: SelectiveBackprop | None = None,
     callbacks: Sequence[Callback] = (),
     progress: bool | None = None,
 ) -> History:
@@ -54,11 +59,12 @@ def fit(
     net : Graph
         Built for x with `seed` if that has not happened yet.
     x : array (N, ...)
-        Inputs, NCHW for images.
+        Inputs, NCHW for images. A tuple for a network of several inputs.
     y : array
-        Targets as the loss wants them: integer labels (N,), or an array shaped like the output.
+        Targets as the loss wants them: integer labels (N,), or an array shaped like the output. A tuple for a network
+        of several outputs.
     loss : str or Loss
-        A name in `LOSSES` or an object.
+        A name in `LOSSES` or an object. For several outputs one for all of them, a tuple, or a `JointLoss`.
     optimizer : str or Optimizer
         A name in `OPTIMIZERS` or an object; an object keeps its state for the next call.
     epochs, batch_size : int
@@ -73,6 +79,10 @@ def fit(
         When to stop; keeps the best weights.
     clip_norm, clip_value : float, optional
         Gradient clipping, see `clip_gradients`.
+    l1, l2 : float
+        Penalties on weights (not on biases, scales and shifts), see `add_penalty`; the losses reported leave them out.
+    selective_backprop : SelectiveBackprop, optional
+        Skips the backward pass of samples whose loss is small.
     callbacks : sequence of callable
         Each is called as ``callback(net, history)`` after each epoch; a true answer ends training.
     progress : bool, optional
@@ -89,7 +99,7 @@ def fit(
     DivergedError
         If the loss or a weight became NaN or infinite; the weights are those after the last good epoch.
     """
-    trainer = Trainer(net, loss, optimizer, clip_norm, clip_value)
+    trainer = Trainer(net, loss, optimizer, clip_norm, clip_value, l1, l2)
     require_int(epochs, "epochs", 0), require_int(batch_size, "batch_size"), require_int(seed, "seed", 0)
     x, y, held_out = trainer.check_data(x, y, validation, seed)
     stoppers: list[Any] = [*callbacks, *([early_stopping] if early_stopping else [])]
@@ -97,11 +107,13 @@ def fit(
         if isinstance(stopper, EarlyStopping):
             stopper.start(trainer.loss.higher_is_better)
     history = History(trainer.loss.metric_name)
-    order_rng = np.random.default_rng(np.random.SeedSequence(seed).spawn(1)[0])
+    order_seed, choice_seed = np.random.SeedSequence(seed).spawn(2)
+    order_rng = np.random.default_rng(order_seed)
+    trainer.select_by(selective_backprop, np.random.default_rng(choice_seed))
     net.reseed(np.random.SeedSequence([seed, 1]))
     with Progress(progress, epochs) as bar:
         for epoch in range(epochs):
-            order = order_rng.permutation(len(x)) if shuffle else np.arange(len(x))
+            order = order_rng.permutation(len(x[0])) if shuffle else np.arange(len(x[0]))
             trainer.run_epoch(x, y, order, batch_size, epoch, held_out, history)
             bar.advance(history)
             stops = [bool(stopper(net, history)) for stopper in stoppers]  # each must be called
@@ -118,14 +130,17 @@ def partial_fit(
     x: Any,
     y: Any,
     *,
-    loss: str | Loss = "softmax_cross_entropy",
+    loss: str | Loss | Sequence[str | Loss] = "softmax_cross_entropy",
     optimizer: Optimizer,
     clip_norm: float | None = None,
     clip_value: float | None = None,
+    l1: float = 0.0,
+    l2: float = 0.0,
 ) -> float:
     """Take one step on one batch, x (N, ...) and y as in `fit`, and return the loss before it.
 
     The optimizer must be an object, since it carries its state from call to call; its rate stays where `fit` left it.
+    Stateful layers go on from the batch before.
 
     Raises
     ------
@@ -136,7 +151,7 @@ def partial_fit(
     """
     if not isinstance(optimizer, Optimizer):
         raise ValueError(f"optimizer={optimizer!r}: give partial_fit an object, such as SGD(0.01), to carry its state")
-    trainer = Trainer(net, loss, optimizer, clip_norm, clip_value)
+    trainer = Trainer(net, loss, optimizer, clip_norm, clip_value, l1, l2)
     x, y, _ = trainer.check_data(x, y, None, 0)
     with trainer.all_or_nothing("in this step"):
         value, _ = trainer.step(x, y)
@@ -145,19 +160,47 @@ def partial_fit(
 
 
 def evaluate(
-    net: Graph, x: Any, y: Any, *, loss: str | Loss = "softmax_cross_entropy", batch_size: int = 256
+    net: Graph,
+    x: Any,
+    y: Any,
+    *,
+    loss: str | Loss | Sequence[str | Loss] = "softmax_cross_entropy",
+    batch_size: int = 256,
 ) -> Evaluation:
-    """Return (loss, metric) of the network on x (N, ...) and y, in inference mode.
+    """Return (loss, metric) of the network on x (N, ...) and y, as in `fit`, in inference mode.
 
     Raises
     ------
     ValueError
         If the data are unusable.
     """
-    loss = get_loss(loss)
-    scores = net.predict(x, batch_size=batch_size)
-    target = loss.check(y, require_samples(scores), net.out_shape, net.dtype)
+    loss = loss_for(loss, len(net.outputs))
+    xs = as_inputs(net, x)
+    scores = net.predict(*xs, batch_size=batch_size)
+    target = loss.check(y, require_samples(np.asarray(xs[0])), net.out_shape, net.dtype)
     return Evaluation(loss.forward(scores, target), loss.metric(scores, target))
+
+
+def as_inputs(net: Graph, x: Any, name: str = "x") -> tuple[Any, ...]:
+    """Return x as a tuple with one thing per input of the network.
+
+    Raises
+    ------
+    ValueError
+        If the network has several inputs and x is not a tuple of as many.
+    """
+    if len(net.inputs) == 1:
+        return (x,)
+    if not isinstance(x, (tuple, list)) or len(x) != len(net.inputs):
+        raise ValueError(
+            f"the network takes {', '.join(net.inputs)}: give a tuple of {len(net.inputs)} arrays as {name}"
+        )
+    return tuple(x)
+
+
+def take(data: Any, chosen: Array) -> Any:
+    """Return the chosen samples of an array, or of each array in a tuple."""
+    return tuple(part[chosen] for part in data) if isinstance(data, tuple) else data[chosen]
 
 
 class Trainer:
@@ -166,21 +209,39 @@ class Trainer:
     def __init__(
         self,
         net: Graph,
-        loss: str | Loss,
+        loss: str | Loss | Sequence[str | Loss],
         optimizer: str | Optimizer,
         clip_norm: float | None,
         clip_value: float | None,
+        l1: float,
+        l2: float,
     ) -> None:
         if not isinstance(net, Graph):
             raise ValueError(f"{net!r} is not a network: put it in Sequential(...)")
-        self.net, self.loss, self.optimizer = net, get_loss(loss), get_optimizer(optimizer)
+        self.net, self.optimizer = net, get_optimizer(optimizer)
+        self.loss = loss_for(loss, len(net.outputs))
         for name, value in (("clip_norm", clip_norm), ("clip_value", clip_value)):
             if value is not None:
                 require_number(value, name, open_low=True)
         self.clip = {"clip_norm": clip_norm, "clip_value": clip_value}
+        self.penalty = {"l1": require_number(l1, "l1"), "l2": require_number(l2, "l2")}
+        self.selective: SelectiveBackprop | None = None
+        self.chosen: list[int] = []  # samples that wait for their backward pass
+        self.went_back = 0  # samples that had one in this epoch
 
-    def check_data(self, x: Any, y: Any, validation: Any, seed: int) -> tuple[Array, Array, tuple[Array, Array] | None]:
-        """Return x, y and validation data as arrays that fit the network, building it if need be."""
+    def select_by(self, selective: SelectiveBackprop | None, rng: np.random.Generator) -> None:
+        """Choose by `selective`, if given, which samples go back."""
+        if selective is None:
+            return
+        if not isinstance(selective, SelectiveBackprop):
+            raise ValueError(f"selective_backprop={selective!r}: give an object, SelectiveBackprop(beta=1.0)")
+        if any(getattr(layer, "stateful", False) for layer in self.net.leaves()):
+            raise ValueError("selective_backprop takes samples out of their order, which stateful layers need")
+        selective.start(rng)
+        self.selective = selective
+
+    def check_data(self, x: Any, y: Any, validation: Any, seed: int) -> tuple[tuple[Array, ...], Any, Any]:
+        """Return x (an array per input), y and a pair of validation data as fit the network, building it if need be."""
         was_built = self.net.built
         try:
             x, y = self._check_pair(x, y, "x", seed)
@@ -195,61 +256,86 @@ class Trainer:
         self.optimizer.bind(self.net)
         return x, y, held_out
 
-    def _check_pair(self, x: Any, y: Any, name: str, seed: int) -> tuple[Array, Array]:
-        x = check_finite(x, self.net.dtype, name)
-        n = require_samples(x)
+    def _check_pair(self, x: Any, y: Any, name: str, seed: int) -> tuple[tuple[Array, ...], Any]:
+        xs = tuple(check_finite(part, self.net.dtype, name) for part in as_inputs(self.net, x, name))
+        n = require_samples(xs[0])
+        if {len(part) for part in xs} != {n}:
+            raise ValueError(f"{name} has {' and '.join(str(len(part)) for part in xs)} samples: give as many of each")
+        shapes = tuple(part.shape[1:] for part in xs)
         if not self.net.built:
-            self.net.build(x.shape[1:], seed=seed)
-        if (x.shape[1:],) != self.net.in_shapes:
-            wanted = " and ".join(map(str, self.net.in_shapes))
-            raise ValueError(f"{name} has samples of shape {x.shape[1:]}, the network takes {wanted}: reshape it")
-        return x, self.loss.check(y, n, self.net.out_shape, self.net.dtype)
+            self.net.build(*shapes, seed=seed)
+        if shapes != self.net.in_shapes:
+            wanted, given = (" and ".join(map(str, each)) for each in (self.net.in_shapes, shapes))
+            raise ValueError(f"{name} has samples of shape {given}, the network takes {wanted}: reshape it")
+        return xs, self.loss.check(y, n, self.net.out_shape, self.net.dtype)
 
-    def step(self, x: Array, y: Array) -> tuple[float, float]:
+    def step(self, x: tuple[Array, ...], y: Any) -> tuple[float, float]:
         """Forward, backward, update on one batch; return its loss and metric before the update."""
         net = self.net
         net.need_dx = False
         try:
-            scores = net.forward(x, training=True)
+            scores = net.forward(*x, training=True)
             value = self.loss.forward(scores, y)
             net.backward(self.loss.backward())
         finally:
             net.need_dx = True
         parameters = net.parameters(trainable_only=True)
+        self.went_back += len(x[0])
+        if any(self.penalty.values()):
+            add_penalty(parameters, **self.penalty)
         if any(limit is not None for limit in self.clip.values()):
             clip_gradients(parameters, **self.clip)
         if math.isfinite(value):
             self.optimizer.step(parameters)
         return value, self.loss.metric(scores, y)
 
+    def run_batch(self, x: tuple[Array, ...], y: Any, rows: Array, batch_size: int) -> tuple[float, float]:
+        """Train on those rows, or choose from them what to train on; return their loss and metric before that."""
+        if self.selective is None:
+            return self.step(take(x, rows), take(y, rows))
+        scores, target = self.net.forward(*take(x, rows)), take(y, rows)
+        losses = self.loss.samples(scores, target)
+        self.chosen += rows[self.selective.choose(losses)].tolist()
+        while len(self.chosen) >= batch_size:
+            self.train_on_chosen(x, y, batch_size)
+        return float(losses.mean()), self.loss.metric(scores, target)
+
+    def train_on_chosen(self, x: tuple[Array, ...], y: Any, count: int) -> None:
+        """Take a step on the first `count` samples that wait."""
+        rows, self.chosen = np.array(self.chosen[:count]), self.chosen[count:]
+        value, _ = self.step(take(x, rows), take(y, rows))
+        if not math.isfinite(value):
+            self.check_progress(value)
+
     def run_epoch(
         self,
-        x: Array,
-        y: Array,
+        x: tuple[Array, ...],
+        y: Any,
         order: Array,
         batch_size: int,
         epoch: int,
-        held_out: tuple[Array, Array] | None,
+        held_out: Any,
         history: History,
     ) -> None:
         """Train on all batches once and add the epoch to the history."""
         start, rate = time.perf_counter(), 0.0
-        totals = np.zeros(2)
+        totals, self.chosen, self.went_back = np.zeros(2), [], 0
         with self.all_or_nothing(f"in epoch {epoch + 1}"):
             for batch in batches(order, batch_size):
                 done, length = np.array([batch.start, batch.stop - batch.start]) / len(order)
                 self.optimizer.rate = self.optimizer.schedule(epoch + float(done), float(length))
                 rate = rate or self.optimizer.rate
-                chosen = order[batch]
-                value, metric = self.step(x[chosen], y[chosen])
+                rows = order[batch]
+                value, metric = self.run_batch(x, y, rows, batch_size)
                 if not math.isfinite(value):
                     self.check_progress(value)
-                totals += len(chosen) * value, len(chosen) * metric
+                totals += len(rows) * value, len(rows) * metric
+            if len(self.chosen) > 1:  # batch norm needs company
+                self.train_on_chosen(x, y, len(self.chosen))
             self.check_progress(totals[0])
         loss, metric = totals / len(order)
-        val = Evaluation(math.nan, math.nan)
-        if held_out is not None:
-            val = evaluate(self.net, *held_out, loss=self.loss)
+        val = self.validate(held_out)
+        history.skipped.append(len(order) - self.went_back)
         history.append(
             train_loss=loss,
             train_metric=metric,
@@ -258,6 +344,16 @@ class Trainer:
             learning_rate=rate,
             seconds=time.perf_counter() - start,
         )
+
+    def validate(self, held_out: Any) -> Evaluation:
+        """Return loss and metric on validation data, NaN without any; stateful layers start it and what follows from zeros."""
+        self.net.reset_state()
+        if held_out is None:
+            return Evaluation(math.nan, math.nan)
+        held_x, held_y = held_out
+        val = evaluate(self.net, held_x if len(held_x) > 1 else held_x[0], held_y, loss=self.loss)
+        self.net.reset_state()
+        return val
 
     def check_progress(self, value: float) -> None:
         """Raise DivergedError if the loss or a weight is not finite."""

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from ._common import Array
+from .fit import as_inputs
 from .graph import Graph, check_finite
-from .losses import Loss, get_loss
+from .joint_loss import loss_for
 
 SHRINK = (1.0, 0.1, 0.01)  # eps is retried this much smaller where a kink may be near
 ROUNDING = 2e-15  # of a loss near 1, about ten float64 steps
@@ -29,7 +30,7 @@ class TensorCheck:
     Attributes
     ----------
     name : str
-        ``head.weight``, or ``x`` for the input.
+        ``head.weight``, or ``x`` for the input (its own name where there are several).
     analytic, numeric : array
         From `backward`; from differences (NaN where skipped). Shaped like the tensor.
     error : float
@@ -84,7 +85,7 @@ def check_gradients(
     net: Graph,
     x: Any,
     y: Any,
-    loss: str | Loss = "softmax_cross_entropy",
+    loss: Any = "softmax_cross_entropy",
     *,
     eps: float = 1e-6,
     tolerance: float = 1e-5,
@@ -106,7 +107,7 @@ def check_gradients(
     net : Graph
         Any network; an unbuilt one is checked as built for x with `seed`.
     x, y : array (N, ...)
-        A small batch and its targets.
+        A small batch and its targets; tuples as in `fit`.
     loss : str or Loss
         As in `fit`.
     eps : float
@@ -132,23 +133,25 @@ def check_gradients(
         If x or y do not fit.
     """
     net = copy.deepcopy(net).astype(np.float64)
-    x = check_finite(x, np.float64).copy()
+    xs = tuple(check_finite(part, np.float64).copy() for part in as_inputs(net, x))
     if not net.built:
-        net.build(x.shape[1:], seed=seed)
-    criterion = copy.deepcopy(get_loss(loss))
-    target = criterion.check(y, len(x), net.out_shape, np.float64)
+        net.build(*(part.shape[1:] for part in xs), seed=seed)
+    criterion = copy.deepcopy(loss_for(loss, len(net.outputs)))
+    target = criterion.check(y, len(xs[0]), net.out_shape, np.float64)
 
     def value() -> float:
         net.reseed(seed)
-        return criterion.forward(net.forward(x, training=True), target)
+        return criterion.forward(net.forward(*xs, training=True), target)
 
     report = GradientReport()
     value()  # the first pass allocates and warms up: leave it out of the time
     start = time.perf_counter()
     center = value()
     dx = net.backward(criterion.backward())
+    names, dxs = (("x",), (dx,)) if len(xs) == 1 else (net.inputs, dx)
     report.seconds_backward = time.perf_counter() - start
-    tensors = [(p.name, p.value, p.grad.copy()) for p in net.parameters(trainable_only=True)] + [("x", x, dx)]
+    tensors = [(p.name, p.value, p.grad.copy()) for p in net.parameters(trainable_only=True)]
+    tensors += zip(names, xs, dxs, strict=True)
     for name, tensor, analytic in tensors:
         start = time.perf_counter()
         numeric, noise, forwards = differences(value, tensor, center, eps, tolerance)

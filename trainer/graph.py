@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ._common import Array, Shape, lookup, require_int
+from ._common import Array, lookup, require_int
 from .layers import LAYERS
 from .layers.base import Layer
 from .layers.merge import Add
@@ -51,13 +51,17 @@ class Graph(Layer):
     inputs : sequence of str
         Names of the inputs.
     nodes : mapping of str to (layer, source, ...)
-        Each node's layer and where its inputs come from: inputs or nodes further up. The last node is the output. A
-        layer without a name of its own takes the node's.
+        Each node's layer and where its inputs come from: inputs or nodes further up. A layer without a name of its own
+        takes the node's.
+    outputs : sequence of str, optional
+        Nodes whose values are the outputs; by default the last node alone. Of several, `forward` and `predict` return
+        tuples, and `backward` takes one.
 
     Raises
     ------
     ValueError
-        If a source is unknown, a name comes twice, or a layer object is used twice.
+        If a source or output is unknown, a name comes twice, a layer object is used twice, or a layer is a network of
+        several outputs.
 
     Examples
     --------
@@ -65,18 +69,27 @@ class Graph(Layer):
     """
 
     kind = "graph"
+    outputs: tuple[str, ...]
+    out_shape: Any  # of several outputs a tuple of shapes
     token: object = None  # changes with every build: an optimizer sees by it whose weights its state belongs to
 
-    def __init__(self, inputs: Sequence[str], nodes: Mapping[str, tuple[Any, ...]], *, name: str | None = None) -> None:
+    def __init__(
+        self,
+        inputs: Sequence[str],
+        nodes: Mapping[str, tuple[Any, ...]],
+        *,
+        outputs: Sequence[str] = (),
+        name: str | None = None,
+    ) -> None:
         rows = []
         for value, (layer, *sources) in nodes.items():
             layer = as_layer(layer)
             if not layer.named_by_user:
                 layer.name, layer.named_by_user = value, True
             rows.append(Row(value, layer, tuple(sources)))
-        self._wire(tuple(inputs), rows, name)
+        self._wire(tuple(inputs), rows, name, tuple(outputs))
 
-    def _wire(self, inputs: tuple[str, ...], rows: list[Row], name: str | None) -> None:
+    def _wire(self, inputs: tuple[str, ...], rows: list[Row], name: str | None, outputs: tuple[str, ...] = ()) -> None:
         """Set up from rows; what every kind of container ends its constructor with."""
         super().__init__(name)
         known = set(inputs)
@@ -86,11 +99,15 @@ class Graph(Layer):
                 raise ValueError(f"node {row.name!r} takes {missing[0]!r}: neither an input nor a node above it")
             if row.name in known:
                 raise ValueError(f"the name {row.name!r} is used twice")
+            if isinstance(row.layer, Graph) and len(row.layer.outputs) > 1:
+                raise ValueError(f"node {row.name!r} is a network of several outputs: put its nodes here instead")
             known.add(row.name)
         if not rows:
             raise ValueError("a network needs at least one layer")
         self.inputs, self.rows, self.built = inputs, rows, False
+        self.outputs = check_outputs(outputs or (rows[-1].name,), rows)
         last = {source: place for place, row in enumerate(rows) for source in row.sources}
+        last.update(dict.fromkeys(self.outputs, len(rows)))
         self._expiries = [[s for s in set(row.sources) if last[s] == place] for place, row in enumerate(rows)]
         self._assign_names()
 
@@ -162,8 +179,8 @@ class Graph(Layer):
 
     # Building and running
 
-    def build(self, *in_shapes: Any, seed: int = 0, rng: np.random.Generator | None = None, dtype: Any = None) -> Shape:
-        """Create all parameters for inputs of these shapes (without batch) and return the output's shape.
+    def build(self, *in_shapes: Any, seed: int = 0, rng: np.random.Generator | None = None, dtype: Any = None) -> Any:
+        """Create all parameters for inputs of these shapes (without batch) and return the output's (or their tuple).
 
         Parameters
         ----------
@@ -187,11 +204,16 @@ class Graph(Layer):
         known, self.built = dict(zip(self.inputs, shapes, strict=True)), False
         for row, stream in zip(self.rows, rng.spawn(len(self.rows)), strict=True):
             known[row.name] = row.layer.build(*(known[s] for s in row.sources), rng=stream, dtype=self.dtype)
-        self.in_shapes, self.out_shape, self.built = shapes, known[self.rows[-1].name], True
+        self.in_shapes, self.out_shape, self.built = shapes, self._pick_outputs(known), True
         self.token = object()
         return self.out_shape
 
-    def forward(self, *xs: Any, training: bool = False) -> Array:
+    def _pick_outputs(self, values: Mapping[str, Any]) -> Any:
+        """Return what `values` holds of the output, or a tuple for several outputs."""
+        picked = tuple(values[name] for name in self.outputs)
+        return picked if len(picked) > 1 else picked[0]
+
+    def forward(self, *xs: Any, training: bool = False) -> Any:
         """Compute the output (N, ...) from the inputs (N, ...); builds the network if that has not happened.
 
         With ``training`` it runs as in training (dropout drops, batch norm uses the batch) and keeps what `backward`
@@ -211,18 +233,24 @@ class Graph(Layer):
             values[row.name] = row.layer.forward(*(values[s] for s in row.sources), training=training)
             for name in expired:
                 del values[name]
-        output: Array = values[self.rows[-1].name]
-        return output
+        return self._pick_outputs(values)
 
-    def backward(self, dy: Array) -> Any:
+    def backward(self, dy: Any) -> Any:
         """Fill the gradients of all trainable layers from dy, shaped like the output.
+
+        For several outputs dy is a tuple; None stands for an output without a gradient. Layers that none reaches get
+        zeros.
 
         Returns dx (a tuple for several inputs), or None if `need_dx` is off. Then no layer above the first trainable
         one is visited.
         """
-        grads: dict[str, Array] = {self.rows[-1].name: np.asarray(dy, self.dtype)}
+        dys = dy if len(self.outputs) > 1 else (dy,)
+        outputs = zip(self.outputs, dys, strict=True)
+        grads: dict[str, Array] = {name: np.asarray(d, self.dtype) for name, d in outputs if d is not None}
         for row in reversed(self.rows):
             dout = grads.pop(row.name, None)
+            if dout is None and row.layer.learns:
+                row.layer.clear_gradients()
             if dout is None or not (row.layer.need_dx or row.layer.learns):
                 continue
             dxs = row.layer.backward(dout)
@@ -233,6 +261,11 @@ class Graph(Layer):
             return None
         dinputs = tuple(grads.get(name) for name in self.inputs)
         return dinputs if len(dinputs) > 1 else dinputs[0]
+
+    def clear_gradients(self) -> None:
+        """Set the gradients of all layers inside to zero."""
+        for layer in self.sublayers():
+            layer.clear_gradients()
 
     def _plan_backward(self) -> None:
         """Decide which values need a gradient: those that depend on something that learns (or on a wanted input)."""
@@ -252,7 +285,7 @@ class Graph(Layer):
             given = " and ".join(str(x.shape) for x in xs)
             raise ValueError(f"the network takes inputs of shape {wanted}, got {given}: reshape x, batch first")
 
-    def predict(self, *xs: Any, batch_size: int = 256) -> Array:
+    def predict(self, *xs: Any, batch_size: int = 256) -> Any:
         """Return the network's output for x, in inference mode.
 
         Parameters
@@ -265,7 +298,7 @@ class Graph(Layer):
         Returns
         -------
         array (N, ...)
-            Raw outputs: for a classifier its logits.
+            Raw outputs: for a classifier its logits. A tuple for several outputs.
 
         Raises
         ------
@@ -276,10 +309,13 @@ class Graph(Layer):
         arrays = [check_finite(x, self.dtype, name) for x, name in zip(xs, self.inputs, strict=True)]
         self._check_shapes(tuple(arrays))
         n = len(arrays[0])
-        y = np.empty((n, *self.out_shape), self.dtype)
+        shapes = self.out_shape if len(self.outputs) > 1 else (self.out_shape,)
+        ys = {name: np.empty((n, *shape), self.dtype) for name, shape in zip(self.outputs, shapes, strict=True)}
         for start in range(0, n, batch_size):
-            y[start : start + batch_size] = self.forward(*(a[start : start + batch_size] for a in arrays))
-        return y
+            part = self.forward(*(a[start : start + batch_size] for a in arrays))
+            for y, value in zip(ys.values(), part if len(ys) > 1 else (part,), strict=True):
+                y[start : start + batch_size] = value
+        return self._pick_outputs(ys)
 
     # State
 
@@ -351,6 +387,11 @@ class Graph(Layer):
         for layer, child in zip(self.sublayers(), seeds.spawn(len(self)), strict=True):
             layer.reseed(child)
 
+    def reset_state(self) -> None:
+        """Let stateful recurrent layers start from zeros again."""
+        for layer in self.sublayers():
+            layer.reset_state()
+
     def _require_built(self, action: str) -> None:
         if not self.built:
             raise ValueError(f"{action} needs a built network: call net.build(input_shape), predict or fit first")
@@ -364,7 +405,7 @@ class Graph(Layer):
     def to_onnx(self, graph: GraphBuilder | None = None, *inputs: str) -> Any:
         """Return the network as an ``onnx.ModelProto`` in float32 with a dynamic batch; see `save_onnx`.
 
-        (With `graph`, as inside another network, add the nodes to it and return the output's name.)
+        (With `graph`, as inside another network, add the nodes to it and return the output's name, or their tuple.)
 
         Raises
         ------
@@ -381,14 +422,14 @@ class Graph(Layer):
         values = dict(zip(self.inputs, inputs, strict=True))
         for row in self.rows:
             values[row.name] = row.layer.to_onnx(graph, *(values[s] for s in row.sources))
-        return values[self.rows[-1].name]
+        return self._pick_outputs(values)
 
     def save_onnx(self, path: str | os.PathLike[str]) -> onnx.ModelProto:
         """Write the network as float32 ONNX with a dynamic batch, and return the model.
 
         Nodes are named after layers (``head``), initializers after their parameters (``head.weight``), the graph's
-        input and output ``input`` and ``output``. The model has passed ``onnx.checker``; equal networks give equal
-        bytes.
+        input and output ``input`` and ``output``, several of them as here. The model has passed ``onnx.checker``; equal
+        networks give equal bytes.
 
         Raises
         ------
@@ -452,6 +493,16 @@ class Residual(Graph):
             ends[1] = "shortcut"
         rows.append(Row("sum", merge or Add(), tuple(ends)))
         self._wire(("x",), rows, name)
+
+
+def check_outputs(outputs: tuple[str, ...], rows: Sequence[Row]) -> tuple[str, ...]:
+    """Return the outputs' names if each is that of a node and comes once; else raise ValueError."""
+    nodes = {row.name: row for row in rows}
+    for name in outputs:
+        lookup(nodes, name, "output")
+    if len(set(outputs)) < len(outputs):
+        raise ValueError(f"outputs {outputs} name a node twice")
+    return outputs
 
 
 def chain(layers: Sequence[Layer | str], source: str) -> list[Row]:

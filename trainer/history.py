@@ -24,6 +24,9 @@ class History:
         At the epoch's start.
     seconds : list of float
         Wall-clock time of the epoch.
+    skipped : list of int
+        Samples that had no backward pass in the epoch: 0 without selective backprop. With it losses and metrics are
+        those in inference mode.
     metric_name : str
         What the metrics measure.
     best_epoch : int or None
@@ -39,6 +42,7 @@ class History:
     val_metric: list[float] = field(default_factory=list)
     learning_rate: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    skipped: list[int] = field(default_factory=list)
     best_epoch: int | None = None
     stopped_early: bool = False
 

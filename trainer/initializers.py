@@ -34,6 +34,17 @@ def glorot_uniform(shape: Shape, fan_in: int, fan_out: int, rng: np.random.Gener
     return rng.uniform(-limit, limit, shape)
 
 
+def orthogonal(shape: Shape, fan_in: int, fan_out: int, rng: np.random.Generator) -> Array:
+    """Orthonormal columns (rows, where those are fewer), for recurrent weights (Saxe, McClelland & Ganguli 2014).
+
+    Of more than two axes those after the first count as one.
+    """
+    rows, columns = shape[0], math.prod(shape[1:])
+    q, r = np.linalg.qr(rng.normal(size=(max(rows, columns), min(rows, columns))))
+    q *= np.where(np.diag(r) < 0, -1, 1)  # so that all of them are equally likely (Mezzadri 2007)
+    return (q if rows >= columns else q.T).reshape(shape)
+
+
 def zeros(shape: Shape, fan_in: int, fan_out: int, rng: np.random.Generator) -> Array:
     """All zeros: biases, shifts, running means."""
     return np.zeros(shape)
@@ -49,6 +60,7 @@ INITIALIZERS: dict[str, Initializer] = {
     "he_uniform": he_uniform,
     "glorot_normal": glorot_normal,
     "glorot_uniform": glorot_uniform,
+    "orthogonal": orthogonal,
     "zeros": zeros,
     "ones": ones,
 }

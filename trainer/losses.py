@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ._common import Array, Shape, lookup
+from ._common import Array, Shape, lookup, require_number
 from .layers.activations import sigmoid
 
 
@@ -46,6 +46,10 @@ class Loss:
         """Return dscores, shaped like scores."""
         raise TypeError(f"{type(self).__name__} defines no backward")
 
+    def samples(self, scores: Array, target: Array) -> Array:
+        """Return the loss of each sample (N,), as if it were alone."""
+        return np.array([self.forward(scores[i : i + 1], target[i : i + 1]) for i in range(len(scores))])
+
     def metric(self, scores: Array, target: Array) -> float:
         """Return how good the scores (N, K) are: the share of samples whose largest score is the target's."""
         labels = target if target.ndim == 1 else target.argmax(axis=1)
@@ -56,12 +60,26 @@ class SoftmaxCrossEntropy(Loss):
     """Mean over the batch of ``-sum_k p_k log softmax(scores)_k``.
 
     scores (N, K) are logits; targets are labels (N,), integers in [0, K), or probabilities (N, K) with rows of sum 1.
+
+    Parameters
+    ----------
+    label_smoothing : float
+        e, at least 0 and below 1: p becomes ``(1 - e) p + e / K`` (Szegedy et al. 2016).
+    class_weights : array (K,), optional
+        Multiplies each class's term of the sum; a batch of labels is divided by the weights of its labels instead of N
+        (PyTorch's convention). `balanced_class_weights` makes them from labels.
     """
 
     kind = "softmax_cross_entropy"
 
+    def __init__(self, *, label_smoothing: float = 0.0, class_weights: Any = None) -> None:
+        super().__init__()
+        self.label_smoothing = require_number(label_smoothing, "label_smoothing", 0.0, 1.0)
+        self.class_weights = check_weights(class_weights, "class_weights")
+
     def check(self, target: Any, n: int, out_shape: Shape, dtype: Any) -> Array:
         """Return labels (n,) as intp or probabilities (n, K)."""
+        require_one_each(self.class_weights, "class_weights", out_shape)
         if np.ndim(target) == 1:
             return check_labels(target, n, out_shape)
         p = check_like_output(target, n, out_shape, dtype)
@@ -71,24 +89,43 @@ class SoftmaxCrossEntropy(Loss):
 
     def forward(self, scores: Array, target: Array) -> float:
         """Return the mean loss of scores (N, K)."""
+        return float(self.samples(scores, target).sum() / self._divisor(target))
+
+    def samples(self, scores: Array, target: Array) -> Array:
+        """Return the loss of each sample (N,), times the weights of its classes."""
         shifted = scores - scores.max(axis=1, keepdims=True)
         e = np.exp(shifted)
         total = e.sum(axis=1, keepdims=True)
-        self._saved = (e / total, target)
-        log_p = shifted - np.log(total)
-        if target.ndim == 1:
-            return float(-log_p[np.arange(len(scores)), target].mean())
-        return float(-(target * log_p).sum(axis=1).mean())
+        p, log_p = e / total, shifted - np.log(total)
+        if target.ndim == 1 and not self.label_smoothing and self.class_weights is None:
+            self._saved = (p, target, None)
+            return np.asarray(-log_p[np.arange(len(scores)), target])
+        wanted = self._wanted(target, scores)
+        self._saved = (p, target, wanted)
+        return np.asarray(-(wanted * log_p).sum(axis=1))
+
+    def _wanted(self, target: Array, scores: Array) -> Array:
+        """Return what multiplies ``-log p``, (N, K)."""
+        k = scores.shape[1]
+        p = np.eye(k, dtype=scores.dtype)[target] if target.ndim == 1 else target
+        if self.label_smoothing:
+            p = p * (1 - self.label_smoothing) + self.label_smoothing / k
+        return p if self.class_weights is None else p * self.class_weights.astype(scores.dtype)
+
+    def _divisor(self, target: Array) -> Any:
+        if self.class_weights is None or target.ndim == 2:
+            return len(target)
+        return max(float(self.class_weights[target].sum()), np.finfo(np.float32).tiny)
 
     def backward(self) -> Array:
         """Return dscores (N, K)."""
-        p, target = self._saved
-        dscores: Array = p.copy()
-        if target.ndim == 1:
+        p, target, wanted = self._saved
+        if wanted is None:
+            dscores: Array = p.copy()
             dscores[np.arange(len(p)), target] -= 1
         else:
-            dscores = p * target.sum(axis=1, keepdims=True) - target
-        dscores /= len(p)
+            dscores = p * wanted.sum(axis=1, keepdims=True) - wanted
+        dscores /= self._divisor(target)
         return dscores
 
 
@@ -96,12 +133,26 @@ class SigmoidCrossEntropy(Loss):
     """Mean over batch and outputs of ``-t log s - (1 - t) log(1 - s)``, s = sigmoid(scores).
 
     scores are logits of any shape (N, ...); targets have the same shape and values in [0, 1].
+
+    Parameters
+    ----------
+    class_weights : array (K,), optional
+        Multiplies each output's loss (of the last axis).
+    positive_weights : float or array (K,), optional
+        Multiplies the first term: above 1 it makes up for rare positives.
     """
 
     kind = "sigmoid_cross_entropy"
 
+    def __init__(self, *, class_weights: Any = None, positive_weights: Any = None) -> None:
+        super().__init__()
+        self.class_weights = check_weights(class_weights, "class_weights")
+        self.positive_weights = check_weights(positive_weights, "positive_weights")
+
     def check(self, target: Any, n: int, out_shape: Shape, dtype: Any) -> Array:
         """Return targets (n, ...) of the outputs' shape."""
+        require_one_each(self.class_weights, "class_weights", out_shape)
+        require_one_each(self.positive_weights, "positive_weights", out_shape)
         t = check_like_output(target, n, out_shape, dtype)
         if t.size and (t.min() < 0 or t.max() > 1):
             raise ValueError(f"targets of sigmoid cross-entropy must lie in [0, 1], got [{t.min():g}, {t.max():g}]")
@@ -109,14 +160,36 @@ class SigmoidCrossEntropy(Loss):
 
     def forward(self, scores: Array, target: Array) -> float:
         """Return the mean loss."""
+        return float(np.mean(self._elements(scores, target)))
+
+    def samples(self, scores: Array, target: Array) -> Array:
+        """Return the loss of each sample (N,)."""
+        return mean_of_rows(self._elements(scores, target))
+
+    def _elements(self, scores: Array, target: Array) -> Array:
+        """Return the loss of each output."""
         self._saved = (scores, target)
-        # log(1 + exp(s)) - t s, written so that exp never overflows
-        return float(np.mean(np.maximum(scores, 0) - scores * target + np.log1p(np.exp(-np.abs(scores)))))
+        softplus = np.log1p(np.exp(-np.abs(scores)))  # the log(1 + exp(s)) - t s below never overflows
+        if self.positive_weights is None:
+            each = np.maximum(scores, 0) - scores * target + softplus
+        else:
+            each = (1 - target) * scores + self._pull(target) * (softplus + np.maximum(-scores, 0))
+        return np.asarray(each if self.class_weights is None else each * self.class_weights.astype(scores.dtype))
+
+    def _pull(self, target: Array) -> Array:
+        """Return what multiplies ``log(1 + exp(-s))``."""
+        assert self.positive_weights is not None
+        return np.asarray(1 + (self.positive_weights.astype(target.dtype) - 1) * target)
 
     def backward(self) -> Array:
         """Return dscores."""
         scores, target = self._saved
-        return np.asarray((sigmoid(scores) - target) / scores.size)
+        each = sigmoid(scores) - target
+        if self.positive_weights is not None:
+            each = (1 - target) - self._pull(target) * sigmoid(-scores)
+        if self.class_weights is not None:
+            each = each * self.class_weights.astype(scores.dtype)
+        return np.asarray(each / scores.size)
 
     def metric(self, scores: Array, target: Array) -> float:
         """Return the share of outputs on the right side of 0."""
@@ -136,10 +209,58 @@ class MeanSquaredError(Loss):
         self._saved = difference
         return float(np.mean(np.square(difference)))
 
+    def samples(self, scores: Array, target: Array) -> Array:
+        """Return the loss of each sample (N,)."""
+        return mean_of_rows(np.square(scores - target))
+
     def backward(self) -> Array:
         """Return dscores."""
         difference: Array = self._saved
         return np.asarray(difference * difference.dtype.type(2 / difference.size))
+
+    def metric(self, scores: Array, target: Array) -> float:
+        """Return the mean absolute error."""
+        return float(np.mean(np.abs(scores - target)))
+
+
+class Huber(Loss):
+    """Mean over batch and outputs of ``d**2 / 2`` where ``|d| <= delta``, else ``delta (|d| - delta / 2)`` (Huber 1964).
+
+    d is scores - target, of any shape: squares near the target, and outliers pull no harder than delta. Its metric is
+    the mean absolute error.
+
+    Parameters
+    ----------
+    delta : float
+        Where the square turns into a line.
+    """
+
+    kind = "huber"
+    metric_name = "mae"
+    higher_is_better = False
+
+    def __init__(self, *, delta: float = 1.0) -> None:
+        super().__init__()
+        self.delta = require_number(delta, "Huber delta", open_low=True)
+
+    def forward(self, scores: Array, target: Array) -> float:
+        """Return the mean loss."""
+        return float(np.mean(self._elements(scores, target)))
+
+    def samples(self, scores: Array, target: Array) -> Array:
+        """Return the loss of each sample (N,)."""
+        return mean_of_rows(self._elements(scores, target))
+
+    def _elements(self, scores: Array, target: Array) -> Array:
+        difference = scores - target
+        clipped = np.clip(difference, -self.delta, self.delta)
+        self._saved = clipped
+        return np.asarray(clipped * (difference - clipped / 2))
+
+    def backward(self) -> Array:
+        """Return dscores."""
+        clipped: Array = self._saved
+        return np.asarray(clipped / clipped.size)
 
     def metric(self, scores: Array, target: Array) -> float:
         """Return the mean absolute error."""
@@ -160,11 +281,15 @@ class Hinge(Loss):
 
     def forward(self, scores: Array, target: Array) -> float:
         """Return the mean loss."""
+        return float(self.samples(scores, target).mean())
+
+    def samples(self, scores: Array, target: Array) -> Array:
+        """Return the loss of each sample (N,)."""
         rows = np.arange(len(scores))
         margins = np.maximum(0, 1 + scores - scores[rows, target][:, None])
         margins[rows, target] = 0
         self._saved = (margins, target)
-        return float(margins.sum(axis=1).mean())
+        return np.asarray(margins.sum(axis=1))
 
     def backward(self) -> Array:
         """Return dscores (N, K)."""
@@ -176,7 +301,7 @@ class Hinge(Loss):
 
 
 LOSSES: dict[str, type[Loss]] = {
-    loss.kind: loss for loss in (SoftmaxCrossEntropy, SigmoidCrossEntropy, MeanSquaredError, Hinge)
+    loss.kind: loss for loss in (SoftmaxCrossEntropy, SigmoidCrossEntropy, MeanSquaredError, Hinge, Huber)
 }
 
 
@@ -220,6 +345,44 @@ def check_like_output(target: Any, n: int, out_shape: Shape, dtype: Any) -> Arra
     if not np.isfinite(t).all():
         raise ValueError("targets hold NaN or infinity: remove those samples")
     return t
+
+
+def mean_of_rows(values: Array) -> Array:
+    """Return the mean of each sample (N,) of values (N, ...)."""
+    return np.asarray(values.reshape(len(values), -1).mean(axis=1))
+
+
+def check_weights(weights: Any, what: str) -> Array | None:
+    """Return weights as an array of finite numbers >= 0, not all 0 (None stays None); else raise ValueError."""
+    if weights is None:
+        return None
+    try:
+        array = np.asarray(weights, np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{what}={weights!r}: give one number per class") from None
+    if array.ndim > 1 or not np.isfinite(array).all() or (array < 0).any() or not array.any():
+        raise ValueError(f"{what}={weights!r}: give finite numbers >= 0, one per class, not all 0")
+    return array
+
+
+def require_one_each(weights: Array | None, what: str, out_shape: Shape) -> None:
+    """Raise ValueError unless the weights are as many as the output's last axis, or a single one."""
+    if weights is not None and weights.ndim and (not out_shape or len(weights) != out_shape[-1]):
+        raise ValueError(f"{len(weights)} {what} for outputs of shape {out_shape}: give {out_shape[-1:]}")
+
+
+def balanced_class_weights(labels: Any, classes: int) -> Array:
+    """Return weights (classes,) with which each class of `labels` (N,) counts as much as every other.
+
+    Raises
+    ------
+    ValueError
+        If a class has no label.
+    """
+    counts = np.bincount(np.asarray(labels), minlength=classes)
+    if len(counts) > classes or (counts == 0).any():
+        raise ValueError(f"labels of classes {np.flatnonzero(counts).tolist()}, not of each in [0, {classes - 1}]")
+    return np.asarray(counts.sum() / (classes * counts))
 
 
 def softmax(scores: Array) -> Array:

@@ -24,11 +24,13 @@ class Optimizer:
     learning_rate : float or Schedule
         Step size, constant or over the epochs of a fit.
     weight_decay : float
-        L2 penalty: adds ``weight_decay * weight`` to each gradient, biases included.
+        L2 penalty: adds ``weight_decay * weight`` to each gradient, biases included (`fit` has l1 and l2, which spare
+        them).
     """
 
     kind: ClassVar[str] = "optimizer"
     slots: ClassVar[tuple[str, ...]] = ()
+    decoupled: ClassVar[bool] = False  # the weight decay shrinks weights itself, and does not join the gradient
 
     def __init__(self, learning_rate: float | Schedule, *, weight_decay: float = 0.0) -> None:
         self.schedule = get_schedule(learning_rate)
@@ -55,7 +57,9 @@ class Optimizer:
             if name not in self.state or self.state[name][0].shape != value.shape:
                 self.state[name] = tuple(np.zeros_like(value) for _ in range(1 + len(self.slots)))
             scratch, *slots = self.state[name]
-            if self.weight_decay:
+            if self.weight_decay and self.decoupled:
+                value *= 1 - self.rate * self.weight_decay
+            if self.weight_decay and not self.decoupled:
                 np.multiply(value, self.weight_decay, out=scratch)
                 scratch += grad
             else:
@@ -154,7 +158,95 @@ class Adam(Optimizer):
         value -= grad
 
 
-OPTIMIZERS: dict[str, Callable[[], Optimizer]] = {o.kind: o for o in (SGD, Momentum, Adam)}
+class AdamW(Adam):
+    """`Adam` whose weight decay goes past the moments: ``weight *= 1 - rate * weight_decay`` (Loshchilov & Hutter 2019).
+
+    Biases included.
+    """
+
+    kind = "adamw"
+    decoupled = True
+
+    def __init__(
+        self,
+        learning_rate: float | Schedule = 1e-3,
+        *,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+    ) -> None:
+        super().__init__(learning_rate, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay)
+
+
+class RMSProp(Optimizer):
+    """``s = rho s + (1 - rho) g**2; weight -= rate * g / (sqrt(s) + eps)`` (Hinton, Srivastava & Swersky 2012).
+
+    With `momentum` the step is ``v = momentum * v + g / (sqrt(s) + eps)``; with `centered` the running mean of g is
+    taken out of s (Graves 2013).
+    """
+
+    kind = "rmsprop"
+
+    def __init__(
+        self,
+        learning_rate: float | Schedule = 0.01,
+        *,
+        rho: float = 0.99,
+        eps: float = 1e-8,
+        momentum: float = 0.0,
+        centered: bool = False,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(learning_rate, weight_decay=weight_decay)
+        self.rho = require_number(rho, "rho", 0.0, 1.0)
+        self.eps = require_number(eps, "eps", open_low=True)
+        self.momentum = require_number(momentum, "momentum", 0.0, 1.0)
+        self.centered = bool(centered)
+        wanted = {"square": True, "velocity": bool(self.momentum), "mean": self.centered}
+        self.slots = tuple(slot for slot, on in wanted.items() if on)  # type: ignore[misc]
+
+    def update(self, value: Array, grad: Array, *slots: Array) -> None:
+        """Change `value` in place."""
+        square = slots[0]
+        square += (1 - self.rho) * (grad * grad - square)
+        spread = square
+        if self.centered:
+            mean = slots[-1]
+            mean += (1 - self.rho) * (grad - mean)
+            spread = np.maximum(square - mean * mean, 0)  # rounding must not make it negative
+        grad /= np.sqrt(spread) + self.eps
+        if self.momentum:
+            velocity = slots[1]
+            velocity *= self.momentum
+            velocity += grad
+            np.copyto(grad, velocity)
+        grad *= self.rate
+        value -= grad
+
+
+class Adagrad(Optimizer):
+    """``s += g**2; weight -= rate * g / (sqrt(s) + eps)`` (Duchi, Hazan & Singer 2011)."""
+
+    kind = "adagrad"
+    slots = ("total",)
+
+    def __init__(
+        self, learning_rate: float | Schedule = 0.01, *, eps: float = 1e-10, weight_decay: float = 0.0
+    ) -> None:
+        super().__init__(learning_rate, weight_decay=weight_decay)
+        self.eps = require_number(eps, "eps", open_low=True)
+
+    def update(self, value: Array, grad: Array, *slots: Array) -> None:
+        """Change `value` in place."""
+        (total,) = slots
+        total += grad * grad
+        grad /= np.sqrt(total) + self.eps
+        grad *= self.rate
+        value -= grad
+
+
+OPTIMIZERS: dict[str, Callable[[], Optimizer]] = {o.kind: o for o in (SGD, Momentum, Adam, AdamW, RMSProp, Adagrad)}
 
 
 def get_optimizer(optimizer: str | Optimizer) -> Optimizer:
@@ -166,6 +258,24 @@ def get_optimizer(optimizer: str | Optimizer) -> Optimizer:
         If the name is not in `OPTIMIZERS`.
     """
     return optimizer if isinstance(optimizer, Optimizer) else lookup(OPTIMIZERS, optimizer, "optimizer")()
+
+
+def add_penalty(parameters: Iterable[Parameter], l1: float = 0.0, l2: float = 0.0) -> float:
+    """Add the gradient of ``l1 * sum(|w|) + l2 * sum(w**2)`` in place, and return that penalty.
+
+    Weights are arrays of two and more axes: biases, scales and shifts are spared.
+    """
+    penalty = 0.0
+    for _, value, grad in parameters:
+        if value.ndim < 2:
+            continue
+        if l1:
+            grad += l1 * np.sign(value)
+            penalty += l1 * float(np.abs(value).sum())
+        if l2:
+            grad += 2 * l2 * value
+            penalty += l2 * float(np.vdot(value, value))
+    return penalty
 
 
 def clip_gradients(

@@ -10,11 +10,14 @@ import pytest
 
 from edgeprop import trainer as t
 
+from . import bodies, sequences
+
 
 class Case(NamedTuple):
     name: str
     body: Callable[[], list[t.Layer]]  # what stands before the head
     in_shape: tuple[int, ...]
+    integers: int = 0  # x is made of whole numbers below it, unless it is 0
 
     def net(self, outputs: int = 3, dtype: type = np.float32) -> t.Sequential:
         """A built network with no weight at a special place: biases, scales and running statistics are random too."""
@@ -22,12 +25,13 @@ class Case(NamedTuple):
         net.build(self.in_shape, seed=3)
         rng = np.random.default_rng(4)
         for name, value in net._state().items():
-            if not name.endswith(".weight") or value.ndim == 1:
+            if not name.endswith("weight") or value.ndim == 1:
                 value[...] = rng.uniform(0.5, 1.5, value.shape) * np.where(rng.random(value.shape) < 0.3, 0.3, 1)
         return net
 
     def x(self, n: int = 4) -> np.ndarray:
-        return np.random.default_rng(5).normal(0, 1.5, (n, *self.in_shape))
+        rng, shape = np.random.default_rng(5), (n, *self.in_shape)
+        return rng.integers(0, self.integers, shape).astype(float) if self.integers else rng.normal(0, 1.5, shape)
 
 
 IMAGE = (2, 7, 6)
@@ -76,6 +80,8 @@ CASES = [
         lambda: [t.Residual(t.Conv2D(2, 1), "sigmoid", shortcut=t.Sequential(t.Conv2D(2, 1)), merge=t.Multiply())],
         IMAGE,
     ),
+    *(Case(*row) for row in bodies.ROWS),
+    *(Case(*row) for row in sequences.ROWS),
 ]
 
 
@@ -92,6 +98,7 @@ def targets(loss: str, n: int, outputs: int) -> np.ndarray:
         "hinge": lambda: rng.integers(0, outputs, n),
         "sigmoid_cross_entropy": lambda: rng.integers(0, 2, (n, outputs)),
         "mse": lambda: rng.normal(size=(n, outputs)),
+        "huber": lambda: rng.normal(size=(n, outputs)),
     }[loss]()
 
 

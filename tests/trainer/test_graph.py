@@ -156,7 +156,7 @@ def test_nonsense_is_refused(make, message):
         ([t.Conv2D(2, 5)], (1, 4, 4), "does not fit"),
         ([t.MaxPool2D(2, padding=2)], (1, 4, 4), "pad less"),
         ([t.GlobalAveragePool()], (4,), "images"),
-        ([t.BatchNorm()], (4, 4), "batch_norm_1"),
+        ([t.BatchNorm()], (4, 4, 4, 4), "batch_norm_1"),
         ([t.Residual(t.Conv2D(2, 3))], (1, 4, 4), "two inputs of one shape"),
         ([t.Dense(2)], (0,), "input shape"),
     ],

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from edgeprop import trainer as t
+from edgeprop.trainer.embedding_losses import semi_hard
 
 SCORES = np.array([[2.0, 1.0, 0.5], [0.0, 0.0, 3.0]])
 
@@ -94,3 +95,235 @@ def test_bad_targets_are_named(loss, target, message):
 def test_labels_need_flat_outputs():
     with pytest.raises(ValueError, match="Flatten"):
         t.SoftmaxCrossEntropy().check([0], 1, (3, 1, 1), np.float32)
+
+
+# ---- Options ---------------------------------------------------------------------------------------------------------
+
+P = np.exp(SCORES) / np.exp(SCORES).sum(axis=1, keepdims=True)
+
+
+def test_label_smoothing_by_hand():
+    value, dscores, accuracy = value_and_gradient(t.SoftmaxCrossEntropy(label_smoothing=0.3), [0, 1])
+    q = np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1]])
+    assert value == pytest.approx(-(q * np.log(P)).sum() / 2)
+    np.testing.assert_allclose(dscores, (P - q) / 2)
+    assert accuracy == 0.5
+    again = value_and_gradient(t.SoftmaxCrossEntropy(label_smoothing=0.3), np.eye(3)[[0, 1]])
+    assert again[0] == pytest.approx(value)
+
+
+def test_class_weights_by_hand():
+    loss = t.SoftmaxCrossEntropy(class_weights=[1, 3, 0])
+    value, dscores, _ = value_and_gradient(loss, [0, 1])
+    assert value == pytest.approx(-(math.log(P[0, 0]) + 3 * math.log(P[1, 1])) / 4)
+    np.testing.assert_allclose(dscores, (P - np.eye(3)[[0, 1]]) * [[1 / 4], [3 / 4]])
+    p = np.array([[0.5, 0.25, 0.25], [0, 1, 0]])
+    value, _, _ = value_and_gradient(loss, p)
+    assert value == pytest.approx(-(np.array([1, 3, 0]) * p * np.log(P)).sum() / 2)
+    assert value_and_gradient(loss, [2, 2])[0] == 0  # a batch that counts for nothing
+
+
+def test_sigmoid_weights_by_hand():
+    target = np.array([[1, 0, 1], [0, 1, 1]])
+    weights, positive = np.array([1, 2, 0.5]), np.array([3, 1, 4])
+    loss = t.SigmoidCrossEntropy(class_weights=weights, positive_weights=positive)
+    value, dscores, _ = value_and_gradient(loss, target)
+    s = 1 / (1 + np.exp(-SCORES))
+    each = -weights * (positive * target * np.log(s) + (1 - target) * np.log(1 - s))
+    assert value == pytest.approx(each.mean())
+    np.testing.assert_allclose(dscores, weights * ((1 - target) * s - positive * target * (1 - s)) / 6)
+    assert value_and_gradient(t.SigmoidCrossEntropy(positive_weights=3.0), target)[0] == pytest.approx(
+        -(3 * target * np.log(s) + (1 - target) * np.log(1 - s)).mean()
+    )
+    with np.errstate(all="raise", under="ignore"):
+        huge = np.array([[1000.0, -1000.0]], np.float32)
+        assert value_and_gradient(t.SigmoidCrossEntropy(positive_weights=2.0), [[0, 1]], huge)[0] == 1500
+
+
+def test_huber_by_hand():
+    value, dscores, mae = value_and_gradient(t.Huber(delta=1.5), np.zeros((2, 3)))
+    assert value == pytest.approx((1.5 * (2 - 0.75) + 0.5 + 0.125 + 1.5 * (3 - 0.75)) / 6)
+    np.testing.assert_allclose(dscores, np.array([[1.5, 1, 0.5], [0, 0, 1.5]]) / 6)
+    assert mae == pytest.approx(6.5 / 6)
+
+
+def test_balanced_class_weights():
+    weights = t.balanced_class_weights([0, 0, 0, 1, 2, 2], 3)
+    assert weights == pytest.approx([2 / 3, 2, 1])
+    with pytest.raises(ValueError, match=r"classes \[0, 2\]"):
+        t.balanced_class_weights([0, 2], 3)
+
+
+WEIGHTED = [
+    t.SoftmaxCrossEntropy(label_smoothing=0.2),
+    t.SoftmaxCrossEntropy(class_weights=[1, 2, 0.5, 0]),
+    t.SoftmaxCrossEntropy(label_smoothing=0.1, class_weights=[1, 2, 0.5, 3]),
+    t.SigmoidCrossEntropy(class_weights=[1, 2, 0.5, 3]),
+    t.SigmoidCrossEntropy(class_weights=[1, 2, 0.5, 3], positive_weights=4.0),
+    t.Huber(delta=0.3),
+]
+
+
+def drawn(loss, n=6, k=4):
+    """Targets that the loss takes."""
+    rng = np.random.default_rng(1)
+    if isinstance(loss, t.SigmoidCrossEntropy):
+        return rng.integers(0, 2, (n, k))
+    return rng.normal(size=(n, k)) if isinstance(loss, t.Huber) else rng.integers(0, k, n)
+
+
+@pytest.mark.parametrize("loss", WEIGHTED, ids=lambda loss: loss.kind)
+def test_options_pass_gradient_checks(loss):
+    net = t.Sequential(t.Dense(5), t.Tanh(), t.Dense(4))
+    x = np.random.default_rng(0).normal(size=(6, 3))
+    assert t.check_gradients(net, x, drawn(loss), loss).error < 1e-6
+    if isinstance(loss, t.SoftmaxCrossEntropy):
+        p = np.random.default_rng(2).dirichlet(np.ones(4), 6)
+        assert t.check_gradients(net, x, p, loss).error < 1e-6
+
+
+@pytest.mark.parametrize("loss", WEIGHTED, ids=lambda loss: loss.kind)
+def test_options_give_what_pytorch_gives(loss):
+    torch = pytest.importorskip("torch")
+    scores, target = np.random.default_rng(3).normal(size=(6, 4)), drawn(loss)
+
+    def tensor(value):
+        return None if value is None else torch.tensor(value)
+
+    if isinstance(loss, t.SoftmaxCrossEntropy):
+        theirs = torch.nn.CrossEntropyLoss(tensor(loss.class_weights), label_smoothing=loss.label_smoothing)
+    elif isinstance(loss, t.SigmoidCrossEntropy):
+        theirs = torch.nn.BCEWithLogitsLoss(tensor(loss.class_weights), pos_weight=tensor(loss.positive_weights))
+    else:
+        theirs = torch.nn.HuberLoss(delta=loss.delta)
+    s = torch.tensor(scores, requires_grad=True)
+    wanted = theirs(s, torch.tensor(target if target.ndim == 1 else target.astype(float)))
+    wanted.backward()
+    value, dscores, _ = value_and_gradient(loss, target, scores)
+    assert value == pytest.approx(wanted.item(), rel=1e-12)
+    np.testing.assert_allclose(dscores, s.grad.numpy(), rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        t.SoftmaxCrossEntropy(),
+        t.SoftmaxCrossEntropy(label_smoothing=0.2),
+        t.SigmoidCrossEntropy(positive_weights=2.0),
+        t.MeanSquaredError(),
+        t.Hinge(),
+        t.Huber(),
+    ],
+)
+def test_samples_are_what_is_averaged(loss):
+    scores, target = np.random.default_rng(3).normal(size=(6, 4)), drawn(loss)
+    if isinstance(loss, t.MeanSquaredError):
+        target = np.ones((6, 4))
+    target = loss.check(target, 6, (4,), np.float64)
+    each = loss.samples(scores, target)
+    assert each.shape == (6,)
+    assert each.mean() == pytest.approx(loss.forward(scores, target), rel=1e-12)
+    np.testing.assert_allclose(t.Loss.samples(loss, scores, target), each)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: t.SoftmaxCrossEntropy(label_smoothing=1.0), "label_smoothing"),
+        (lambda: t.SoftmaxCrossEntropy(class_weights=[0, 0]), "not all 0"),
+        (lambda: t.SoftmaxCrossEntropy(class_weights=[1, -1]), ">= 0"),
+        (lambda: t.SoftmaxCrossEntropy(class_weights="balanced"), "one number per class"),
+        (lambda: value_and_gradient(t.SoftmaxCrossEntropy(class_weights=[1, 2]), [0, 1]), r"2 class_weights.*\(3,\)"),
+        (lambda: t.Huber(delta=0), "Huber delta"),
+        (lambda: t.Triplet(mining="semi-hard"), "Did you mean 'semi_hard'"),
+        (lambda: t.Contrastive(margin=0), "Contrastive margin"),
+        (lambda: t.Contrastive(pairs="some"), "Known: all, given"),
+        (lambda: value_and_gradient(t.Triplet(mining="given"), [0, 1]), "do not make triplets"),
+        (lambda: value_and_gradient(t.Contrastive(), [0.5, 1]), "labels must be integers"),
+        (lambda: t.Contrastive(pairs="given").check([0, 1, 2], 3, (2,), float), "do not make pairs"),
+        (lambda: t.Triplet().check([0, 1], 2, (2, 3), float), "embeddings have shape"),
+        (lambda: t.Triplet().samples(SCORES, np.array([0, 1])), "compares samples"),
+    ],
+)
+def test_bad_options_are_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+# ---- Embeddings ------------------------------------------------------------------------------------------------------
+
+
+def test_triplets_by_hand():
+    points = np.array([[0.0], [1.0], [1.2], [3.0]])  # of the labels 0 0 1 1
+    labels = [0, 0, 1, 1]
+    # (a, p) -> n: (0, 1) -> 2, (1, 0) -> 3 (2 is closer than 0), (2, 3) -> none is farther, the farthest is 0, (3, 2) -> 1
+    losses = [1 - 1.44 + 0.5, 0, 3.24 - 1.44 + 0.5, 3.24 - 4 + 0.5]
+    value, _, _ = value_and_gradient(t.Triplet(margin=0.5), labels, points)
+    assert value == pytest.approx(sum(max(0, loss) for loss in losses) / 4)
+    losses = [1 - 1.44 + 0.5, 1 - 0.04 + 0.5, 3.24 - 0.04 + 0.5, 3.24 - 4 + 0.5]
+    value, _, accuracy = value_and_gradient(t.Triplet(margin=0.5, mining="hard"), labels, points)
+    assert value == pytest.approx(sum(max(0, loss) for loss in losses) / 4)
+    assert accuracy == 0.5  # 1.0 and 1.2 are nearest to each other
+    tie = np.array([[0.0], [1.0], [-1.0], [1.2]])  # of 0's negatives the one as far as its positive is not farther
+    a, _, n = semi_hard(tie, np.array([0, 0, 1, 1]))
+    assert n[a == 0].tolist() == [3]
+    given = np.array([[0.0, 0], [1, 0], [0, 1], [0, 0], [0, 0], [5, 0]])
+    value, dscores, _ = value_and_gradient(t.Triplet(margin=0.5, mining="given"), [0] * 6, given)
+    assert value == pytest.approx(0.25)
+    assert dscores.tolist() == [[-1, 1], [1, 0], [0, -1], [0, 0], [0, 0], [0, 0]]
+
+
+def test_contrastive_by_hand():
+    points = np.array([[0.0, 0], [3, 4], [0, 0.5]])
+    value, dscores, _ = value_and_gradient(t.Contrastive(margin=1.0), [0, 0, 1], points)
+    assert value == pytest.approx((25 + 0.25) / 2 / 3)
+    np.testing.assert_allclose(dscores, np.array([[-3, -4 + 0.5], [3, 4], [0, -0.5]]) / 3)
+    value, _, _ = value_and_gradient(
+        t.Contrastive(margin=1.0, pairs="given"), [0, 0, 1, 1], np.tile(points[:2], (2, 1))
+    )
+    assert value == pytest.approx(12.5)
+    value, dscores, _ = value_and_gradient(t.Contrastive(), [0, 1], np.zeros((2, 2)))  # no way to part them
+    assert value == 0.5
+    assert not dscores.any()
+
+
+def test_batches_without_triplets_and_pairs_are_worth_nothing():
+    for loss, labels in ((t.Triplet(), [0, 0]), (t.Triplet(mining="hard"), [0, 1]), (t.Triplet(), [0, 1])):
+        value, dscores, _ = value_and_gradient(loss, labels, np.eye(2))
+        assert value == 0
+        assert not dscores.any()
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        t.Triplet(margin=2.0),
+        t.Triplet(margin=2.0, mining="hard"),
+        t.Triplet(margin=2.0, mining="given"),
+        t.Contrastive(margin=2.0),
+        t.Contrastive(margin=2.0, pairs="given"),
+    ],
+)
+def test_embeddings_pass_gradient_checks(loss):
+    net = t.Sequential(t.Dense(5), t.Tanh(), t.Dense(2, bias=False))  # a shift of all changes nothing
+    report = t.check_gradients(net, np.random.default_rng(0).normal(size=(12, 3)), np.arange(12) % 4, loss)
+    assert report.error < 1e-5
+    assert all(np.abs(check.analytic).max() > 1e-3 for check in report.tensors)
+
+
+@pytest.mark.parametrize("loss", [t.Triplet(), t.Contrastive(), t.Triplet(mining="hard")])
+def test_embeddings_learn_what_is_alike(loss):
+    """Ten classes that differ in two of twelve features, under noise in the others; five of them are never seen."""
+    rng = np.random.default_rng(0)
+    angles = 2 * np.pi * np.arange(10) / 10
+    labels = rng.integers(0, 10, 900)
+    x = rng.normal(0, 1, (900, 12))
+    x[:, :2] = 2 * np.stack([np.cos(angles), np.sin(angles)], axis=1)[labels] + rng.normal(0, 0.1, (900, 2))
+    known, new = labels % 2 == 0, labels % 2 == 1
+    net = t.Sequential(t.Dense(3))
+    net.build(12, seed=1)
+    before = t.evaluate(net, x[new], labels[new], loss=loss).metric
+    t.fit(net, x[known], labels[known], loss=loss, epochs=15, optimizer=t.Adam(0.01))
+    after = t.evaluate(net, x[new], labels[new], loss=loss).metric
+    assert before < 0.6
+    assert after > 0.9

@@ -15,7 +15,12 @@ ort = pytest.importorskip("onnxruntime")
 
 def run(model, **inputs):
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return session.run(None, {name: np.asarray(x, np.float32) for name, x in inputs.items()})[0]
+    return run_all(session, **inputs)[0]
+
+
+def run_all(session, **inputs):
+    kinds = {value.name: np.int64 if "int64" in value.type else np.float32 for value in session.get_inputs()}
+    return session.run(None, {name: np.asarray(x, kinds[name]) for name, x in inputs.items()})
 
 
 def test_onnxruntime_gives_what_predict_gives(case):

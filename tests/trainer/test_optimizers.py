@@ -155,3 +155,118 @@ def test_fit_follows_the_schedule():
 def test_bad_settings(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+# ---- AdamW, RMSProp, Adagrad, penalties ------------------------------------------------------------------------------
+
+
+def test_adamw_shrinks_weights_beside_the_step():
+    m = s = 0.0
+
+    def update(w, g, step):
+        nonlocal m, s
+        w = w * (1 - 0.01 * 0.2)
+        m, s = 0.7 * m + 0.3 * g, 0.95 * s + 0.05 * g * g
+        return w - 0.01 * (m / (1 - 0.7**step)) / (math.sqrt(s / (1 - 0.95**step)) + 1e-3)
+
+    optimizer = t.AdamW(0.01, beta1=0.7, beta2=0.95, eps=1e-3, weight_decay=0.2)
+    assert run(optimizer) == pytest.approx(by_hand(update), rel=1e-12)
+    plain = t.Adam(0.01, beta1=0.7), t.AdamW(0.01, beta1=0.7, weight_decay=0)
+    assert run(plain[0]) == run(plain[1])
+
+
+@pytest.mark.parametrize("centered", [False, True])
+@pytest.mark.parametrize("momentum", [0.0, 0.6])
+@pytest.mark.parametrize("decay", [0.0, 0.2])
+def test_rmsprop(centered, momentum, decay):
+    s = mean = v = 0.0
+
+    def update(w, g, _):
+        nonlocal s, mean, v
+        g = g + decay * w
+        s, mean = 0.9 * s + 0.1 * g * g, 0.9 * mean + 0.1 * g
+        v = momentum * v + g / (math.sqrt(s - centered * mean * mean) + 1e-3)
+        return w - 0.01 * v
+
+    optimizer = t.RMSProp(0.01, rho=0.9, eps=1e-3, momentum=momentum, centered=centered, weight_decay=decay)
+    assert run(optimizer) == pytest.approx(by_hand(update), rel=1e-9)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.2])
+def test_adagrad(decay):
+    total = 0.0
+
+    def update(w, g, _):
+        nonlocal total
+        g = g + decay * w
+        total += g * g
+        return w - 0.1 * g / (math.sqrt(total) + 1e-10)
+
+    assert run(t.Adagrad(0.1, weight_decay=decay)) == pytest.approx(by_hand(update), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "settings"),
+    [
+        (t.AdamW(), "AdamW", {}),
+        (t.AdamW(0.02, weight_decay=0.3), "AdamW", {"lr": 0.02, "weight_decay": 0.3}),
+        (t.RMSProp(), "RMSprop", {}),
+        (t.RMSProp(momentum=0.9, centered=True), "RMSprop", {"momentum": 0.9, "centered": True}),
+        (t.RMSProp(weight_decay=0.1), "RMSprop", {"weight_decay": 0.1}),
+        (t.Adagrad(), "Adagrad", {}),
+        (t.Adagrad(0.1, weight_decay=0.1), "Adagrad", {"lr": 0.1, "weight_decay": 0.1}),
+    ],
+)
+def test_numbers_and_defaults_are_those_of_pytorch(ours, theirs, settings):
+    torch = pytest.importorskip("torch")
+    w = torch.tensor([1.0], dtype=torch.float64, requires_grad=True)
+    other, path = getattr(torch.optim, theirs)([w], **settings), []
+    for g in GRADIENTS:
+        w.grad = torch.tensor([g], dtype=torch.float64)
+        other.step()
+        path.append(w.item())
+    assert run(ours) == pytest.approx(path, rel=1e-10)
+
+
+@pytest.mark.parametrize("name", sorted(t.OPTIMIZERS))
+def test_every_optimizer_by_name_learns(name):
+    x = np.random.default_rng(0).normal(size=(64, 3))
+    history = t.fit(t.Sequential(t.Dense(1)), x, x @ [[1.0], [-2], [0.5]], loss="mse", optimizer=name, epochs=5)
+    assert history.train_loss[-1] < history.train_loss[0]
+
+
+def test_penalties_spare_biases():
+    def parameters():
+        return [
+            t.Parameter("w", np.array([[2.0, -0.5]]), np.array([[1.0, 1.0]])),
+            t.Parameter("b", np.array([3.0]), np.array([1.0])),
+        ]
+
+    ps = parameters()
+    assert t.add_penalty(ps, l1=0.1, l2=0.01) == pytest.approx(0.1 * 2.5 + 0.01 * 4.25)
+    np.testing.assert_allclose(ps[0].grad, [[1 + 0.1 + 0.04, 1 - 0.1 - 0.01]])
+    assert ps[1].grad == 1
+    assert t.add_penalty(parameters()) == 0
+
+
+def test_fit_penalizes():
+    for settings, expected in (({"l2": 0.25}, 1 - 0.1 * (0.5 - 2 * 3)), ({"l1": 0.25}, 1 - 0.1 * (0.25 - 2 * 3))):
+        net = t.Sequential(t.Dense(1, init="ones", bias=False, name="d"))
+        t.fit(net, [[1.0]], [[4.0]], loss="mse", optimizer=t.SGD(0.1), epochs=1, **settings)
+        assert net["d"].params["weight"][0, 0] == pytest.approx(expected)
+        net["d"].params["weight"][...] = 1
+        t.partial_fit(net, [[1.0]], [[4.0]], loss="mse", optimizer=t.SGD(0.1), **settings)
+        assert net["d"].params["weight"][0, 0] == pytest.approx(expected)
+
+
+def test_l1_makes_useless_weights_small():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 20))
+    y = x[:, :2] @ [[1.0], [-1.0]] + rng.normal(0, 0.3, (200, 1))
+    weights = []
+    for l1 in (0.0, 0.1):
+        net = t.Sequential(t.Dense(1, name="d"))
+        t.fit(net, x, y, loss="mse", optimizer=t.SGD(t.CosineDecay(0.02, epochs=40)), epochs=40, l1=l1)
+        weights.append(np.abs(net["d"].params["weight"][0]))
+    assert weights[1][2:].max() < 0.2 * weights[0][2:].max()
+    assert weights[1][:2].min() > 0.8

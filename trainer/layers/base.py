@@ -95,6 +95,11 @@ class Layer:
         self.params[name] = np.array(value, dtype=self.dtype, order="C")
         self.grads[name] = np.zeros(shape, self.dtype)
 
+    def clear_gradients(self) -> None:
+        """Set the gradients to zero, for a backward pass that does not reach the layer."""
+        for grad in self.grads.values():
+            grad[...] = 0
+
     @property
     def learns(self) -> bool:
         """Whether training changes anything in this layer."""
@@ -112,6 +117,9 @@ class Layer:
     def reseed(self, seeds: np.random.SeedSequence) -> None:
         """Restart the layer's own random numbers (dropout masks)."""
         self._rng = np.random.default_rng(seeds)
+
+    def reset_state(self) -> None:
+        """Forget what one forward hands to the next (stateful recurrent layers)."""
 
     def _recall(self) -> Any:
         """Return what forward saved."""

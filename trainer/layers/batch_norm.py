@@ -19,7 +19,7 @@ def row_products(a: Array, b: Array) -> Array:
 
 
 class BatchNorm(Layer):
-    """Give each channel of (N, C) or (N, C, H, W) mean `bias` and deviation `weight` (Ioffe & Szegedy 2015).
+    """Give each channel of (N, C), (N, C, L) or (N, C, H, W) mean `bias` and deviation `weight` (Ioffe & Szegedy 2015).
 
     Training normalises with the batch's mean and biased variance, and moves the running ones (with the unbiased
     variance) towards them: ``running += momentum * (batch - running)``. Inference, and a layer with
@@ -41,9 +41,9 @@ class BatchNorm(Layer):
         self.eps = require_number(eps, "BatchNorm eps", 0.0, open_low=True)
 
     def setup(self, in_shape: Shape) -> Shape:
-        """Take (C,) or (C, H, W)."""
-        if len(in_shape) not in (1, 3):
-            raise ValueError(f"takes (channels,) or (channels, height, width), got {in_shape}")
+        """Take (C,), (C, L) or (C, H, W)."""
+        if len(in_shape) not in (1, 2, 3):
+            raise ValueError(f"takes (channels,), (channels, length) or (channels, height, width), got {in_shape}")
         shape = (in_shape[0],)
         self.add_param("weight", shape, "ones")
         self.add_param("bias", shape, "zeros")

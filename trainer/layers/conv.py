@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from .._common import Array, Shape, batch_first, batch_last, pair, require_int
 from ..initializers import Initializer, get_initializer
 from .bands import Bands
 from .base import Layer
+from .lines import OnLines, along, line_padding
 from .windows import Padding, Windows, check_padding
 
 if TYPE_CHECKING:
@@ -30,6 +31,28 @@ def convolve(padded: Array, windows: Windows, weight: Array, bias: Array | None 
     return y
 
 
+def split(array: Array | None, groups: int) -> list[Any]:
+    """Return views of `groups` equal parts along the first axis; of nothing, that many times nothing."""
+    return [array] * groups if array is None or groups == 1 else np.split(array, groups)
+
+
+def join(parts: list[Array]) -> Array:
+    """Undo `split`; a single part is not copied."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def require_groups(groups: int, channels: int, filters: int) -> None:
+    """Raise ValueError unless channels and filters can be dealt out to the groups."""
+    if channels % groups or filters % groups:
+        raise ValueError(f"{channels} channels and {filters} filters must both be multiples of groups={groups}")
+
+
+def extras(layer: Any) -> str:
+    """Describe the settings that few convolutions have."""
+    dilation = f", dilation={layer.dilation}" if layer.dilation != (1, 1) else ""
+    return dilation + (f", groups={layer.groups}" if getattr(layer, "groups", 1) > 1 else "")
+
+
 class Conv2D(Layer):
     """Convolution (cross-correlation, as everywhere in this field) of images (N, C, H, W).
 
@@ -44,6 +67,11 @@ class Conv2D(Layer):
         Size of a window and distance between windows.
     padding : "valid", "same", int, (height, width) or (top, left, bottom, right)
         Zeros around the image. "same" gives ceil(size / stride) outputs, the odd pixel below and to the right.
+    dilation : int or (height, width)
+        Distance between neighbours in a window (Yu & Koltun 2016).
+    groups : int
+        Channels and filters in so many groups, each filter sees its group's channels (Krizhevsky et al. 2012); weight
+        is (filters, C / groups, kh, kw) then.
     bias : bool
         Whether to add a bias; leave it out before BatchNorm.
     init : str or callable
@@ -51,6 +79,7 @@ class Conv2D(Layer):
     """
 
     kind = "conv2d"
+    rank: ClassVar[int] = 2  # axes of a window, as weights and ONNX count them
 
     def __init__(
         self,
@@ -59,22 +88,26 @@ class Conv2D(Layer):
         *,
         stride: int | tuple[int, int] = 1,
         padding: Padding = "valid",
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
         bias: bool = True,
         init: str | Initializer = "he_normal",
         name: str | None = None,
     ) -> None:
         super().__init__(name)
-        self.filters = require_int(filters, "Conv2D filters")
+        self.filters, self.groups = require_int(filters, "Conv2D filters"), require_int(groups, "Conv2D groups")
         self.kernel, self.stride = pair(kernel, "Conv2D kernel"), pair(stride, "Conv2D stride")
+        self.dilation = pair(dilation, "Conv2D dilation")
         self.padding, self.use_bias, self.init = check_padding(padding), bool(bias), init
         get_initializer(init)
 
     def setup(self, in_shape: Shape) -> Shape:
         """Take (C, H, W)."""
-        self.windows = Windows.over(in_shape, self.kernel, self.stride, self.padding)
-        area, channels = self.kernel[0] * self.kernel[1], in_shape[0]
-        shape = (self.filters, channels, *self.kernel)
-        self.add_param("weight", shape, self.init, fan_in=channels * area, fan_out=self.filters * area)
+        self.windows = Windows.over(in_shape, self.kernel, self.stride, self.padding, self.dilation)
+        require_groups(self.groups, in_shape[0], self.filters)
+        area, channels, filters = math.prod(self.kernel), in_shape[0] // self.groups, self.filters // self.groups
+        shape = (self.filters, channels, *self.kernel[-self.rank :])
+        self.add_param("weight", shape, self.init, fan_in=channels * area, fan_out=filters * area)
         if self.use_bias:
             self.add_param("bias", (self.filters,), "zeros")
         return (self.filters, *self.windows.out)
@@ -82,7 +115,9 @@ class Conv2D(Layer):
     def forward(self, x: Array, training: bool = False) -> Array:
         """Map (N, C, H, W) to (N, filters, out_h, out_w)."""
         padded = self.windows.pad(batch_last(x))  # (C, H, W, N)
-        y = convolve(padded, self.windows, self.params["weight"], self.params.get("bias"))
+        bias = split(self.params.get("bias"), self.groups)
+        groups = zip(split(padded, self.groups), split(self._weight(), self.groups), bias, strict=True)
+        y = join([convolve(x, self.windows, weight, b) for x, weight, b in groups])
         if training:
             self._saved = (padded if self.trainable else None, padded.shape)
         return batch_first(y)
@@ -91,34 +126,80 @@ class Conv2D(Layer):
         """Map dy (N, filters, out_h, out_w) to dx (N, C, H, W)."""
         padded, padded_shape = self._recall()
         dy = np.ascontiguousarray(batch_last(dy))  # (filters, out_h, out_w, N)
+        dys = split(dy, self.groups)
         if self.trainable:
-            self._fill_gradients(padded, dy)
+            dweights = split(self.grads["weight"], self.groups)
+            for group in zip(split(padded, self.groups), dys, dweights, strict=True):
+                self._fill_gradient(*group)
+            if self.use_bias:
+                np.sum(dy.reshape(self.filters, -1), axis=1, out=self.grads["bias"])
         if not self.need_dx:
             return None
-        weight, turned = self.params["weight"], self.windows.turned
-        # To add up windows takes about three times as long as to gather them.
-        if turned and self.filters * math.prod(turned.out) <= 3 * weight.shape[1] * math.prod(self.windows.out):
-            return batch_first(convolve(turned.pad(dy), turned, weight[:, :, ::-1, ::-1].swapaxes(0, 1)))
-        dcols = weight.reshape(self.filters, -1).T @ dy.reshape(self.filters, -1)
-        return batch_first(self.windows.crop(self.windows.scatter(dcols, padded_shape)))
+        shape = (padded_shape[0] // self.groups, *padded_shape[1:])
+        weights = split(self._weight(), self.groups)
+        return batch_first(join([self._dx(d, weight, shape) for d, weight in zip(dys, weights, strict=True)]))
 
-    def _fill_gradients(self, padded: Array, dy: Array) -> None:
+    def _dx(self, dy: Array, weight: Array, padded_shape: Shape) -> Array:
+        """Return dx (C, H, W, N) of a group, from dy (filters, out_h, out_w, N) and weight (filters, C, kh, kw)."""
+        (filters, channels, _, _), turned = weight.shape, self.windows.turned
+        # To add up windows takes about three times as long as to gather them.
+        if turned and filters * math.prod(turned.out) <= 3 * channels * math.prod(self.windows.out):
+            return convolve(turned.pad(dy), turned, weight[:, :, ::-1, ::-1].swapaxes(0, 1))
+        dcols = weight.reshape(filters, -1).T @ dy.reshape(filters, -1)
+        return self.windows.crop(self.windows.scatter(dcols, padded_shape))
+
+    def _fill_gradient(self, padded: Array, dy: Array, dweight: Array) -> None:
         """Gather the windows again, which takes less time than to bring a copy of all of them from memory."""
         # Transposed: BLAS is up to twice as fast with the longer side first.
-        dweight_t = np.zeros((len(padded) * self.kernel[0] * self.kernel[1], self.filters), dy.dtype)
+        dweight_t = np.zeros((len(padded) * self.kernel[0] * self.kernel[1], len(dy)), dy.dtype)
         for rows in self.windows.row_blocks(len(padded), dy.shape[-1]):
-            dweight_t += self.windows.gather(padded, rows) @ dy[:, rows].reshape(self.filters, -1).T
-        self.grads["weight"].reshape(self.filters, -1)[...] = dweight_t.T
-        if self.use_bias:
-            np.sum(dy.reshape(self.filters, -1), axis=1, out=self.grads["bias"])
+            dweight_t += self.windows.gather(padded, rows) @ dy[:, rows].reshape(len(dy), -1).T
+        dweight.reshape(len(dy), -1)[...] = dweight_t.T
+
+    def _weight(self) -> Array:
+        """The weight as (filters, C / groups, kh, kw)."""
+        weight = self.params["weight"]
+        return weight.reshape(*weight.shape[:2], *self.kernel)
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write Conv."""
-        return graph.node("Conv", self, [*inputs, *graph.params(self)], **graph.window_attributes(self.windows))
+        attributes = graph.window_attributes(self.windows, self.rank)
+        if self.groups > 1:
+            attributes["group"] = self.groups
+        return graph.node("Conv", self, [*inputs, *graph.params(self)], **attributes)
 
     def describe(self) -> str:
         """Return the settings."""
-        return f"{self.filters}, {self.kernel}, stride={self.stride}, padding={self.padding!r}"
+        return f"{self.filters}, {self.kernel}, stride={self.stride}, padding={self.padding!r}" + extras(self)
+
+
+class Conv1D(OnLines, Conv2D):
+    """Convolution of lines (N, C, L): `Conv2D` on images of one row.
+
+    weight (filters, C / groups, k), bias (filters,), output (N, filters, out_l). The parameters are those of `Conv2D`
+    with one number each; padding is "valid", "same", int or (left, right).
+    """
+
+    kind = "conv1d"
+
+    def __init__(
+        self,
+        filters: int,
+        kernel: int,
+        *,
+        stride: int = 1,
+        padding: str | int | tuple[int, int] = "valid",
+        dilation: int = 1,
+        **settings: Any,
+    ) -> None:
+        super().__init__(
+            filters,
+            along(kernel, "Conv1D kernel"),
+            stride=along(stride, "Conv1D stride"),
+            padding=line_padding(padding),
+            dilation=along(dilation, "Conv1D dilation"),
+            **settings,
+        )
 
 
 def convolve_depthwise(padded: Array, windows: Windows, weight: Array, bias: Array | None = None) -> Array:
@@ -141,6 +222,7 @@ class DepthwiseConv2D(Layer):
     """
 
     kind = "depthwise_conv2d"
+    rank: ClassVar[int] = 2
 
     def __init__(
         self,
@@ -149,6 +231,7 @@ class DepthwiseConv2D(Layer):
         multiplier: int = 1,
         stride: int | tuple[int, int] = 1,
         padding: Padding = "valid",
+        dilation: int | tuple[int, int] = 1,
         bias: bool = True,
         init: str | Initializer = "he_normal",
         name: str | None = None,
@@ -157,14 +240,16 @@ class DepthwiseConv2D(Layer):
         self.multiplier = require_int(multiplier, "DepthwiseConv2D multiplier")
         self.kernel = pair(kernel, "DepthwiseConv2D kernel")
         self.stride = pair(stride, "DepthwiseConv2D stride")
+        self.dilation = pair(dilation, "DepthwiseConv2D dilation")
         self.padding, self.use_bias, self.init = check_padding(padding), bool(bias), init
         get_initializer(init)
 
     def setup(self, in_shape: Shape) -> Shape:
         """Take (C, H, W)."""
-        self.windows = Windows.over(in_shape, self.kernel, self.stride, self.padding)
-        area, filters = self.kernel[0] * self.kernel[1], in_shape[0] * self.multiplier
-        self.add_param("weight", (filters, 1, *self.kernel), self.init, fan_in=area, fan_out=area * self.multiplier)
+        self.windows = Windows.over(in_shape, self.kernel, self.stride, self.padding, self.dilation)
+        area, shape = math.prod(self.kernel), (in_shape[0] * self.multiplier, 1, *self.kernel[-self.rank :])
+        filters = shape[0]
+        self.add_param("weight", shape, self.init, fan_in=area, fan_out=area * self.multiplier)
         if self.use_bias:
             self.add_param("bias", (filters,), "zeros")
         return (filters, *self.windows.out)
@@ -173,7 +258,7 @@ class DepthwiseConv2D(Layer):
         """Map (N, C, H, W) to (N, C*multiplier, out_h, out_w)."""
         padded = self.windows.pad(batch_last(x))  # (C, H, W, N)
         bias = self.params["bias"].reshape(-1, self.multiplier) if self.use_bias else None
-        y = convolve_depthwise(padded, self.windows, self._weight(), bias)
+        y = convolve_depthwise(padded, self.windows.filled, self._weight(), bias)
         if training:
             self._saved = (padded if self.trainable else None, padded.shape)
         return batch_first(y.reshape(-1, *self.windows.out, len(x)))
@@ -186,26 +271,29 @@ class DepthwiseConv2D(Layer):
             self._fill_gradients(padded, dy)
         if not self.need_dx:
             return None
-        turned = self.windows.turned
+        turned = self.windows.filled.turned
         if turned and self.multiplier == 1:
             return batch_first(convolve_depthwise(turned.pad(dy), turned, self._weight()[..., ::-1, ::-1])[:, 0])
         return batch_first(self.windows.crop(self._scatter(dy, padded_shape)))
 
     def _fill_gradients(self, padded: Array, dy: Array) -> None:
         """Fill the gradients from the input (C, H, W, N) and dy (C*multiplier, out_h, out_w, N)."""
-        bands, (c, _, _, n) = Bands(self.windows), padded.shape
+        bands, (c, _, _, n) = Bands(self.windows.filled), padded.shape
         parts = bands.split(dy.reshape(c, self.multiplier, *self.windows.out, n))
         dmatrices = np.empty((c, self.multiplier, 1, 1, *bands.shape), dy.dtype)
         for block in bands.channel_blocks(c, n):
             rows = bands.rows(padded[block])[:, None]
             np.sum(parts[block] @ rows.swapaxes(-1, -2), axis=(2, 3), keepdims=True, out=dmatrices[block])
-        bands.add_up(dmatrices, self.grads["weight"].reshape(c, self.multiplier, *self.kernel))
+        dfilled = np.empty((c, self.multiplier, *self.windows.extent), dy.dtype)
+        bands.add_up(dmatrices, dfilled)
+        dweight = self.grads["weight"].reshape(c, self.multiplier, *self.kernel)
+        dweight[...] = dfilled[..., :: self.dilation[0], :: self.dilation[1]]
         if self.use_bias:
             np.sum(dy.reshape(len(dy), -1), axis=1, out=self.grads["bias"])
 
     def _scatter(self, dy: Array, padded_shape: Shape) -> Array:
         """Return the gradient of the padded input (C, H, W, N)."""
-        bands, (c, _, _, n) = Bands(self.windows), padded_shape
+        bands, (c, _, _, n) = Bands(self.windows.filled), padded_shape
         parts = bands.split(dy.reshape(c, self.multiplier, *self.windows.out, n))
         matrices = bands.matrices(self._weight()).swapaxes(-1, -2)
         dpadded = np.zeros(padded_shape, dy.dtype)
@@ -215,14 +303,46 @@ class DepthwiseConv2D(Layer):
         return dpadded
 
     def _weight(self) -> Array:
-        """The weight as (C, multiplier, kh, kw)."""
-        return self.params["weight"].reshape(-1, self.multiplier, *self.kernel)
+        """The weight as (C, multiplier, h, w), with zeros in the gaps of dilated windows."""
+        weight = self.params["weight"].reshape(-1, self.multiplier, *self.kernel)
+        if self.dilation == (1, 1):
+            return weight
+        filled = np.zeros((*weight.shape[:2], *self.windows.extent), weight.dtype)
+        filled[..., :: self.dilation[0], :: self.dilation[1]] = weight
+        return filled
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write Conv with group = C."""
-        attributes = graph.window_attributes(self.windows)
+        attributes = graph.window_attributes(self.windows, self.rank)
         return graph.node("Conv", self, [*inputs, *graph.params(self)], group=self.in_shapes[0][0], **attributes)
 
     def describe(self) -> str:
         """Return the settings."""
-        return f"{self.kernel}, multiplier={self.multiplier}, stride={self.stride}, padding={self.padding!r}"
+        settings = f"{self.kernel}, multiplier={self.multiplier}, stride={self.stride}, padding={self.padding!r}"
+        return settings + extras(self)
+
+
+class DepthwiseConv1D(OnLines, DepthwiseConv2D):
+    """`DepthwiseConv2D` of lines (N, C, L): weight (C*multiplier, 1, k), output (N, C*multiplier, out_l).
+
+    The parameters are those of `Conv1D`, and `multiplier`.
+    """
+
+    kind = "depthwise_conv1d"
+
+    def __init__(
+        self,
+        kernel: int,
+        *,
+        stride: int = 1,
+        padding: str | int | tuple[int, int] = "valid",
+        dilation: int = 1,
+        **settings: Any,
+    ) -> None:
+        super().__init__(
+            along(kernel, "DepthwiseConv1D kernel"),
+            stride=along(stride, "DepthwiseConv1D stride"),
+            padding=line_padding(padding),
+            dilation=along(dilation, "DepthwiseConv1D dilation"),
+            **settings,
+        )

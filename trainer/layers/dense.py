@@ -49,7 +49,7 @@ class Dense(Layer):
 
     def forward(self, x: Array, training: bool = False) -> Array:
         """Map (N, n_in) to (N, n_out)."""
-        y: Array = self.params["weight"] @ x.T  # (n_out, N): the batch innermost, as everywhere
+        y: Array = self._weight() @ x.T  # (n_out, N): the batch innermost, as everywhere
         if self.use_bias:
             y += self.params["bias"][:, None]
         if training:
@@ -63,7 +63,11 @@ class Dense(Layer):
             np.matmul(dy.T, x, out=self.grads["weight"])
             if self.use_bias:
                 np.sum(dy, axis=0, out=self.grads["bias"])
-        return np.transpose(self.params["weight"].T @ dy.T) if self.need_dx else None
+        return np.transpose(self._weight().T @ dy.T) if self.need_dx else None
+
+    def _weight(self) -> Array:
+        """The weight (n_out, n_in) that counts."""
+        return self.params["weight"]
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write Gemm with transB=1."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import math
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from .._common import Array, Shape, batch_first, batch_last, pair
 from .base import Layer
+from .lines import OnLines, along, line_padding
 from .windows import Padding, Windows, check_padding
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 class _Pool2D(Layer):
     """What max and average pools share: windows, by default side by side."""
+
+    rank: ClassVar[int] = 2
 
     def __init__(
         self,
@@ -93,7 +97,7 @@ class MaxPool2D(_Pool2D):
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write MaxPool."""
-        return graph.node("MaxPool", self, list(inputs), **graph.window_attributes(self.windows))
+        return graph.node("MaxPool", self, list(inputs), **graph.window_attributes(self.windows, self.rank))
 
 
 class AveragePool2D(_Pool2D):
@@ -148,35 +152,95 @@ class AveragePool2D(_Pool2D):
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write AveragePool."""
-        attributes: dict[str, Any] = dict(graph.window_attributes(self.windows))
+        attributes = graph.window_attributes(self.windows, self.rank)
         attributes["count_include_pad"] = int(self.count_include_pad)
         return graph.node("AveragePool", self, list(inputs), **attributes)
 
 
-class GlobalAveragePool(Layer):
-    """Mean of each channel: (N, C, H, W) to (N, C, 1, 1), as in ONNX; Flatten() makes it (N, C)."""
+class _OnLines(OnLines):
+    """A pool over lines: the arguments of one over images of one row."""
+
+    def __init__(
+        self,
+        kernel: int,
+        *,
+        stride: int | None = None,
+        padding: str | int | tuple[int, int] = "valid",
+        **settings: Any,
+    ) -> None:
+        what = type(self).__name__
+        window = along(kernel, f"{what} kernel")
+        step = window if stride is None else along(stride, f"{what} stride")
+        super().__init__(window, stride=step, padding=line_padding(padding), **settings)  # type: ignore[call-arg, arg-type]
+
+
+class MaxPool1D(_OnLines, MaxPool2D):
+    """`MaxPool2D` of lines: (N, C, L) to (N, C, out_l). Settings are one number each; padding may be (left, right)."""
+
+    kind = "max_pool1d"
+
+
+class AveragePool1D(_OnLines, AveragePool2D):
+    """`AveragePool2D` of lines: (N, C, L) to (N, C, out_l). Settings are one number each; padding may be (left, right)."""
+
+    kind = "average_pool1d"
+
+
+class _GlobalPool(Layer):
+    """One value of each channel: (N, C, H, W) to (N, C, 1, 1), as in ONNX, or (N, C, L) to (N, C, 1)."""
+
+    def setup(self, in_shape: Shape) -> Shape:
+        """Take (C, H, W) or (C, L)."""
+        if len(in_shape) < 2:
+            raise ValueError(f"takes images (channels, height, width) or lines (channels, length), got {in_shape}")
+        return (in_shape[0], *(1 for _ in in_shape[1:]))
+
+    def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
+        """Write the operator of the same name."""
+        return graph.node(type(self).__name__, self, list(inputs))
+
+
+class GlobalAveragePool(_GlobalPool):
+    """Mean of each channel: (N, C, H, W) to (N, C, 1, 1), (N, C, L) to (N, C, 1); Flatten() makes it (N, C)."""
 
     kind = "global_average_pool"
 
-    def setup(self, in_shape: Shape) -> Shape:
-        """Take (C, H, W)."""
-        if len(in_shape) != 3:
-            raise ValueError(f"takes images of shape (channels, height, width), got {in_shape}")
-        return (in_shape[0], 1, 1)
-
     def forward(self, x: Array, training: bool = False) -> Array:
-        """Map (N, C, H, W) to (N, C, 1, 1)."""
-        return batch_first(batch_last(x).mean(axis=(1, 2), keepdims=True))
+        """Map (N, C, ...) to (N, C, 1, ...)."""
+        return batch_first(batch_last(x).mean(axis=tuple(range(1, x.ndim - 1)), keepdims=True))
 
     def backward(self, dy: Array) -> Array | None:
-        """Map dy (N, C, 1, 1) to dx (N, C, H, W)."""
+        """Map dy (N, C, 1, ...) to dx (N, C, ...)."""
         if not self.need_dx:
             return None
-        c, h, w = self.in_shapes[0]
-        dx = np.empty((c, h, w, len(dy)), dy.dtype)
-        dx[...] = batch_last(dy) / (h * w)
+        shape = self.in_shapes[0]
+        dx = np.empty((*shape, len(dy)), dy.dtype)
+        dx[...] = batch_last(dy) / math.prod(shape[1:])
         return batch_first(dx)
 
-    def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
-        """Write GlobalAveragePool."""
-        return graph.node("GlobalAveragePool", self, list(inputs))
+
+class GlobalMaxPool(_GlobalPool):
+    """Largest value of each channel: (N, C, H, W) to (N, C, 1, 1), (N, C, L) to (N, C, 1).
+
+    Of equal maxima the first one gets the gradient.
+    """
+
+    kind = "global_max_pool"
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        """Map (N, C, ...) to (N, C, 1, ...)."""
+        rows = batch_last(x).reshape(x.shape[1], -1, len(x))  # (C, M, N), M values per channel
+        first = rows.argmax(axis=1)[:, None]
+        if training:
+            self._saved = first if self.need_dx else ()
+        return batch_first(np.take_along_axis(rows, first, axis=1).reshape(*self.out_shape, len(x)))
+
+    def backward(self, dy: Array) -> Array | None:
+        """Map dy (N, C, 1, ...) to dx (N, C, ...)."""
+        first = self._recall()
+        if not self.need_dx:
+            return None
+        shape, n = self.in_shapes[0], len(dy)
+        dx = np.zeros((shape[0], math.prod(shape[1:]), n), dy.dtype)
+        np.put_along_axis(dx, first, batch_last(dy).reshape(shape[0], 1, n), axis=1)
+        return batch_first(dx.reshape(*shape, n))

@@ -26,15 +26,25 @@ class Windows:
         Size of a window, distance between windows, number of windows.
     pads : (top, left, bottom, right)
         In ONNX's order.
+    dilation : (height, width)
+        Distance between neighbours in a window.
     """
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
     pads: tuple[int, int, int, int]
     out: tuple[int, int]
+    dilation: tuple[int, int] = (1, 1)
 
     @classmethod
-    def over(cls, in_shape: Shape, kernel: tuple[int, int], stride: tuple[int, int], padding: Padding) -> Windows:
+    def over(
+        cls,
+        in_shape: Shape,
+        kernel: tuple[int, int],
+        stride: tuple[int, int],
+        padding: Padding,
+        dilation: tuple[int, int] = (1, 1),
+    ) -> Windows:
         """Lay windows over inputs of shape (C, H, W).
 
         Raises
@@ -44,16 +54,26 @@ class Windows:
         """
         if len(in_shape) != 3:
             raise ValueError(f"takes images of shape (channels, height, width), got {in_shape}")
-        size = in_shape[1:]
-        pads = resolve_padding(padding, size, kernel, stride)
+        size, extent = in_shape[1:], dilated(kernel, dilation)
+        pads = resolve_padding(padding, size, extent, stride)
         padded = (size[0] + pads[0] + pads[2], size[1] + pads[1] + pads[3])
-        if padded[0] < kernel[0] or padded[1] < kernel[1]:
+        if padded[0] < extent[0] or padded[1] < extent[1]:
             raise ValueError(
-                f"a {kernel[0]}x{kernel[1]} window does not fit on a {size[0]}x{size[1]} image "
+                f"a {extent[0]}x{extent[1]} window does not fit on a {size[0]}x{size[1]} image "
                 f"with pads {pads}: use a smaller kernel, fewer pools before it, or padding"
             )
-        out = tuple((p - k) // s + 1 for p, k, s in zip(padded, kernel, stride, strict=True))
-        return cls(kernel, stride, pads, (out[0], out[1]))
+        out = tuple((p - k) // s + 1 for p, k, s in zip(padded, extent, stride, strict=True))
+        return cls(kernel, stride, pads, (out[0], out[1]), dilation)
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        """Size of a window, gaps included."""
+        return dilated(self.kernel, self.dilation)
+
+    @cached_property
+    def filled(self) -> Windows:
+        """The same windows with their gaps taken in; filters get zeros there."""
+        return self if self.dilation == (1, 1) else Windows(self.extent, self.stride, self.pads, self.out)
 
     @property
     def trivial(self) -> bool:
@@ -63,7 +83,7 @@ class Windows:
     @property
     def apart(self) -> bool:
         """Whether no two windows overlap."""
-        return self.stride[0] >= self.kernel[0] and self.stride[1] >= self.kernel[1]
+        return self.stride[0] >= self.extent[0] and self.stride[1] >= self.extent[1]
 
     def pad(self, x: Array, value: float = 0.0) -> Array:
         """Surround x (C, H, W, N) with `value`; returns x, contiguous, if there are no pads."""
@@ -86,9 +106,9 @@ class Windows:
 
         ``padded[:, rows, columns]`` (C, out_h, out_w, N) is that place in every window.
         """
-        (kh, kw), (sh, sw), (oh, ow) = self.kernel, self.stride, self.out
-        rows = [slice(i, i + sh * (oh - 1) + 1, sh) for i in range(kh)]
-        columns = [slice(j, j + sw * (ow - 1) + 1, sw) for j in range(kw)]
+        (kh, kw), (sh, sw), (oh, ow), (gh, gw) = self.kernel, self.stride, self.out, self.dilation
+        rows = [slice(i, i + sh * (oh - 1) + 1, sh) for i in range(0, kh * gh, gh)]
+        columns = [slice(j, j + sw * (ow - 1) + 1, sw) for j in range(0, kw * gw, gw)]
         return [(i, j, rows[i], columns[j]) for i in range(kh) for j in range(kw)]
 
     @cached_property
@@ -97,12 +117,12 @@ class Windows:
 
         With filters turned by half a circle they give dx. There are none for strides, or pads as wide as the window.
         """
-        (kh, kw), (top, left, bottom, right) = self.kernel, self.pads
+        (kh, kw), (top, left, bottom, right) = self.extent, self.pads
         pads = (kh - 1 - top, kw - 1 - left, kh - 1 - bottom, kw - 1 - right)
         if self.stride != (1, 1) or min(pads) < 0:
             return None
         size = (self.out[0] + kh - 1 - top - bottom, self.out[1] + kw - 1 - left - right)
-        return Windows(self.kernel, self.stride, pads, size)
+        return Windows(self.kernel, self.stride, pads, size, self.dilation)
 
     def row_blocks(self, channels: int, n: int) -> Iterator[slice]:
         """Yield slices of rows of windows, all rows in turn; what `gather` copies for one of them stays in the cache."""
@@ -113,10 +133,11 @@ class Windows:
 
     def gather(self, padded: Array, rows: slice) -> Array:
         """im2col of some rows of windows: (C, H, W, N) to (C*kh*kw, rows*out_w*N). A view for 1x1 windows, else a copy."""
-        (kh, kw), (sh, sw), (oh, ow) = self.kernel, self.stride, self.out
+        (kh, kw), (sh, sw), (oh, ow), (gh, gw) = self.kernel, self.stride, self.out, self.dilation
         c, _, _, n = padded.shape
         dc, dh, dw, dn = padded.strides
-        view = as_strided(padded, (c, kh, kw, oh, ow, n), (dc, dh, dw, dh * sh, dw * sw, dn), writeable=False)
+        strides = (dc, dh * gh, dw * gw, dh * sh, dw * sw, dn)
+        view = as_strided(padded, (c, kh, kw, oh, ow, n), strides, writeable=False)
         return view[:, :, :, rows].reshape(c * kh * kw, -1)
 
     def scatter(self, cols: Array, padded_shape: Shape) -> Array:
@@ -129,6 +150,11 @@ class Windows:
         for i, j, rows, columns in self.taps:
             padded[:, rows, columns] += parts[:, i, j]
         return padded
+
+
+def dilated(kernel: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int]:
+    """Return the size of a window whose neighbours lie `dilation` apart."""
+    return dilation[0] * (kernel[0] - 1) + 1, dilation[1] * (kernel[1] - 1) + 1
 
 
 def check_padding(padding: Padding) -> Padding:

@@ -1,0 +1,114 @@
+"""Layers that sum up axes."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .._common import Array, Shape
+from .activations import require_axis
+from .base import Layer
+
+if TYPE_CHECKING:
+    from ..onnx_export import GraphBuilder
+
+
+class _Reduce(Layer):
+    """One value for all along some axes."""
+
+    axes_are_an_input = False  # in ONNX, at the trainer's opset
+
+    def __init__(self, *axes: int, keepdims: bool = False, name: str | None = None) -> None:
+        super().__init__(name)
+        if not axes:
+            raise ValueError(f"{type(self).__name__}: give at least one axis, such as {type(self).__name__}(2)")
+        self.axes, self.keepdims = axes, bool(keepdims)
+
+    def setup(self, in_shape: Shape) -> Shape:
+        """Take any shape that has the axes."""
+        self.places = tuple(sorted({require_axis(axis, in_shape) for axis in self.axes}))
+        self.count = math.prod(in_shape[place - 1] for place in self.places)
+        kept = [1 if place in self.places else n for place, n in enumerate(in_shape, start=1)]
+        self.kept_shape = tuple(kept)
+        return (
+            self.kept_shape
+            if self.keepdims
+            else tuple(n for place, n in enumerate(in_shape, start=1) if place not in self.places)
+        )
+
+    def _spread(self, d: Array) -> Array:
+        """Repeat d (N, *out_shape) along the axes that went (a view)."""
+        n = len(d)
+        return np.broadcast_to(d.reshape(n, *self.kept_shape), (n, *self.in_shapes[0]))
+
+    def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
+        """Write the operator of the same name."""
+        kind, keepdims = type(self).__name__, int(self.keepdims)
+        if self.axes_are_an_input:
+            values = [*inputs, graph.integers(f"{self.name}.axes", self.places)]
+            return graph.node(kind, self, values, keepdims=keepdims)
+        return graph.node(kind, self, list(inputs), axes=list(self.places), keepdims=keepdims)
+
+    def describe(self) -> str:
+        """Return the settings."""
+        return ", ".join(map(str, self.axes)) + (", keepdims=True" if self.keepdims else "")
+
+
+class ReduceSum(_Reduce):
+    """Sum over axes, ``ReduceSum(2, 3)``; see `ReduceMean`."""
+
+    kind, axes_are_an_input = "reduce_sum", True
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        """Compute y from x."""
+        return np.asarray(x.sum(axis=self.places, keepdims=self.keepdims))
+
+    def backward(self, dy: Array) -> Array | None:
+        """Compute dx from dy."""
+        return self._spread(dy) if self.need_dx else None
+
+
+class ReduceMean(_Reduce):
+    """Mean over axes: (N, C, H, W) to (N, C) by ``ReduceMean(2, 3)``.
+
+    Parameters
+    ----------
+    *axes : int
+        Numbered with the batch's, which is 0 and stays.
+    keepdims : bool
+        Whether they stay as axes of length 1.
+    """
+
+    kind = "reduce_mean"
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        """Compute y from x."""
+        return np.asarray(x.mean(axis=self.places, keepdims=self.keepdims))
+
+    def backward(self, dy: Array) -> Array | None:
+        """Compute dx from dy."""
+        return self._spread(dy / self.count) if self.need_dx else None
+
+
+class ReduceMax(_Reduce):
+    """Largest value over axes, ``ReduceMax(2, 3)``; see `ReduceMean`. Equal maxima share the gradient."""
+
+    kind = "reduce_max"
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        """Compute y from x."""
+        y = np.asarray(x.max(axis=self.places, keepdims=self.keepdims))
+        if training:
+            self._saved = (x, y) if self.need_dx else ()
+        return y
+
+    def backward(self, dy: Array) -> Array | None:
+        """Compute dx from dy."""
+        if not self.need_dx:
+            return None
+        x, y = self._recall()
+        top = x == self._spread(y)
+        share = dy.reshape(len(dy), *self.kept_shape) / top.sum(axis=self.places, keepdims=True, dtype=dy.dtype)
+        return np.asarray(top * share)
