@@ -109,8 +109,8 @@ def quantize(
     calibration : (n, ...) samples of the input, as the device will see them; a dict by name for several inputs
     method, percentile : how ranges are chosen, see `calibrate`
     per_channel : a weight scale for every output channel, not one for the tensor
-    keep_float : layers left float32 in the graph: names or glob patterns of nodes. onnxruntime, and so the device,
-        still quantizes one by itself where int8 stands right before and behind it
+    keep_float : layers left float32: names or glob patterns of nodes. Of a node without weights that stands between
+        int8 values only the arithmetic is float, its result is rounded to int8 as before
     trainable : layers that learn on the device, see `find_layers`; they and what follows them stay float32
     loss, labels : what the device minimises and the names of its classes; recorded beside `trainable`
     io : "float": inputs and outputs as they were; "int8": those that are quantized become int8 themselves
@@ -137,8 +137,10 @@ def quantize(
         normal = equalize(normal, fixed=chosen)
     ranges = calibrate(normal, calibration, method=method, percentile=percentile)
     net = ir.from_proto(normal)
-    nodes = quantized_nodes(net.graph, chosen, find_nodes(net.graph, keep_float))
-    work = _Quantizer(net.graph, nodes, ranges, per_channel, io == "int8")
+    keep = find_nodes(net.graph, keep_float)
+    nodes = quantized_nodes(net.graph, chosen, keep)
+    kept = {node for node in net.graph if node.name in keep}
+    work = _Quantizer(net.graph, nodes, ranges, per_channel, io == "int8", kept)
     work.choose_parameters()
     if bias_correction:
         work.bias_shifts = correct_biases(normal, calibration, work.weight_errors())
@@ -362,6 +364,7 @@ class _Quantizer:
     ranges: Mapping[str, Range]
     per_channel: bool
     int8_io: bool
+    kept: set[ir.Node] = field(default_factory=set)
     params: dict[ir.Value, Affine] = field(default_factory=dict)
     absorbed: dict[ir.Node, ir.Node] = field(default_factory=dict)
     weights: dict[ir.Node, Weights] = field(default_factory=dict)
@@ -461,12 +464,36 @@ class _Quantizer:
             value.type = ir.TensorType(ir.DataType.INT8)
         real = self._append("DequantizeLinear", [codes, scale, zero], f"{name}.dequantized", value, ir.DataType.FLOAT)
         for user, index in users:
-            user.replace_input_with(index, real)
+            apart = user in self.kept and is_layer(user)
+            user.replace_input_with(index, self._dequantized_by_channel(codes, value, params) if apart else real)
         if outside:
             self._move_output(value, codes if self.int8_io else real, name)
 
-    def _append(self, op: str, inputs: list[ir.Value], name: str, like: ir.Value, dtype: ir.DataType) -> ir.Value:
-        node = ir.node(op, inputs, name=name)
+    def _dequantized_by_channel(self, codes: ir.Value, value: ir.Value, params: Affine) -> ir.Value:
+        """Real values for a layer that stays float32, by a DequantizeLinear with the same scale for every channel.
+
+        From one with a single scale onnxruntime (WeightBiasQuantization) would go on to quantize the layer by itself,
+        with one scale for all its weights.
+        """
+        sizes = list(value.shape or [])
+        axis = next((i for i, size in enumerate(sizes) if i and isinstance(size, int) and size > 1), None)
+        sizes = [1] if axis is None else [int(sizes[axis])]  # type: ignore[call-overload]
+        name = f"{value.name}.by_channel"
+        scale = new_constant(self.graph, f"{name}.scale", np.full(sizes, params.scale, np.float32))
+        zero = new_constant(self.graph, f"{name}.zero_point", np.full(sizes, params.zero_point, np.int8))
+        attributes = {"axis": axis} if axis is not None else {}
+        return self._append("DequantizeLinear", [codes, scale, zero], name, value, ir.DataType.FLOAT, attributes)
+
+    def _append(
+        self,
+        op: str,
+        inputs: list[ir.Value],
+        name: str,
+        like: ir.Value,
+        dtype: ir.DataType,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> ir.Value:
+        node = ir.node(op, inputs, attributes or {}, name=name)
         output = node.outputs[0]
         output.name, output.shape, output.type = name, like.shape, ir.TensorType(dtype)
         self.graph.append(node)
