@@ -107,21 +107,29 @@ def standardized(train: Array, *others: Array) -> list[Array]:
     return [((part - mean) / deviation).astype(np.float32) for part in (train, *others)]
 
 
+def _wav(data: bytes) -> Array:
+    """The samples of a WAV file of one 16-bit channel."""
+    with wave.open(io.BytesIO(data)) as file:
+        return np.frombuffer(file.readframes(file.getnframes()), np.int16)
+
+
 def fsdd(folder: Path) -> Data:
     """Spoken digits, 1 x 49 x 10: takes 0 to 9 of each speaker and digit are the test part, 10 to 13 validation."""
-    archive = zipfile.ZipFile(next(folder.glob("*.zip")))
-    names = sorted(name for name in archive.namelist() if name.endswith(".wav"))
-    clips = [
-        np.frombuffer(wave.open(io.BytesIO(archive.read(name))).readframes(1 << 20), np.int16) for name in names
-    ]
+    with zipfile.ZipFile(next(folder.glob("*.zip"))) as archive:
+        names = sorted(name for name in archive.namelist() if name.endswith(".wav"))
+        clips = [_wav(archive.read(name)) for name in names]
     x = mfcc(np.stack([one_second(clip) for clip in clips]))
     stems = [Path(name).stem.split("_") for name in names]
     y, take = np.array([int(stem[0]) for stem in stems]), np.array([int(stem[2]) for stem in stems])
-    masks = (take >= 14, (take >= 10) & (take < 14), take < 10)
+    return _parts(x, y, take >= 14, (take >= 10) & (take < 14), take < 10)
+
+
+def _parts(x: Array, y: Array, *masks: Array) -> Data:
+    """Training part, shuffled, validation and test part of those masks, standardized by the first."""
     parts = standardized(*(x[mask] for mask in masks))
+    targets = [y[mask] for mask in masks]
     order = np.random.default_rng(0).permutation(len(parts[0]))
-    train = (parts[0][order], y[masks[0]][order])
-    return Data(train, (parts[1], y[masks[1]]), (parts[2], y[masks[2]]))
+    return Data((parts[0][order], targets[0][order]), (parts[1], targets[1]), (parts[2], targets[2]))
 
 
 def dspspeech8(folder: Path) -> Data:
@@ -131,16 +139,9 @@ def dspspeech8(folder: Path) -> Data:
     clips = np.sign(v) * (256.0 ** np.abs(v) - 1) / 255
     x = mfcc(np.stack([one_second(clip) for clip in clips]))
     y, speaker = stored["word"].astype(np.int64), stored["speaker"]
-    seen: dict[tuple[int, int], int] = {}
-    take = np.array([seen.setdefault(key, -1) for key in zip(speaker.tolist(), y.tolist(), strict=True)])
-    for i, key in enumerate(zip(speaker.tolist(), y.tolist(), strict=True)):
-        seen[key] += 1
-        take[i] = seen[key]
-    masks = (take >= 3, take == 2, take < 2)
-    parts = standardized(*(x[mask] for mask in masks))
-    order = np.random.default_rng(0).permutation(len(parts[0]))
-    train = (parts[0][order], y[masks[0]][order])
-    return Data(train, (parts[1], y[masks[1]]), (parts[2], y[masks[2]]))
+    group = speaker.astype(np.int64) * 100 + y
+    take = np.array([np.count_nonzero(group[:i] == one) for i, one in enumerate(group)])
+    return _parts(x, y, take >= 3, take == 2, take < 2)
 
 
 LOADERS: dict[str, Callable[[Path], Data]] = {

@@ -64,8 +64,14 @@ def mobilenet_v1(classes: int) -> t.Sequential:
 
 def lecun1989(classes: int) -> t.Sequential:
     """The net of LeCun et al. 1989 for 16 x 16 digits, its two feature layers fully connected in depth."""
-    features = [t.Conv2D(12, 5, stride=2, padding=2, name="h1"), t.Tanh(), t.Conv2D(12, 5, stride=2, padding=2, name="h2")]
-    return t.Sequential(*features, t.Tanh(), t.Flatten(), t.Dense(30, name="h3"), t.Tanh(), t.Dense(classes, name="head"))
+    features = [
+        t.Conv2D(12, 5, stride=2, padding=2, name="h1"),
+        t.Tanh(),
+        t.Conv2D(12, 5, stride=2, padding=2, name="h2"),
+    ]
+    return t.Sequential(
+        *features, t.Tanh(), t.Flatten(), t.Dense(30, name="h3"), t.Tanh(), t.Dense(classes, name="head")
+    )
 
 
 RECIPES: dict[str, Recipe] = {
@@ -73,7 +79,7 @@ RECIPES: dict[str, Recipe] = {
     "ds_cnn": Recipe(ds_cnn, "fsdd", 2000, 12, 3e-3),
     "ds_cnn_words": Recipe(ds_cnn, "dspspeech8", 2000, 15, 3e-3),
     "resnet8": Recipe(resnet8, "fashion_mnist", 10_000, 4, 3e-3),
-    "mobilenet_v1": Recipe(mobilenet_v1, "fashion_mnist", 10_000, 6, 3e-3),
+    "mobilenet_v1": Recipe(mobilenet_v1, "fashion_mnist", 24_000, 8, 3e-3),
 }
 
 
