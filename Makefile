@@ -19,7 +19,7 @@ WARNINGS := -std=c99 -Wall -Wextra -Wpedantic -Wconversion -Wdouble-promotion -W
 VARIANTS := -UEP_NONE -DEP_TRACE -DEP_NO_TRAIN -DEP_NO_ERRMSG
 
 .DEFAULT_GOAL := help
-.PHONY: conformance conformance-accept figures performance help venv demo test test-fast bench boards boards-setup count count-accept size size-accept lint lint-python lint-c format wheel wheels wheels-test sdist clean
+.PHONY: accuracy conformance conformance-accept figures performance help venv demo test test-fast bench boards boards-setup count count-accept size size-accept lint lint-python lint-c format wheel wheels wheels-test sdist clean
 
 help: ## this list
 	@echo "edgeprop: train on the desktop, export to ONNX and a C header, keep learning on the device."
@@ -74,6 +74,9 @@ $(ORT_TRAINING)/made:
 
 bench: $(VENV)/bench $(ORT_TRAINING)/made ## speed beside other runtimes on this machine; BENCH="--quick --only 'ad_*'" for a part
 	$(RUN) -m benchmarks $(BENCH)
+
+accuracy: $(VENV)/demo ## int8 beside float32 on trained nets and real data, into build/accuracy.json; ACCURACY="--data FOLDER --only 'ds_*'"
+	$(RUN) -m benchmarks.accuracy $(ACCURACY)
 
 size: $(VENV)/test ## bytes of code, constants, RAM and stack of every model on every board, against benchmarks/sizes.json
 	$(RUN) -m boards size --jobs $(JOBS) $(SIZE_ARGS)

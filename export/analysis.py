@@ -50,6 +50,26 @@ def snr(
     return {name: decibels(signal[name], noise[name]) for name in pairs}
 
 
+def output_snr(
+    float_model: onnx.ModelProto, quantized_model: onnx.ModelProto, samples: Array | Mapping[str, Array]
+) -> float:
+    """Signal-to-noise ratio at the float outputs, in dB; that of the worst output where there are several.
+
+    Parameters and errors as of `snr`.
+    """
+    names = [output.name for output in float_model.graph.output]
+    exact = Runner(float_model, list(names))
+    rounded = Runner(quantized_model, list(names))
+    feeds = exact.check(samples)
+    codes = quantize_inputs(quantized_model, feeds)
+    signal, noise = dict.fromkeys(rounded.values, 0.0), dict.fromkeys(rounded.values, 0.0)
+    for real, approximate in zip(exact.run(feeds), rounded.run(codes), strict=True):
+        for name in noise.keys() & real.keys():
+            signal[name] += float(np.square(real[name], dtype=np.float64).sum())
+            noise[name] += float(np.square(real[name] - approximate[name], dtype=np.float64).sum())
+    return min((decibels(signal[name], noise[name]) for name in noise), default=float("inf"))
+
+
 def decibels(signal: float, noise: float) -> float:
     """Ratio of two powers in dB; infinity without noise."""
     if noise == 0:
@@ -69,14 +89,19 @@ def value_pairs(normal: onnx.ModelProto, quantized: onnx.ModelProto) -> dict[str
         if node.name in taken or not node.output[0]:  # an output may be left out, as a recurrent layer's states
             continue
         value, after = node.output[0], users.get(node.output[0], [])
-        absorbs = len(after) == 1 and after[0].op_type in ACTIVATIONS and f"{value}.dequantized" not in known
+        absorbs = len(after) == 1 and after[0].op_type in ACTIVATIONS and not known & set(_reals(value))
         if absorbs:
             value = after[0].output[0]
             taken.add(after[0].name)
-        real = next((name for name in (f"{value}.dequantized", value) if name in known), None)
+        real = next((name for name in (*_reals(value), value) if name in known), None)
         if real is not None:
             pairs[node.name] = (value, real)
     return pairs
+
+
+def _reals(value: str) -> tuple[str, str]:
+    """Names under which a value can be read back from its codes."""
+    return f"{value}.dequantized", f"{value}.by_channel"
 
 
 def quantize_inputs(model: onnx.ModelProto, feeds: Mapping[str, Array]) -> dict[str, Array]:

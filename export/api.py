@@ -21,7 +21,7 @@ from .lower.training import metadata
 from .package import package_kinds, staged
 from .plan import infer_arena, plan, train_arena
 from .program import Program
-from .quantize import mark, quantize
+from .quantize import mark, prepare, quantize
 from .sklearn import from_sklearn, is_estimator
 
 #: endings of the files `save` writes
@@ -99,7 +99,7 @@ def save(
     labels : names of the classes, in the order of the outputs
     loss : what the device minimises; default that of a final Softmax or Sigmoid, with labels `softmax_cross_entropy`
     name : prefix of the C names; default that of the files
-    method : how int8 ranges are chosen: "minmax", "percentile", "mse"
+    method : how int8 ranges are chosen: "minmax", "percentile", "mse", or "auto", which tries them value by value
     quantized : False exports float32 in spite of a calibration
     package : build tools to write a library for, beside the other files: "arduino", "cmake", "esp-idf", "platformio",
         "zephyr", or several of them; build/digits gives build/arduino/digits/ and so on
@@ -130,8 +130,8 @@ def save(
     if calibration is not None and quantized:
         options = {"method": method, "trainable": trainable, "loss": loss, "labels": texts, **options}
         written = _quantized(given, calibration, options)
-        if not options.get("equalization"):
-            extras = snr(given, written, _first(calibration, SNR_SAMPLES))
+        normal, _ = prepare(given, calibration, trainable, bool(options.get("equalization")))
+        extras = snr(normal, written, _first(calibration, SNR_SAMPLES))
     else:
         written = _as_it_is(given, trainable, loss, texts)
     if states is not None:

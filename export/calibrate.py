@@ -179,6 +179,28 @@ def calibrate(
     return {name: choose(h, percentile) if h.high > h.low else ranges[name] for name, h in histograms.items()}
 
 
+def candidates(
+    model: onnx.ModelProto, samples: Array | Mapping[str, Array], percentile: float = 99.99, batch_size: int = 32
+) -> dict[str, dict[str, Range]]:
+    """What every method chooses, by its name: `calibrate` for all of METHODS over one pass of the samples.
+
+    Raises
+    ------
+    CalibrationError : as `calibrate`
+    """
+    runner = Runner(model, None, batch_size)
+    feeds = runner.check(samples)
+    ranges = observe_ranges(runner, feeds)
+    histograms = observe_histograms(runner, feeds, ranges)
+    return {
+        method: {
+            name: choose(h, percentile) if choose is not None and h.high > h.low else ranges[name]
+            for name, h in histograms.items()
+        }
+        for method, choose in METHODS.items()
+    }
+
+
 def observe_ranges(runner: Runner, feeds: Mapping[str, Array]) -> dict[str, Range]:
     """Smallest and largest value of everything the runner yields."""
     ranges: dict[str, Range] = {}

@@ -75,12 +75,20 @@ def _exporter(name: str, module: str = "edgeprop.export") -> Any:
 def run_export(args: argparse.Namespace) -> int:
     """ONNX model to .onnx (quantized), .h, .ep and a report."""
     save = _exporter("save")
+    _find_model(args)
+    asked = [flag for flag, value in (("--float LAYER", args.float), ("--equalize", args.equalize)) if value]
+    if asked and not args.calibration:
+        raise UserError(f"{asked[0]} says how to quantize: add --calibration X.npz")
     name = args.name or Path(args.model).stem
     options = {"trainable": args.trainable, "labels": _labels(args.labels), "loss": args.loss, "method": args.method}
     options["sparse"] = args.sparse
     given = {key: value for key, value in options.items() if value is not None}
-    if args.float:
+    if args.float == []:
         given["quantized"] = False
+    elif args.float:
+        given["keep_float"] = args.float
+    if args.equalize:
+        given["equalization"] = True
     if args.state:
         given["states"] = dict(args.state)
     if args.package:
@@ -88,9 +96,17 @@ def run_export(args: argparse.Namespace) -> int:
     samples = _calibration(args.calibration) if args.calibration else None
     args.output.mkdir(parents=True, exist_ok=True)
     print(save(args.output / name, args.model, calibration=samples, **given))
-    if samples is None and not args.float:
+    if samples is None and args.float is None:
         print("note: no --calibration, so nothing was quantized; float layers stay float32", file=sys.stderr)
     return OK
+
+
+def _find_model(args: argparse.Namespace) -> None:
+    """`--float model.onnx`: what follows the option may be the model and no layer."""
+    if args.model is None and args.float:
+        args.model = args.float.pop()
+    if args.model is None:
+        raise UserError("no model given: edgeprop export MODEL.onnx")
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -121,8 +137,7 @@ def _labels(text: str | None) -> list[str] | None:
 def run_check(args: argparse.Namespace) -> int:
     """The device's answers beside onnxruntime's."""
     try:
-        inputs = read_arrays(args.inputs) if args.inputs else None
-        result = _exporter("check")(args.model, inputs, seed=args.seed)
+        result = _check_quantized(args) if args.calibration else _check_as_it_is(args)
     except _USER_ERRORS as error:
         if not args.json:
             raise
@@ -132,9 +147,25 @@ def run_check(args: argparse.Namespace) -> int:
         _print_check_json({key: getattr(result, key) for key in _CHECK_KEYS})
     else:
         print(f"{result.status}: {result.message}")
-        for layer in getattr(result, "layers", None) or []:
+        details = result.details(args.layers) if hasattr(result, "details") else result.layers
+        for layer in details:
             print(f"  {layer}")
     return OK if result.status == "ok" else FAILED
+
+
+def _check_as_it_is(args: argparse.Namespace) -> Any:
+    inputs = read_arrays(args.inputs) if args.inputs else None
+    return _exporter("check")(args.model, inputs, seed=args.seed)
+
+
+def _check_quantized(args: argparse.Namespace) -> Any:
+    """The model as `export` would quantize it."""
+    if args.inputs:
+        raise UserError("--inputs goes with a model as it is; with --calibration its samples are the inputs")
+    options = {"method": args.method, "keep_float": args.float, "equalization": args.equalize}
+    given = {key: value for key, value in options.items() if value}
+    quantized = _exporter("check_quantized", "edgeprop.export.check")
+    return quantized(args.model, _calibration(args.calibration), **given)
 
 
 _CHECK_KEYS = {
@@ -249,15 +280,15 @@ def _add_export(add: Add) -> None:
         "quantize an ONNX model and write it as .onnx, .h (C), .ep (image) and a report",
         "edgeprop export model.onnx --calibration x.npz --trainable head -o build/\n"
         "edgeprop export model.onnx --calibration x.npz --package arduino --package zephyr -o build/\n"
+        "edgeprop export model.onnx --calibration x.npz --calibration-method auto --float conv1 'block2*' -o build/\n"
         "edgeprop export model.onnx --float --name motor -o build/",
     )
-    command.add_argument("model", metavar="MODEL.onnx")
+    command.add_argument("model", metavar="MODEL.onnx", nargs="?")
     command.add_argument("-o", "--output", type=Path, default=Path(), metavar="DIR", help="where to write [.]")
     command.add_argument(
         "--calibration", metavar="X.npz", help="typical inputs: one array, or one by each input's name"
     )
-    command.add_argument("--float", action="store_true", help="do not quantize: float32 on the device")
-    command.add_argument("--method", choices=("minmax", "percentile", "mse"), help="of choosing int8 ranges [minmax]")
+    _add_quantization(command)
     command.add_argument(
         "--trainable",
         action="append",
@@ -288,6 +319,27 @@ def _add_export(add: Add) -> None:
     )
 
 
+def _add_quantization(command: argparse.ArgumentParser) -> None:
+    """How a float32 model is quantized."""
+    command.add_argument(
+        "--float",
+        nargs="*",
+        action="extend",
+        metavar="LAYER",
+        help="layers (names or patterns) that stay float32; none named: all of them",
+    )
+    command.add_argument(
+        "--calibration-method",
+        "--method",
+        dest="method",
+        choices=("minmax", "percentile", "mse", "auto"),
+        help="of choosing int8 ranges; auto tries the others value by value [minmax]",
+    )
+    command.add_argument(
+        "--equalize", action="store_true", help="even out channel ranges between convolutions before quantizing"
+    )
+
+
 def _add_inspect(add: Add) -> None:
     command = add(
         "inspect",
@@ -303,13 +355,19 @@ def _add_check(add: Add) -> None:
         "check",
         run_check,
         "run a model in the C runtime and in onnxruntime and compare",
-        "edgeprop check model.onnx\nedgeprop check model.onnx --inputs x.npz --json",
+        "edgeprop check model.onnx\nedgeprop check model.onnx --inputs x.npz --json\n"
+        "edgeprop check float.onnx --calibration x.npz",
+        "Layers come worst first: elements that differ, those that differ where onnxruntime gets the device's inputs of "
+        "that layer alone, and, with --calibration, the signal-to-noise ratio of int8 against float32. "
         "Exit code 0 only where both agree. --json prints one object: status (ok, differs, unsupported, error), "
         "max_abs_error, max_rel_error, mismatches, elements, message.",
     )
     command.add_argument("model", metavar="MODEL.onnx")
     command.add_argument("--inputs", metavar="X.npz", help="arrays by the graph's input names [random ones]")
     command.add_argument("--seed", type=int, default=0, help="of the random inputs [0]")
+    command.add_argument("--layers", type=int, default=12, metavar="N", help="show the N worst layers; 0: all [12]")
+    command.add_argument("--calibration", metavar="X.npz", help="quantize the model with these samples first")
+    _add_quantization(command)
     command.add_argument("--json", action="store_true", help="one JSON object on standard output")
 
 

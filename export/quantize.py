@@ -21,10 +21,14 @@ import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
 from .calibrate import Affine, Array, CalibrationError, Range, calibrate
+from .choose import choose
 from .corrections import correct_biases, equalize
 from .lower.training import Mark, meant, parse_mark
-from .simplify import ACTIVATIONS, channel_axis, constant, new_constant, out_channels, simplify, sole_user
+from .simplify import ACTIVATIONS, channel_axis, clip_bounds, constant, new_constant, out_channels, simplify, sole_user
 
+#: method of calibration that picks one of the others for each value
+AUTO = "auto"
+KEY_METHODS = "edgeprop.calibration"
 KEY_TRAINABLE, KEY_LOSS, KEY_LABELS = "edgeprop.trainable", "edgeprop.loss", "edgeprop.labels"
 
 #: largest |bias code|: leaves the sum of products of a 65,000-input layer room in int32
@@ -116,10 +120,11 @@ def quantize(
     ----------
     model : float32, any opset that converts to 13; not changed
     calibration : (n, ...) samples of the input, as the device will see them; a dict by name for several inputs
-    method, percentile : how ranges are chosen, see `calibrate`
+    method, percentile : how ranges are chosen, see `calibrate`; "auto" picks the method for each value by the noise in
+        the outputs (`choose`), and notes them as JSON in the metadata under KEY_METHODS
     per_channel : a weight scale for every output channel, not one for the tensor
-    keep_float : layers left float32 in the graph: names or glob patterns of nodes. onnxruntime, and so the device,
-        still quantizes one by itself where int8 stands right before and behind it
+    keep_float : layers left float32: names or glob patterns of nodes. Of a node without weights that stands between
+        int8 values only the arithmetic is float, its result is rounded to int8 as before
     trainable : layers that learn on the device, see `find_layers`; they and what follows them stay float32
     loss, labels : what the device minimises and the names of its classes; recorded beside `trainable`
     io : "float": inputs and outputs as they were; "int8": those that are quantized become int8 themselves
@@ -140,22 +145,67 @@ def quantize(
         raise QuantizeError(f'io={io!r}: choose "float" or "int8"')
     if is_quantized(model):
         raise QuantizeError("the model is quantized already: export it as it is, without calibration samples")
+    normal, chosen = prepare(model, calibration, trainable, equalization)
+    build = Build(normal, calibration, chosen, keep_float, per_channel, bias_correction)
+    ranges, picked = find_ranges(build, method, percentile)
+    result = mark(build(ranges, int8_io=io == "int8"), find_marks(normal, trainable), loss, labels)
+    if picked:
+        onnx.helper.set_model_props(result, {**_properties(result), KEY_METHODS: _counted(result, picked)})
+    return result
+
+
+def find_ranges(build: Build, method: str, percentile: float) -> tuple[dict[str, Range], dict[str, str]]:
+    """Ranges by value name and, where the method is "auto", the method of each."""
+    if method == AUTO:
+        return choose(build.normal, build.calibration, build, percentile)
+    return calibrate(build.normal, build.calibration, method=method, percentile=percentile), {}
+
+
+def prepare(
+    model: onnx.ModelProto,
+    calibration: Array | Mapping[str, Array],
+    trainable: str | Sequence[str] | None = None,
+    equalization: bool = False,
+) -> tuple[onnx.ModelProto, list[str]]:
+    """The float32 model whose values `quantize` rounds, value by value, and the names of the layers that train."""
     normal = simplify(model)
     chosen = find_layers(normal, trainable)
-    if equalization:
-        normal = equalize(normal, fixed=chosen)
-    ranges = calibrate(normal, calibration, method=method, percentile=percentile)
-    net = ir.from_proto(normal)
-    nodes = quantized_nodes(net.graph, chosen, find_nodes(net.graph, keep_float))
-    work = _Quantizer(net.graph, nodes, ranges, per_channel, io == "int8")
-    work.choose_parameters()
-    if bias_correction:
-        work.bias_shifts = correct_biases(normal, calibration, work.weight_errors())
-    work.rewrite()
-    passes.RemoveUnusedNodesPass()(net)
-    passes.TopologicalSortPass()(net)
-    result = finish(net, normal)
-    return mark(result, find_marks(normal, trainable), loss, labels)
+    return equalize(normal, fixed=chosen, samples=calibration) if equalization else normal, chosen
+
+
+@dataclass
+class Build:
+    """Makes the quantized model from ranges; what does not depend on these is found once."""
+
+    normal: onnx.ModelProto
+    calibration: Array | Mapping[str, Array]
+    trainable: Sequence[str]
+    keep_float: str | Sequence[str]
+    per_channel: bool
+    bias_correction: bool
+    shifts: Mapping[str, Array] | None = None
+
+    def __call__(self, ranges: Mapping[str, Range], int8_io: bool = False) -> onnx.ModelProto:
+        net = ir.from_proto(self.normal)
+        keep = find_nodes(net.graph, self.keep_float)
+        nodes = quantized_nodes(net.graph, self.trainable, keep)
+        kept = {node for node in net.graph if node.name in keep}
+        work = _Quantizer(net.graph, nodes, ranges, self.per_channel, int8_io, kept)
+        work.choose_parameters()
+        if self.bias_correction:
+            if self.shifts is None:
+                self.shifts = correct_biases(self.normal, self.calibration, work.weight_errors())
+            work.bias_shifts = self.shifts
+        work.rewrite()
+        passes.RemoveUnusedNodesPass()(net)
+        passes.TopologicalSortPass()(net)
+        return finish(net, self.normal)
+
+
+def _counted(model: onnx.ModelProto, picked: Mapping[str, str]) -> str:
+    """JSON of the method chosen for each value that has an int8 form."""
+    coded = {node.input[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
+    return json.dumps({name: method for name, method in picked.items() if coded & {name, f"{name}.float"}})
 
 
 def is_quantized(model: onnx.ModelProto) -> bool:
@@ -181,7 +231,7 @@ def mark(
     model: onnx.ModelProto, trainable: Sequence[str], loss: str | None = None, labels: Sequence[Any] | None = None
 ) -> onnx.ModelProto:
     """Record in a model (changed in place, and returned) what trains, with which loss, and the names of the classes."""
-    kept = {p.key: p.value for p in model.metadata_props}
+    kept = _properties(model)
     if trainable:
         kept[KEY_TRAINABLE] = json.dumps(list(trainable))
         if loss is not None:
@@ -192,6 +242,11 @@ def mark(
         kept[KEY_LABELS] = json.dumps([str(label) for label in labels], ensure_ascii=False)
     onnx.helper.set_model_props(model, kept)
     return model
+
+
+def _properties(model: onnx.ModelProto) -> dict[str, str]:
+    """Metadata by key."""
+    return {p.key: p.value for p in model.metadata_props}
 
 
 # ---- Which layers ----------------------------------------------------------------------------------------------------
@@ -414,6 +469,7 @@ class _Quantizer:
     ranges: Mapping[str, Range]
     per_channel: bool
     int8_io: bool
+    kept: set[ir.Node] = field(default_factory=set)
     params: dict[ir.Value, Affine] = field(default_factory=dict)
     absorbed: dict[ir.Node, ir.Node] = field(default_factory=dict)
     weights: dict[ir.Node, Weights] = field(default_factory=dict)
@@ -514,12 +570,36 @@ class _Quantizer:
             value.type = ir.TensorType(ir.DataType.INT8)
         real = self._append("DequantizeLinear", [codes, scale, zero], f"{name}.dequantized", value, ir.DataType.FLOAT)
         for user, index in users:
-            user.replace_input_with(index, real)
+            apart = user in self.kept and is_layer(user)
+            user.replace_input_with(index, self._dequantized_by_channel(codes, value, params) if apart else real)
         if outside:
             self._move_output(value, codes if self.int8_io else real, name)
 
-    def _append(self, op: str, inputs: list[ir.Value], name: str, like: ir.Value, dtype: ir.DataType) -> ir.Value:
-        node = ir.node(op, inputs, name=name)
+    def _dequantized_by_channel(self, codes: ir.Value, value: ir.Value, params: Affine) -> ir.Value:
+        """Real values for a layer that stays float32, by a DequantizeLinear with the same scale for every channel.
+
+        From one with a single scale onnxruntime (WeightBiasQuantization) would go on to quantize the layer by itself,
+        with one scale for all its weights.
+        """
+        sizes = list(value.shape or [])
+        axis = next((i for i, size in enumerate(sizes) if i and isinstance(size, int) and size > 1), None)
+        sizes = [1] if axis is None else [int(sizes[axis])]  # type: ignore[call-overload]
+        name = f"{value.name}.by_channel"
+        scale = new_constant(self.graph, f"{name}.scale", np.full(sizes, params.scale, np.float32))
+        zero = new_constant(self.graph, f"{name}.zero_point", np.full(sizes, params.zero_point, np.int8))
+        attributes = {"axis": axis} if axis is not None else {}
+        return self._append("DequantizeLinear", [codes, scale, zero], name, value, ir.DataType.FLOAT, attributes)
+
+    def _append(
+        self,
+        op: str,
+        inputs: list[ir.Value],
+        name: str,
+        like: ir.Value,
+        dtype: ir.DataType,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> ir.Value:
+        node = ir.node(op, inputs, attributes or {}, name=name)
         output = node.outputs[0]
         output.name, output.shape, output.type = name, like.shape, ir.TensorType(dtype)
         self.graph.append(node)
@@ -567,17 +647,3 @@ class _Quantizer:
         real.name, real.shape, real.type = f"{name}.dequantized", old.shape, ir.TensorType(ir.DataType.FLOAT)
         self.graph.append(dequantize)
         node.replace_input_with(index, real)
-
-
-def clip_bounds(node: ir.Node) -> tuple[float, float]:
-    """Smallest and largest output of Relu or Clip; (0, 0), which is no range, if a bound is computed."""
-    if node.op_type == "Relu":
-        return 0.0, np.inf
-    bounds = []
-    for index, default in ((1, -np.inf), (2, np.inf)):
-        value = node.inputs[index] if index < len(node.inputs) else None
-        array = constant(value)
-        if value is not None and array is None:
-            return 0.0, 0.0
-        bounds.append(default if array is None else float(array.reshape(-1)[0]))
-    return bounds[0], bounds[1]

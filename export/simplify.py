@@ -207,6 +207,20 @@ def channel_axis(node: ir.Node) -> int:
     return 1
 
 
+def clip_bounds(node: ir.Node) -> tuple[float, float]:
+    """Smallest and largest output of Relu or Clip; (0, 0), which is no range, if a bound is computed."""
+    if node.op_type == "Relu":
+        return 0.0, np.inf
+    bounds = []
+    for index, default in ((1, -np.inf), (2, np.inf)):
+        value = node.inputs[index] if index < len(node.inputs) else None
+        array = constant(value)
+        if value is not None and array is None:
+            return 0.0, 0.0
+        bounds.append(default if array is None else float(array.reshape(-1)[0]))
+    return bounds[0], bounds[1]
+
+
 def fold_affine(node: ir.Node) -> None:
     """A per-channel scale and offset behind a Conv or Gemm goes into its weight and bias."""
     if node.op_type not in ("BatchNormalization", "Add", "Sub", "Mul", "Div"):

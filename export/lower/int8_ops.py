@@ -37,16 +37,28 @@ Scale = tuple[float, int, str]  # scale, zero point on the device, dtype of the 
 
 
 def parameters(ctx: Context, node: ir.Node, index: int) -> Scale:
-    """Scale and zero point at inputs index, index + 1, which must be one constant each. Raises Refusal otherwise."""
+    """Scale and zero point at inputs index, index + 1, which must be constants, and one for the whole tensor.
+
+    Raises
+    ------
+    Refusal : they are computed, or differ between channels
+    """
     scale = ctx.needed(node, index, "scale")
     has_zero = len(node.inputs) > index + 1 and node.inputs[index + 1] is not None
     zero = ctx.needed(node, index + 1, "zero point") if has_zero else np.zeros((), np.uint8)
+    scale, zero = uniform(scale), uniform(zero)
     if scale.size != 1 or zero.size != 1:
         raise Refusal("its activations are quantized per channel", "one scale for the whole tensor")
     if zero.dtype not in (np.int8, np.uint8):
         raise Refusal(f"its codes are {zero.dtype}", "int8 or uint8")
     unsigned = zero.dtype == np.uint8
     return float(scale.reshape(())), int(zero.reshape(())) - 128 * unsigned, "u8" if unsigned else "i8"
+
+
+def uniform(array: np.ndarray) -> np.ndarray:
+    """One value where all of an array are equal, else the array."""
+    flat = array.reshape(-1)
+    return flat[:1] if flat.size and (flat == flat[0]).all() else array
 
 
 def coded(ctx: Context, value: Value, scale: Scale) -> Value:
