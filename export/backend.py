@@ -28,7 +28,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 _ON_DEVICE = (onnx.TensorProto.FLOAT, onnx.TensorProto.INT8, onnx.TensorProto.UINT8, onnx.TensorProto.INT32)
 
 
-class Prepared(BackendRep):  # type: ignore[misc]
+class Prepared(BackendRep):
     """A model that is lowered when the values of its operands are known.
 
     Attributes
@@ -129,7 +129,7 @@ def _shaped(array: Array, value: onnx.ValueInfoProto, batched: bool) -> Array:
     return array if batched else array[0]
 
 
-class Backend(OnnxBackend):  # type: ignore[misc]
+class Backend(OnnxBackend):
     """`onnx.backend.base.Backend` over the C runtime; the module's functions are those of this class."""
 
     @classmethod

@@ -309,9 +309,9 @@ def _as_onnx(tensor: Array, known: Value, like: Array) -> Array:
     if known.dtype == "u8":
         flat = (flat.astype(np.int32) + 128).astype(np.uint8)
     places = permute_array(np.arange(like.size), known.dims, known.storage.order.settled())
-    result = np.empty(like.size, like.dtype)
-    result[places] = flat
-    return result.reshape(like.shape)
+    result: Array = np.empty_like(like)
+    np.put(result, places, flat)
+    return result
 
 
 def _alone(proto: onnx.ModelProto, inputs: Arrays, found: Arrays) -> Arrays | None:

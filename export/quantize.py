@@ -581,12 +581,11 @@ class _Quantizer:
         From one with a single scale onnxruntime (WeightBiasQuantization) would go on to quantize the layer by itself,
         with one scale for all its weights.
         """
-        sizes = list(value.shape or [])
-        axis = next((i for i, size in enumerate(sizes) if i and isinstance(size, int) and size > 1), None)
-        sizes = [1] if axis is None else [int(sizes[axis])]  # type: ignore[call-overload]
+        known = {i: size for i, size in enumerate(value.shape or []) if i and isinstance(size, int) and size > 1}
+        axis, size = next(iter(known.items()), (None, 1))
         name = f"{value.name}.by_channel"
-        scale = new_constant(self.graph, f"{name}.scale", np.full(sizes, params.scale, np.float32))
-        zero = new_constant(self.graph, f"{name}.zero_point", np.full(sizes, params.zero_point, np.int8))
+        scale = new_constant(self.graph, f"{name}.scale", np.full([size], params.scale, np.float32))
+        zero = new_constant(self.graph, f"{name}.zero_point", np.full([size], params.zero_point, np.int8))
         attributes = {"axis": axis} if axis is not None else {}
         return self._append("DequantizeLinear", [codes, scale, zero], name, value, ir.DataType.FLOAT, attributes)
 

@@ -53,7 +53,8 @@ def worth_float(
 
     graph = ir.from_proto(normal).graph
     left = [str(node.name) for node in quantized_nodes(graph, trainable, set()) if is_layer(node)]
-    now, found = score(kept), []
+    now = score(kept)
+    found: list[tuple[str, float]] = []
     while left and len(found) < most and now < ENOUGH:
         scores = {name: score([*kept, name]) for name in left}
         best = max(scores, key=scores.__getitem__)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -143,9 +144,12 @@ def _initial_states(ctx: Context, node: ir.Node, cell: _Cell, shape: tuple[int, 
                 )
             tensors.append(ctx.ordered(value, (0, 2)))
             continue
-        zeros = constant is None
-        array = np.zeros(shape) if zeros else np.broadcast_to(constant, (shape[0], 1, shape[1])).reshape(shape)
-        tensors.append(ctx.const(f"{node.name}.{'hc'[i]}0" if zeros else str(source.name), array, "f32"))  # type: ignore[union-attr]
+        array: np.ndarray[Any, np.dtype[Any]]
+        if source is None or constant is None:
+            name, array = f"{node.name}.{'hc'[i]}0", np.zeros(shape)
+        else:
+            name, array = str(source.name), np.broadcast_to(constant, (shape[0], 1, shape[1])).reshape(shape)
+        tensors.append(ctx.const(name, array, "f32"))
     return tensors
 
 
