@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -118,6 +119,7 @@ def save(
     ExportError, QuantizeError, CalibrationError, UnsupportedError, PackageError : all ValueErrors that say what to
         change; no file is written then
     """
+    _check_options(options)
     stem = _stem(path_stem)
     kinds = package_kinds(package)
     name = _c_name(name, stem)
@@ -186,6 +188,13 @@ def _quantized(
     except Exception as error:  # onnxruntime's own
         lower(model)
         raise ExportError(f"onnxruntime does not run the model: {str(error).splitlines()[0]}") from error
+
+
+def _check_options(options: Iterable[str]) -> None:
+    known = [name for name in inspect.signature(quantize).parameters if name not in ("model", "calibration")]
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        raise ExportError(f"unknown option {unknown[0]!r}: those of quantize are {', '.join(known)}")
 
 
 # ---- What was given --------------------------------------------------------------------------------------------------

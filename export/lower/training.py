@@ -196,7 +196,8 @@ def _nothing(ctx: Context, mark: Mark) -> UnsupportedNode:
     op = next((op for op in ctx.ops if matches(mark.layers, op.name)), None)
     if op is None:
         layers = ", ".join(dict.fromkeys(layer.names[0] for layer in ctx.layers.values())) or "none"
-        return UnsupportedNode(mark.text, "trainable", "it matches no layer", f"layers that can train: {layers}")
+        why = "there are not as many layers" if mark.last else "it matches no layer"
+        return UnsupportedNode(mark.text, "trainable", why, f"layers that can train: {layers}")
     if op.kind.endswith("_s8"):
         why = "it is int8, which does not learn"
     else:

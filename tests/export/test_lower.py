@@ -635,7 +635,7 @@ def test_matmul_and_add_train_as_one_layer() -> None:
         ({"trainable": "fc2"}, "no final Softmax or Sigmoid"),
         ({"trainable": "fc2", "loss": "huber"}, "loss 'huber' is none of softmax_cross_entropy"),
         ({"trainable": "relu", "loss": "mse"}, "matches no layer"),
-        ({"trainable": "last:3", "loss": "mse"}, "'last:3': it matches no layer"),
+        ({"trainable": "last:3", "loss": "mse"}, "'last:3': there are not as many layers"),
         (
             {"trainable": ["fc7.bias", "fc8", "fc1"], "loss": "mse"},
             r"2 obstacles to training:\n.*'fc7.bias'.*\n.*'fc8'",

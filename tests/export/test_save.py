@@ -131,6 +131,7 @@ def test_labels_of_any_kind_become_texts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"percentil": 99}, "unknown option 'percentil': those of quantize are method, percentile, "),
         ({"trainable": "tail", "labels": range(5)}, "'tail': it matches no layer; layers that can train: conv, head"),
         ({"trainable": "head"}, "loss"),
         ({"trainable": "head", "loss": "absolute"}, "absolute"),

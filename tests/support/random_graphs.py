@@ -40,10 +40,12 @@ class Graph:
     """A graph in the making.
 
     batch : size of the first axis of every value, the same for all; None: shapes are those of the one sample
+    fixed : the batch has a size, of which shapes inside the graph may speak
     """
 
     random: np.random.Generator
     batch: int | None
+    fixed: bool = False
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: dict[str, Array] = field(default_factory=dict)
     values: dict[str, Array] = field(default_factory=dict)
@@ -546,7 +548,8 @@ def reshape(g: Graph) -> None:
         left //= sizes[-1]
     sizes = [*sizes, left] if left > 1 or not sizes else sizes
     g.random.shuffle(sizes)
-    new = [int(s) for s in sizes] if start == 0 else [0, *(int(s) for s in sizes)]
+    front = [g.batch if g.fixed and g.chance(0.5) else 0] if start else []
+    new = [*front, *(int(s) for s in sizes)]
     if g.chance(0.4):
         new[g.size(start, len(new) - 1)] = -1
     g.add("Reshape", [x, g.constant(new, np.int64)])
@@ -666,7 +669,7 @@ def draw(seed: int) -> Case:
     """A graph of any operators, with one to three inputs and one to four outputs, some of them read inside too."""
     random = np.random.default_rng(seed)
     batch = [None, 1, _GROWING, _GROWING][int(random.integers(4))]
-    g = Graph(random, batch)
+    g = Graph(random, batch, fixed=batch == _GROWING and random.random() < 0.2)
     for _ in range(int(g.one([1, 1, 1, 2, 3]))):
         sample = g.one(_SAMPLES)
         g.input((batch or 1, *sample))
@@ -678,9 +681,10 @@ def draw(seed: int) -> Case:
     unread = [name for name in g.inputs if name not in g.used]
     for name in unread:
         del g.inputs[name]
-    samples = g.size(2, 3) if batch == _GROWING else 1
+    samples = g.size(2, 3) if batch == _GROWING and not g.fixed else _GROWING
     inputs = {name: array[:samples] for name, array in g.inputs.items()}
-    proto = g.finished([*ends, *inner], batch == _GROWING)
+    varying = batch == _GROWING and not g.fixed
+    proto = g.finished([*ends, *inner], varying)
     return Case(proto, inputs) if g.nodes and _runs(proto) else draw(seed + 10**9)
 
 
