@@ -59,7 +59,7 @@ def assert_near(got: Array, want: Array, moved: Array, what: str, terms: float =
     to it."""
     assert got.size == want.size, f"{what}: {got.shape} for {want.shape}"
     far = np.abs(got.reshape(want.shape) - want).max()
-    allowed = 1e-5 * np.abs(want).max() + 20 * np.abs(moved - want).max() + 1e-6 * terms + 1e-7
+    allowed = 1e-5 * np.abs(want).max() + 20 * np.abs(moved - want).max() + 1e-6 * terms + 5e-7
     assert far <= allowed, f"{what}: {far} off, {allowed} allowed"
 
 
@@ -88,7 +88,7 @@ def test_forward(seeds: range) -> None:
 
 
 def _marks(seed: int) -> str:
-    return ["*", "*", "*", "last:2", "bias", "last"][seed % 6]
+    return ["*", "*", "bias", "last:2", "*", "last:3"][seed % 6]
 
 
 def _mse(replay: Replay, target: Array) -> Array:
@@ -97,13 +97,13 @@ def _mse(replay: Replay, target: Array) -> Array:
     return 2 * (logits - target) / logits.size
 
 
-@pytest.mark.parametrize("seeds", parts(GRAPHS // 3), ids=str)
+@pytest.mark.parametrize("seeds", parts(GRAPHS // 2), ids=str)
 def test_gradients(seeds: range) -> None:
     for seed, case in _trainable(seeds):
         try:
             program, ready = device(case.model, trainable=_marks(seed), loss="mse")
         except UnsupportedError as error:
-            assert str(error.nodes[0]).startswith("trainable 'last:2'"), error  # it has one layer
+            assert str(error.nodes[0]).startswith("trainable 'last:"), error  # it has fewer layers
             continue
         x = case.inputs["x0"]
         target = np.random.default_rng(seed).standard_normal((len(x), 3)).astype(np.float32)
@@ -116,7 +116,7 @@ def test_gradients(seeds: range) -> None:
             exact, near = (found[name].reshape(gradient.shape) for found in (want, other))
             assert_near(gradient, exact, near, f"graph {seed}, gradient of {name}", largest)
         for batch, optimizer in ((1, "sgd"), (len(x), "sgd"), (1, "momentum")):
-            _assert_learns_alike(program, ready, x, target, batch, optimizer)
+            _assert_learns_alike(program, ready, x, target, batch, optimizer, lr=0.01 / max(largest, 1))
 
 
 def _trainable(seeds: range) -> Iterator[tuple[int, random_graphs.Case]]:
@@ -128,20 +128,20 @@ def _trainable(seeds: range) -> Iterator[tuple[int, random_graphs.Case]]:
 
 
 def _assert_learns_alike(
-    program: Program, ready: edgeprop.Model, x: Array, target: Array, batch: int, optimizer: str
+    program: Program, ready: edgeprop.Model, x: Array, target: Array, batch: int, optimizer: str, lr: float
 ) -> None:
     """One epoch on the device and in float64: the weights move alike."""
     weights = program.trainable()
     before = [np.array(tensor.data) for tensor in weights]
     velocity = {tensor.name: np.zeros(tensor.shape) for tensor in weights}
-    learner = ready.clone().partial_fit(x, target, lr=1e-3, batch_size=batch, optimizer=optimizer)
+    learner = ready.clone().partial_fit(x, target, lr=lr, batch_size=batch, optimizer=optimizer)
     for at in range(0, len(x), batch):
         replay = Replay(program, {"x0": x[at : at + batch]})
         gradients = replay.gradients(_mse(replay, target[at : at + batch]))
         for tensor in weights:
             keep = 0.9 * velocity[tensor.name] if optimizer == "momentum" else 0
             velocity[tensor.name] = gradients[tensor.name] + keep
-            tensor.data = (tensor.data - 1e-3 * velocity[tensor.name]).astype(np.float32)
+            tensor.data = (tensor.data - lr * velocity[tensor.name]).astype(np.float32)
     learned = learner.parameters()
     for tensor, start in zip(weights, before, strict=True):
         after, tensor.data = tensor.data, start

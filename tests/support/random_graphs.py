@@ -360,7 +360,7 @@ _WITH_ALPHA = ["LeakyRelu", "Elu", "Selu", "HardSigmoid", "ThresholdedRelu", "Ce
 def activation(g: Graph) -> None:
     """Any activation, with its parameters or without."""
     x = g.pick()
-    kind = g.one([*_PLAIN, *_WITH_ALPHA, "Gelu", "Clip", "Clip", "Softmax", "LogSoftmax", "silu"])
+    kind = g.one([*_PLAIN, *_WITH_ALPHA, "Gelu", "Clip", "Clip", "Softmax", "Softmax", "LogSoftmax", "silu"])
     if kind in _WITH_ALPHA:
         given = {"alpha": g.one([0.1, 0.3, 1.0])} if g.chance(0.6) else {}
         g.add(kind, [x], **given)
@@ -638,6 +638,9 @@ BINARY = [with_constant, with_constant, with_wider_constant, with_value, with_va
 MOVES = [concat, split, slice_, pad, reshape, reshape, transpose, transpose, squeeze, gather, expand, depth, resize]
 MAKERS = [*WEIGHTS, *NORMS, *POOLS, *ELEMENTS, *BINARY, *MOVES, matmul_both]
 
+#: with more of what works in place, on values that a gradient is computed from
+_TRAINED = [*MAKERS, *ELEMENTS, *ELEMENTS, prelu]
+
 #: samples while a graph of varying batch grows: no other axis is likely to be of that size
 _GROWING = 13
 #: shapes of one sample of an input
@@ -693,7 +696,7 @@ def draw_trained(seed: int) -> Case:
     random = np.random.default_rng(seed)
     g = Graph(random, _GROWING)
     g.input((_GROWING, *g.one(_SAMPLES)))
-    g.grow(MAKERS, g.size(2, 10))
+    g.grow(_TRAINED, g.size(2, 10))
     ends = []
     for end in [n for n in g.values if n not in g.used]:
         flat = g.add("Flatten", [end], axis=1)[0]
