@@ -392,9 +392,13 @@ def space_to_depth(ctx: Context, node: ir.Node) -> None:
     b, (n, c, h, w) = _blocks(node, value)
     if h % b or w % b:
         raise Refusal(f"its image ({h}, {w}) is no multiple of {b}", "a blocksize that divides height and width")
+    mode = node.attributes.get_string("mode", "DCR")
+    if mode not in ("DCR", "CRD"):
+        raise Refusal(f"its mode is {mode}", "DCR or CRD")
     v = materialized(ctx, value, [n, c, h // b, b, w // b, b])
     d = v.dims
-    ctx.values[node.outputs[0]] = v.view([d[0], d[3] + d[5] + d[1], d[2], d[4]], ctx.is_exclusive(node))
+    channels = d[3] + d[5] + d[1] if mode == "DCR" else d[1] + d[3] + d[5]
+    ctx.values[node.outputs[0]] = v.view([d[0], channels, d[2], d[4]], ctx.is_exclusive(node))
 
 
 def _blocks(node: ir.Node, value: Value) -> tuple[int, tuple[int, ...]]:

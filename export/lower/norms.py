@@ -121,6 +121,8 @@ def _without_batch(ctx: Context, axes: Iterable[int]) -> None:
 
 def layer_normalization(ctx: Context, node: ir.Node) -> None:
     """LayerNormalization, RMSNormalization and onnxruntime's SimplifiedLayerNormalization: over the last axes."""
+    if any(output.uses() or output.is_graph_output() for output in node.outputs[1:]):
+        raise Refusal("its mean or deviation is read", "its first output alone")
     value = _start(ctx, node)
     axis = node.attributes.get_int("axis", -1) % len(value.shape)
     over = list(range(axis, len(value.shape)))
