@@ -15,7 +15,7 @@ from edgeprop import export
 from edgeprop import trainer as t
 
 from .build import BUILD
-from .nets import NETS, Net
+from .nets import LARGER, NETS, Net
 
 REFERENCE, SEEDED = "MLPerf Tiny", "seeded weights"
 
@@ -137,7 +137,7 @@ def make(name: str, *, seeded: bool = False) -> Model:
         "small": _float("small", _small),
         "small_int8": _int8_head("small_int8", _small),
         "ds_cnn_head": _int8_head("ds_cnn_head", networks.BUILDERS["ds_cnn"]),
-        **{row: _small_net(row, net) for row, net in NETS.items()},
+        **{row: _small_net(row, net) for row, net in (NETS | LARGER).items()},
     }
     if name not in makers:
         work, _, dtype = name.rpartition("_")

@@ -259,3 +259,10 @@ NETS = {
     "maps_int8": Net(maps_int8, (3, 6, 5), _HEAD),
     "mobilenet_v2_int8": Net(lambda: nets.mobilenet_v2(3, (3, 8, 8), alpha=0.1, batch_norm=False), (3, 8, 8), _HEAD),
 }
+
+#: as large as they are used, for counts and sizes
+LARGER = {
+    "kws_gru_frame": Net(lambda: nets.kws_gru(in_shape=(1, 10), stateful=True)),
+    "kws_gru_32": Net(lambda: nets.kws_gru(units=32), options=_LEARN),
+    "tcn_49_int8": Net(nets.tcn, (10, 49), {"trainable": []}),
+}
