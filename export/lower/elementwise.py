@@ -219,8 +219,11 @@ def broadcast(
     ]
     leader = _lead(ctx, operands, shape)
     plain = leader or _plain(shape)
+    for v in operands:  # may split factors, which the strides of all operands are by
+        if isinstance(v, Value):
+            refine(plain, v)
     followed = [_follow(ctx, plain, v) for v in operands]
-    factors = significant(plain.storage.order.settled())  # only now: following may have split some
+    factors = significant(plain.storage.order.settled())
     names = [v if isinstance(v, str) else constants.tensor(i, v) for i, (v, _) in enumerate(followed)]
     axes = _merged([(f.size, *(steps.get(f, 0) for _, steps in followed)) for f in factors])
     device_shape = ctx.tensors[leader.storage.tensor].shape if leader is not None else shape

@@ -55,11 +55,12 @@ def _rows(ctx: Context, value: Value, kept: Sequence[int], over: Sequence[int]) 
 
 
 def _channels(ctx: Context, value: Value, kept: Sequence[int], over: Sequence[int]) -> Place:
-    """Channels, the axes `kept`, behind the positions `over`, as images lie."""
+    """Channels, the axes `kept`, behind the positions `over`, as images lie; other axes, as that of a batch, in front."""
     inner = significant(value.factors(kept))
-    tensor = ctx.ordered(value, [*over, *kept])
-    channels = _sizes(inner)
-    return Place(tensor, 1, value.count // channels, channels, channels, inner)
+    first = [axis for axis in range(len(value.dims)) if axis not in kept and axis not in over]
+    tensor = ctx.ordered(value, [*first, *over, *kept])
+    rows, channels = _sizes(value.factors(first)), _sizes(inner)
+    return Place(tensor, rows, value.count // (rows * channels), channels, channels, inner)
 
 
 def _anywhere(ctx: Context, value: Value, kept: Sequence[int], over: Sequence[int]) -> Place:
@@ -167,7 +168,7 @@ def instance_normalization(ctx: Context, node: ir.Node) -> None:
     attrs = {"center": 1, "epsilon": node.attributes.get_float("epsilon", 1e-5)}
     over = list(range(2, len(value.shape)))
     if np.all(scale == 1) and np.all(bias == 0) and value.storage.order.factors is not None:
-        _emit(ctx, node, value, _anywhere(ctx, value, [1], over), (None, None), **attrs)
+        _emit(ctx, node, value, _anywhere(ctx, value, [0, 1], over), (None, None), **attrs)
         return
     place = _channels(ctx, value, [1], over)
     arrays = [permute_array(array, value.dims[1:2], place.inner) for array in (scale, bias)]
