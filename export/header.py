@@ -35,6 +35,7 @@ _RECURRENT = (
 _ROLES: dict[str, tuple[tuple[str, str], ...]] = {
     "conv2d_f32": _CONV,
     "conv2d_s8": _CONV,
+    "conv2d_zero_s8": (*_CONV, ("zero points of the weight", "out_c")),
     "depthwise_conv2d_f32": _DEPTHWISE,
     "depthwise_conv2d_s8": _DEPTHWISE,
     "dense_f32": _DENSE,

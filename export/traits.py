@@ -196,6 +196,8 @@ TRAITS: dict[str, Traits] = {
     "min_f32": _PRODUCT,
     "max_f32": _PRODUCT,
     "mul_s8": Traits("ep_binary_attr", in_place=(0, 1)),
+    "add_broadcast_s8": Traits("ep_binary_attr", in_place=(0, 1)),
+    "conv2d_zero_s8": Traits("ep_conv2d_attr", macs=_conv_macs),
 }
 
 #: Ops whose gradient over their input may be written over that of their output, element by element.

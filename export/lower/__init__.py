@@ -25,6 +25,7 @@ from ..layout import Order, Storage, Value, new_dims, port_permutation, signific
 from ..normalize import Normal, normalize
 from ..program import Op, Port, Program, Tensor
 from . import (
+    binary_codes,
     casts,
     concat,
     dynamic,
@@ -73,7 +74,6 @@ OPERATORS: dict[str, Lowering] = {
     **elementwise.OPERATORS,
     **recurrent.OPERATORS,
     "com.microsoft.QGemm": int8_ops.qgemm,
-    "com.microsoft.QLinearAdd": int8_ops.qlinear_add,
     "com.microsoft.QLinearAveragePool": int8_ops.qlinear_average_pool,
     "com.microsoft.QLinearGlobalAveragePool": int8_ops.qlinear_global_average_pool,
     "com.microsoft.QLinearLeakyRelu": int8_ops.qlinear_unary,
@@ -87,6 +87,7 @@ OPERATORS: dict[str, Lowering] = {
     **resize.OPERATORS,
     **norms.OPERATORS,
     **dynamic.OPERATORS,
+    **binary_codes.OPERATORS,
 }
 
 #: for operators that are not in the table: the nearest form that is
