@@ -36,6 +36,11 @@ typedef struct ep_dense_attr {
     float lo, hi;
 } ep_dense_attr;
 
+/* dynamic_dense_f32 and dynamic_conv2d_f32 have these attributes, whatever the groups: float32 in and out, integers between.
+ * A sample gets a scale and a zero point of its own, those of ONNX's DynamicQuantizeLinear (uint8 codes); y =
+ * clamp((float)(sum of (code - zero point) * (weight - its zero)) * (scale * weight's scale) + bias), each step rounded to
+ * float32. */
+
 /* max_pool2d_*, average_pool2d_*. x (in_h, in_w, channels) -> y (out_h, out_w, channels).
  * A global average pool is one whose kernel is the whole input. */
 typedef struct ep_pool2d_attr {
@@ -171,27 +176,6 @@ typedef struct ep_sparse_dense_attr {
     float lo, hi;
 } ep_sparse_dense_attr;
 
-/* dynamic_dense_f32: float32 in and out, integers between. A sample gets a scale and a zero point of its own, those of ONNX's
- * DynamicQuantizeLinear (uint8 codes); y = clamp((float)(sum of (code - zero point) * (weight - weight_zero)) *
- * (scale * weight's scale) + bias), each step rounded to float32. */
-typedef struct ep_dynamic_dense_attr {
-    int32_t n_in, n_out, rows;
-    int32_t weight_zero; /* -128 .. 127 */
-    float lo, hi;
-} ep_dynamic_dense_attr;
-
-/* dynamic_conv2d_f32: a convolution so, its weights and geometry those of conv2d_*, whatever the groups. */
-typedef struct ep_dynamic_conv2d_attr {
-    int32_t in_h, in_w, in_c;
-    int32_t out_h, out_w, out_c;
-    int32_t kernel_h, kernel_w;
-    int32_t stride_h, stride_w;
-    int32_t dilation_h, dilation_w;
-    int32_t pad_top, pad_left;
-    int32_t groups;
-    int32_t weight_zero;
-    float lo, hi;
-} ep_dynamic_conv2d_attr;
 /* float32 functions of one element over `count` of them. What alpha, beta and gamma are stands in the op's file. */
 typedef struct ep_unary_attr {
     int32_t count;
@@ -217,7 +201,7 @@ typedef struct ep_binary_attr {
  *   affine_f32                                    x ; scale, offset       -> y
  *   group_norm_f32                                x ; scale, bias         -> y
  *   sparse_dense_f32   x ; values (stored), bias, starts (i32, n_out + 1), columns (u8, 2 bytes each, low one first) -> y
- *   dynamic_dense_f32   x ; weight (i8, (n_out, n_in)), bias (f32), weight's scales (f32, n_out)  -> y
+ *   dynamic_dense_f32   x ; weight (i8, (n_out, n_in)), bias (f32), weight's scales (f32, n_out), zeros (i8, n_out) -> y
  *   dynamic_conv2d_f32 the same with weight (out_c, kernel_h, kernel_w, in_c/groups)  -> y
  *   add_*                                         a, b                    -> y
  *   lut_s8                                        x ; table (256 x i8, index q + 128)    -> y
@@ -300,8 +284,8 @@ typedef struct ep_binary_attr {
     X(82, lstm_f32, ep_recurrent_attr, G)                 \
     X(100, group_norm_f32, ep_group_norm_attr, G)         \
     X(101, sparse_dense_f32, ep_sparse_dense_attr, G)     \
-    X(102, dynamic_dense_f32, ep_dynamic_dense_attr, N)   \
-    X(103, dynamic_conv2d_f32, ep_dynamic_conv2d_attr, N) \
+    X(102, dynamic_dense_f32, ep_dense_attr, N)           \
+    X(103, dynamic_conv2d_f32, ep_conv2d_attr, N)         \
     X(110, add_broadcast_s8, ep_binary_attr, N)           \
     X(111, conv2d_zero_s8, ep_conv2d_attr, N)
 
