@@ -19,7 +19,7 @@ WARNINGS := -std=c99 -Wall -Wextra -Wpedantic -Wconversion -Wdouble-promotion -W
 VARIANTS := -UEP_NONE -DEP_TRACE -DEP_NO_TRAIN -DEP_NO_ERRMSG
 
 .DEFAULT_GOAL := help
-.PHONY: accuracy conformance conformance-accept figures performance help venv demo test test-fast bench boards boards-setup count count-accept size size-accept lint lint-python lint-c format wheel wheels wheels-test sdist clean
+.PHONY: accuracy conformance conformance-accept figures operators performance help venv demo test test-fast bench boards boards-setup count count-accept size size-accept lint lint-python lint-c format wheel wheels wheels-test sdist clean
 
 help: ## this list
 	@echo "edgeprop: train on the desktop, export to ONNX and a C header, keep learning on the device."
@@ -138,6 +138,9 @@ format: $(VENV)/test ## let ruff and clang-format set the layout
 
 figures: $(VENV)/demo ## run the demo and put its figures and picture into the README
 	$(RUN) docs/figures.py $(OUT)
+
+operators: $(VENV)/test ## write docs/operators.md: what a network may be made of
+	$(RUN) docs/operators.py
 
 performance: $(VENV)/bench ## put what bench, count and size measured last into docs/performance.md
 	$(RUN) docs/performance.py

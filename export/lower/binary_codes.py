@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -14,6 +13,7 @@ from . import int8_ops
 from .context import Context
 from .elementwise import Constants, broadcast
 from .float_ops import emit_add
+from .operator import Operator, operator
 
 Operand = Value | np.ndarray
 
@@ -78,7 +78,9 @@ def _operand(ctx: Context, node: ir.Node, index: int, scale: int8_ops.Scale) -> 
     return codes if codes.dtype == np.int8 else (codes.astype(np.int32) - 128).astype(np.int8)
 
 
-OPERATORS: dict[str, Callable[[Context, ir.Node], None]] = {
-    "com.microsoft.QLinearAdd": partial(binary, kind="add_broadcast_s8"),
-    "com.microsoft.QLinearMul": partial(binary, kind="mul_s8"),
+OPERATORS: dict[str, Operator] = {
+    "com.microsoft.QLinearAdd": operator(
+        partial(binary, kind="add_broadcast_s8"), "add_s8", "add_broadcast_s8", "lut_s8"
+    ),
+    "com.microsoft.QLinearMul": operator(partial(binary, kind="mul_s8"), "mul_s8", "lut_s8"),
 }

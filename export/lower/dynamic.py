@@ -6,7 +6,6 @@ The device makes the codes inside the layer that reads them, for every sample wi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
@@ -16,10 +15,8 @@ from ..layout import Value
 from .context import Context, no_limits
 from .float_ops import convolution_shape, dense_weight, require_float
 from .int8_ops import matmul_integer_to_float
+from .operator import Operator, operator
 from .windows import spatial_axes
-
-if TYPE_CHECKING:
-    from . import Lowering
 
 _INTEGER = ("ConvInteger", "MatMulInteger")
 _MOST = 32895  # products whose sum stays within int32
@@ -214,10 +211,10 @@ def conv_integer(ctx: Context, node: ir.Node) -> None:
     ctx.result(chain.output, (1, len(weight), *geometry.spatial), spatial_axes(value), y)
 
 
-OPERATORS: dict[str, Lowering] = {
-    "ConvInteger": conv_integer,
-    "DynamicQuantizeLinear": dynamic_quantize_linear,
-    "MatMulInteger": matmul_integer,
-    "com.microsoft.DynamicQuantizeMatMul": dynamic_quantize_matmul,
-    "com.microsoft.MatMulIntegerToFloat": integer_to_float,
+OPERATORS: dict[str, Operator] = {
+    "ConvInteger": operator(conv_integer, "dynamic_conv2d_f32"),
+    "DynamicQuantizeLinear": operator(dynamic_quantize_linear),
+    "MatMulInteger": operator(matmul_integer, "dynamic_dense_f32"),
+    "com.microsoft.DynamicQuantizeMatMul": operator(dynamic_quantize_matmul, "dynamic_dense_f32"),
+    "com.microsoft.MatMulIntegerToFloat": operator(integer_to_float, "dynamic_dense_f32"),
 }

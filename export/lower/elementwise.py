@@ -14,6 +14,7 @@ from ..layout import Factor, Order, Storage, Value, new_dims, permute_array, ref
 from . import float_ops, int8_ops
 from .context import Context, Layer, no_limits
 from .float_ops import require_float
+from .operator import Operator, operator
 
 Parameters = Callable[[ir.Node], dict[str, float]]
 Operand = Value | np.ndarray
@@ -412,37 +413,46 @@ def _erf_gelu(ctx: Context, last: ir.Node) -> tuple[Gate, list[ir.Node]] | None:
     return None
 
 
-OPERATORS: dict[str, Callable[[Context, ir.Node], None]] = {
-    "Abs": partial(unary, kind="abs_f32"),
-    "Add": partial(arithmetic, affine=float_ops.add, kind="add_broadcast_f32"),
-    "Celu": partial(elu, parameters=_celu),
-    "Div": div,
-    "Elu": partial(elu, parameters=_elu),
-    "Erf": partial(unary, kind="erf_f32"),
-    "Exp": partial(unary, kind="exp_f32"),
-    "Gelu": gelu,
-    "HardSigmoid": partial(unary, kind="hard_sigmoid_f32", parameters=_hard_sigmoid),
-    "HardSwish": partial(unary, kind="hard_swish_f32"),
-    "Log": partial(unary, kind="log_f32"),
-    "LogSoftmax": log_softmax,
-    "Max": partial(extremum, kind="max_f32"),
-    "Mean": partial(combine, kind="add_broadcast_f32", mean=True),
-    "Min": partial(extremum, kind="min_f32"),
-    "Mish": partial(unary, kind="mish_f32"),
-    "Mul": mul,
-    "Neg": neg,
-    "PRelu": prelu,
-    "Pow": power,
-    "Reciprocal": partial(unary, kind="reciprocal_f32"),
-    "Selu": partial(elu, parameters=_selu),
-    "Softplus": partial(unary, kind="softplus_f32"),
-    "Softsign": partial(unary, kind="softsign_f32"),
-    "Sqrt": partial(unary, kind="sqrt_f32"),
-    "Sub": partial(arithmetic, affine=float_ops.sub, kind="sub_f32"),
-    "Sum": partial(combine, kind="add_broadcast_f32"),
-    "Swish": partial(unary, kind="silu_f32", parameters=_alpha(1.0)),
-    "ThresholdedRelu": partial(unary, kind="thresholded_relu_f32", parameters=_alpha(1.0)),
-    "com.microsoft.FastGelu": fast_gelu,
-    "com.microsoft.Gelu": gelu,
-    "com.microsoft.QuickGelu": partial(unary, kind="silu_f32", parameters=_alpha(1.702)),
+OPERATORS: dict[str, Operator] = {
+    "Abs": operator(partial(unary, kind="abs_f32")),
+    "Add": operator(
+        partial(arithmetic, affine=float_ops.add, kind="add_broadcast_f32"),
+        "add_f32",
+        "add_broadcast_f32",
+        "affine_f32",
+    ),
+    "Celu": operator(partial(elu, parameters=_celu), "elu_f32"),
+    "Div": operator(div, "div_f32", "affine_f32", "reciprocal_f32"),
+    "Elu": operator(partial(elu, parameters=_elu), "elu_f32"),
+    "Erf": operator(partial(unary, kind="erf_f32")),
+    "Exp": operator(partial(unary, kind="exp_f32")),
+    "Gelu": operator(gelu, "gelu_f32", "gelu_tanh_f32"),
+    "HardSigmoid": operator(partial(unary, kind="hard_sigmoid_f32", parameters=_hard_sigmoid)),
+    "HardSwish": operator(partial(unary, kind="hard_swish_f32")),
+    "Log": operator(partial(unary, kind="log_f32")),
+    "LogSoftmax": operator(log_softmax, "log_softmax_f32"),
+    "Max": operator(partial(extremum, kind="max_f32"), "max_f32", "clip_f32"),
+    "Mean": operator(
+        partial(combine, kind="add_broadcast_f32", mean=True), "add_f32", "add_broadcast_f32", "mul_f32", "affine_f32"
+    ),
+    "Min": operator(partial(extremum, kind="min_f32"), "min_f32", "clip_f32"),
+    "Mish": operator(partial(unary, kind="mish_f32")),
+    "Mul": operator(
+        mul, "mul_f32", "affine_f32", "silu_f32", "hard_swish_f32", "gelu_f32", "gelu_tanh_f32", "mish_f32"
+    ),
+    "Neg": operator(neg, "affine_f32"),
+    "PRelu": operator(prelu, "prelu_f32", "leaky_relu_f32"),
+    "Pow": operator(power, "pow_f32", "sqrt_f32", "mul_f32"),
+    "Reciprocal": operator(partial(unary, kind="reciprocal_f32")),
+    "Selu": operator(partial(elu, parameters=_selu), "elu_f32"),
+    "Softplus": operator(partial(unary, kind="softplus_f32")),
+    "Softsign": operator(partial(unary, kind="softsign_f32")),
+    "Sqrt": operator(partial(unary, kind="sqrt_f32")),
+    "Sub": operator(partial(arithmetic, affine=float_ops.sub, kind="sub_f32"), "sub_f32", "affine_f32"),
+    "Sum": operator(partial(combine, kind="add_broadcast_f32"), "add_f32", "add_broadcast_f32", "affine_f32"),
+    "Swish": operator(partial(unary, kind="silu_f32", parameters=_alpha(1.0))),
+    "ThresholdedRelu": operator(partial(unary, kind="thresholded_relu_f32", parameters=_alpha(1.0))),
+    "com.microsoft.FastGelu": operator(fast_gelu, "gelu_tanh_f32"),
+    "com.microsoft.Gelu": operator(gelu, "gelu_f32"),
+    "com.microsoft.QuickGelu": operator(partial(unary, kind="silu_f32", parameters=_alpha(1.702))),
 }

@@ -5,7 +5,7 @@ They work axis by axis on the memory order that a value has (`memory_axes`), wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -17,6 +17,7 @@ from ..errors import Refusal
 from ..layout import Factor, Order, Storage, Value, new_dims, regroup, significant
 from ..program import DTYPES
 from .context import Context, Layer, no_limits
+from .operator import Operator, operator
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -402,13 +403,13 @@ def _blocks(node: ir.Node, value: Value) -> tuple[int, tuple[int, ...]]:
     return node.attributes.get_int("blocksize", 1) or 1, value.shape
 
 
-OPERATORS: dict[str, Callable[[Context, ir.Node], None]] = {
-    "DepthToSpace": depth_to_space,
-    "Expand": expand,
-    "Gather": gather,
-    "Pad": pad,
-    "Slice": slice_,
-    "SpaceToDepth": space_to_depth,
-    "Split": split,
-    "Tile": tile,
+OPERATORS: dict[str, Operator] = {
+    "DepthToSpace": operator(depth_to_space),
+    "Expand": operator(expand, "box"),
+    "Gather": operator(gather, "gather", "box", "embedding_f32"),
+    "Pad": operator(pad, "box", "gather"),
+    "Slice": operator(slice_, "box"),
+    "SpaceToDepth": operator(space_to_depth),
+    "Split": operator(split, "box"),
+    "Tile": operator(tile, "box"),
 }
