@@ -25,6 +25,7 @@ from ..layout import Order, Storage, Value, new_dims, port_permutation, signific
 from ..normalize import Normal, normalize
 from ..program import Op, Port, Program, Tensor
 from . import (
+    binary_codes,
     casts,
     concat,
     dynamic,
@@ -60,7 +61,7 @@ OPERATORS: dict[str, Operator] = {
     "LeakyRelu": operator(float_ops.leaky_relu, "leaky_relu_f32"),
     "MatMul": operator(float_ops.matmul, "dense_f32", "sparse_dense_f32", "matmul_f32"),
     "MaxPool": operator(float_ops.max_pool, "max_pool2d_f32", "max_pool2d_s8"),
-    "QLinearConv": operator(int8_ops.qlinear_conv, "conv2d_s8", "depthwise_conv2d_s8"),
+    "QLinearConv": operator(int8_ops.qlinear_conv, "conv2d_s8", "depthwise_conv2d_s8", "conv2d_zero_s8"),
     "QLinearMatMul": operator(int8_ops.qlinear_matmul, "dense_s8", "matmul_s8"),
     "QuantizeLinear": operator(int8_ops.quantize_linear, "quantize", "lut_s8"),
     "ReduceMean": operator(float_ops.reduce_mean, "average_pool2d_f32"),
@@ -71,8 +72,7 @@ OPERATORS: dict[str, Operator] = {
     **shape_ops.MOVES,
     **elementwise.OPERATORS,
     **recurrent.OPERATORS,
-    "com.microsoft.QGemm": operator(int8_ops.qgemm, "dense_s8"),
-    "com.microsoft.QLinearAdd": operator(int8_ops.qlinear_add, "add_s8"),
+    "com.microsoft.QGemm": operator(int8_ops.qgemm, "dense_s8", "conv2d_zero_s8"),
     "com.microsoft.QLinearAveragePool": operator(int8_ops.qlinear_average_pool, "average_pool2d_s8"),
     "com.microsoft.QLinearGlobalAveragePool": operator(int8_ops.qlinear_global_average_pool, "global_average_pool_s8"),
     "com.microsoft.QLinearLeakyRelu": operator(int8_ops.qlinear_unary, "lut_s8"),
@@ -86,6 +86,7 @@ OPERATORS: dict[str, Operator] = {
     **resize.OPERATORS,
     **norms.OPERATORS,
     **dynamic.OPERATORS,
+    **binary_codes.OPERATORS,
 }
 
 #: for operators that are not in the table: the nearest form that is

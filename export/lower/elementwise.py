@@ -155,7 +155,7 @@ def _merged(rows: Sequence[Sequence[int]]) -> dict[str, tuple[int, ...]]:
     return dict(zip(("dims", "a_strides", "b_strides"), zip(*axes, strict=True), strict=True))
 
 
-class _Constants:
+class Constants:
     """How constant operands become tensors: float32, or codes with a scale."""
 
     def __init__(self, ctx: Context, label: str, dtype: str = "f32", scale: Sequence[int8_ops.Scale] = ()) -> None:
@@ -198,7 +198,7 @@ def _lead(ctx: Context, operands: Sequence[Operand], shape: tuple[int, ...]) -> 
 
 
 def broadcast(
-    ctx: Context, node: ir.Node, a: Operand, b: Operand, kind: str, constants: _Constants, **attrs: float
+    ctx: Context, node: ir.Node, a: Operand, b: Operand, kind: str, constants: Constants, **attrs: float
 ) -> Value:
     """Emit an op of two operands, values or constants. Returns what it computes.
 
@@ -257,7 +257,7 @@ def combine(ctx: Context, node: ir.Node, kind: str, mean: bool = False) -> None:
     """Any number of operands, two at a time."""
     operands = _operands(ctx, node)
     label = str(node.name or node.outputs[0].name)
-    step = lambda a, b: broadcast(ctx, node, a, b, kind, _Constants(ctx, label))  # noqa: E731
+    step = lambda a, b: broadcast(ctx, node, a, b, kind, Constants(ctx, label))  # noqa: E731
     if len(operands) == 1:
         ctx.alias(node, ctx.value(node).dims)
         return
@@ -267,7 +267,7 @@ def combine(ctx: Context, node: ir.Node, kind: str, mean: bool = False) -> None:
     assert isinstance(result, Value)
     if mean:
         share = np.full((1,) * len(result.dims), 1 / len(operands), np.float32)
-        result = broadcast(ctx, node, result, share, "mul_f32", _Constants(ctx, f"{label}.mean"))
+        result = broadcast(ctx, node, result, share, "mul_f32", Constants(ctx, f"{label}.mean"))
     if ctx.tensors[result.storage.tensor].name != node.outputs[0].name and node.outputs[0].name not in ctx.tensors:
         ctx.rename(result.storage, str(node.outputs[0].name))
     ctx.values[node.outputs[0]] = result
@@ -416,37 +416,6 @@ def _erf_gelu(ctx: Context, last: ir.Node) -> tuple[Gate, list[ir.Node]] | None:
     return None
 
 
-# ---- Codes -----------------------------------------------------------------------------------------------------------
-
-
-def qlinear_mul(ctx: Context, node: ir.Node) -> None:
-    """com.microsoft QLinearMul of values or constants; with one constant code it is a table."""
-    scales = [int8_ops.parameters(ctx, node, index) for index in (1, 4, 6)]
-    arrays = [ctx.constant(node.inputs[i]) for i in (0, 3)]
-    number = next((i for i, array in enumerate(arrays) if array is not None and array.size == 1), None)
-    if number is not None and all(array is None or i == number for i, array in enumerate(arrays)):
-        value = ctx.value(node, 0 if number == 1 else 3)
-        if arrays[number].ndim <= len(value.dims):  # type: ignore[union-attr]
-            int8_ops.table_op(ctx, node, [node], 0 if number == 1 else 3, scales[1 - number], scales[2])
-            return
-    a, b = (
-        int8_ops.coded(ctx, ctx.value(node, i), scale) if array is None else _signed(array)
-        for i, scale, array in zip((0, 3), scales, arrays, strict=False)
-    )
-    label = str(node.name or node.outputs[0].name)
-    attrs = {"alpha": 128.0 if scales[2][2] == "u8" else 0.0, **int8_ops.limits(scales[2])}
-    result = broadcast(ctx, node, a, b, "mul_s8", _Constants(ctx, label, "i8", scales), **attrs)
-    result.dtype = scales[2][2]
-    tensor = ctx.tensors[result.storage.tensor]
-    tensor.scale, tensor.zero_point = scales[2][:2]
-    ctx.values[node.outputs[0]] = result
-
-
-def _signed(codes: np.ndarray) -> np.ndarray:
-    """Codes as int8, those of uint8 128 lower."""
-    return codes if codes.dtype == np.int8 else (codes.astype(np.int32) - 128).astype(np.int8)
-
-
 OPERATORS: dict[str, Operator] = {
     "Abs": operator(partial(unary, kind="abs_f32")),
     "Add": operator(
@@ -488,6 +457,5 @@ OPERATORS: dict[str, Operator] = {
     "ThresholdedRelu": operator(partial(unary, kind="thresholded_relu_f32", parameters=_alpha(1.0))),
     "com.microsoft.FastGelu": operator(fast_gelu, "gelu_tanh_f32"),
     "com.microsoft.Gelu": operator(gelu, "gelu_f32"),
-    "com.microsoft.QLinearMul": operator(qlinear_mul, "mul_s8"),
     "com.microsoft.QuickGelu": operator(partial(unary, kind="silu_f32", parameters=_alpha(1.702))),
 }

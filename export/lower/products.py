@@ -189,5 +189,5 @@ def _transposed_window(node: ir.Node, sizes: Sequence[int], kernel: Sequence[int
 OPERATORS: dict[str, Operator] = {
     "ConvTranspose": operator(conv_transpose, "conv_transpose2d_f32"),
     "MatMul": operator(matmul, "dense_f32", "sparse_dense_f32", "matmul_f32"),
-    "QLinearMatMul": operator(qlinear_matmul, "dense_s8", "matmul_s8"),
+    "QLinearMatMul": operator(qlinear_matmul, "dense_s8", "conv2d_zero_s8", "matmul_s8"),
 }
