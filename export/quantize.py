@@ -435,20 +435,20 @@ def _fits(node: ir.Node) -> bool:
         return False
     if node.op_type == "Resize" and node.attributes.get_string("mode", "nearest") != "nearest":
         return False  # it makes values that are no codes
-    if node.op_type == "Add" and _broadcasts(node):
-        return False
     if node.op_type == "MatMul" and _is_product(node):
         return True
     if rule.weights:
         return _has_weights(node)
     activations = node.inputs if rule.inputs is None else node.inputs[: rule.inputs]
-    return all(i is not None and constant(i) is None for i in activations)
+    if any(i is None for i in activations):
+        return False
+    arrays = [array for i in activations if (array := constant(i)) is not None]
+    return len(arrays) < len(activations) and all(_can_be_codes(array) for array in arrays)
 
 
-def _broadcasts(node: ir.Node) -> bool:
-    """Whether computed operands differ in shape, which no integer kernel for Add takes."""
-    shapes = [[*value.shape] for value in node.inputs if value is not None and value.shape is not None]
-    return len(shapes) == 2 and len(shapes[0]) == len(shapes[1]) and shapes[0] != shapes[1]
+def _can_be_codes(array: Array) -> bool:
+    """Whether a constant operand is worth a tensor of codes; one number makes the operator a function of one value."""
+    return array.dtype == np.float32 and array.size > 1 and bool(np.isfinite(array).all())
 
 
 def _is_product(node: ir.Node) -> bool:
@@ -530,7 +530,7 @@ class _Quantizer:
     params : of every value that has an int8 form
     absorbed : Relu and Clip nodes that saturation takes over, by the node before them
     superfluous : those that onnxruntime would leave behind a MatMul with a bias as a layer of its own
-    codes, reals : the int8 form of a value, and the float32 value read back from it
+    operands : constant inputs that become codes with a scale
     """
 
     graph: ir.Graph
@@ -542,9 +542,9 @@ class _Quantizer:
     params: dict[ir.Value, Affine] = field(default_factory=dict)
     absorbed: dict[ir.Node, ir.Node] = field(default_factory=dict)
     superfluous: list[ir.Node] = field(default_factory=list)
+    operands: list[tuple[ir.Node, int]] = field(default_factory=list)
     weights: dict[ir.Node, Weights] = field(default_factory=dict)
     bias_shifts: Mapping[str, Array] = field(default_factory=dict)
-    reals: dict[ir.Value, ir.Value] = field(default_factory=dict)
 
     # -- Parameters
 
@@ -560,6 +560,8 @@ class _Quantizer:
                 self._choose_output(node)
             if self._rule(node).weights:
                 self._choose_weights(node)
+            elif self._rule(node).inputs is None and node not in self.chosen.biases.values():
+                self.operands += [(node, i) for i, value in enumerate(node.inputs) if constant(value) is not None]
 
     def _rule(self, node: ir.Node) -> Rule:
         """A node's rule; the last of a group has one for whatever it is."""
@@ -575,7 +577,8 @@ class _Quantizer:
         if node in self.chosen.groups:
             return [self.chosen.groups[node]]
         count = self._rule(node).inputs
-        return [i for i in (node.inputs if count is None else node.inputs[:count]) if i is not None]
+        inputs = node.inputs if count is None else node.inputs[:count]
+        return [i for i in inputs if i is not None and constant(i) is None]
 
     def _choose_output(self, node: ir.Node) -> None:
         rule, output = self._rule(node), node.outputs[0]
@@ -641,6 +644,8 @@ class _Quantizer:
         """Put QuantizeLinear and DequantizeLinear into the graph."""
         for node, weights in self.weights.items():
             self._store_weights(node, weights)
+        for node, index in self.operands:
+            self._store_operand(node, index)
         for value in list(self.params):
             self._insert_pair(value)
         for node in self.superfluous:
@@ -713,6 +718,14 @@ class _Quantizer:
         if bias is not None:
             self._replace(*self._bias(node)[0], bias, np.float32(x_scale) * weights.scale, 0)
 
+    def _store_operand(self, node: ir.Node, index: int) -> None:
+        """Replace a constant operand by codes, whose scale follows from its smallest and largest element."""
+        array = constant(node.inputs[index])
+        assert array is not None
+        scale, zero = Range(float(array.min()), float(array.max())).affine()
+        codes = np.clip(np.rint(array / np.float32(scale)) + zero, -128, 127).astype(np.int8)
+        self._replace(node, index, codes, np.asarray(scale, np.float32), 0, zero)
+
     def _shifted_bias(self, node: ir.Node, weights: Weights, x_scale: float) -> Array | None:
         shift = self.bias_shifts.get(str(node.name))
         if shift is None or weights.bias is None:
@@ -721,7 +734,7 @@ class _Quantizer:
         assert bias is not None
         return quantize_bias(bias - shift, x_scale, weights.scale)
 
-    def _replace(self, node: ir.Node, index: int, codes: Array, scale: Array, axis: int) -> None:
+    def _replace(self, node: ir.Node, index: int, codes: Array, scale: Array, axis: int, zero: int = 0) -> None:
         old = node.inputs[index]
         assert old is not None
         name = str(old.name)
@@ -731,7 +744,7 @@ class _Quantizer:
         stored = new_constant(self.graph, name, codes)
         name = str(stored.name)
         scales = new_constant(self.graph, f"{name}.scale", scale.astype(np.float32))
-        zeros = new_constant(self.graph, f"{name}.zero_point", np.zeros(scale.shape, codes.dtype))
+        zeros = new_constant(self.graph, f"{name}.zero_point", np.full(scale.shape, zero, codes.dtype))
         attributes = {"axis": axis} if scale.ndim else {}
         dequantize = ir.node("DequantizeLinear", [stored, scales, zeros], attributes, name=f"{name}.dequantized")
         real = dequantize.outputs[0]

@@ -73,7 +73,6 @@ OPERATORS: dict[str, Lowering] = {
     **elementwise.OPERATORS,
     **recurrent.OPERATORS,
     "com.microsoft.QGemm": int8_ops.qgemm,
-    "com.microsoft.QLinearAdd": int8_ops.qlinear_add,
     "com.microsoft.QLinearAveragePool": int8_ops.qlinear_average_pool,
     "com.microsoft.QLinearGlobalAveragePool": int8_ops.qlinear_global_average_pool,
     "com.microsoft.QLinearLeakyRelu": int8_ops.qlinear_unary,

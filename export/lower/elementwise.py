@@ -14,6 +14,7 @@ from ..layout import Factor, Order, Storage, Value, new_dims, permute_array, ref
 from . import float_ops, int8_ops
 from .context import Context, Layer, no_limits
 from .float_ops import require_float
+from .movement import box
 
 Parameters = Callable[[ir.Node], dict[str, float]]
 Operand = Value | np.ndarray
@@ -443,6 +444,60 @@ def _signed(codes: np.ndarray) -> np.ndarray:
     return codes if codes.dtype == np.int8 else (codes.astype(np.int32) - 128).astype(np.int8)
 
 
+def qlinear_add(ctx: Context, node: ir.Node) -> None:
+    """com.microsoft QLinearAdd of values or constants; one that is broadcast is laid out in full before."""
+    scales = [int8_ops.parameters(ctx, node, index) for index in (1, 4, 6)]
+    operands: list[Operand] = []
+    for index, scale in zip((0, 3), scales, strict=False):
+        array = ctx.constant(node.inputs[index])
+        operands.append(int8_ops.coded(ctx, ctx.value(node, index), scale) if array is None else _signed(array))
+    rank = max(len(v.shape) for v in operands)
+    shapes = [(1,) * (rank - len(v.shape)) + tuple(v.shape) for v in operands]
+    number = any(isinstance(v, np.ndarray) and v.size == 1 for v in operands)
+    if number or (shapes[0] == shapes[1] and all(isinstance(v, Value) for v in operands)):
+        int8_ops.qlinear_add(ctx, node)
+        return
+    try:
+        shape = tuple(int(size) for size in np.broadcast_shapes(*shapes))
+    except ValueError as error:
+        raise Refusal(f"its operands {shapes[0]} and {shapes[1]} do not broadcast", "shapes that do") from error
+    operands = [
+        _padded(v, rank) if isinstance(v, Value) else v.reshape(s) for v, s in zip(operands, shapes, strict=True)
+    ]
+    if ctx.batched and shape[0] != 1:
+        raise Refusal("its constant differs from sample to sample", "a constant whose first axis is 1")
+    leader = _lead(ctx, operands, shape)
+    plain = leader or _plain(shape)
+    device_shape = ctx.tensors[leader.storage.tensor].shape if leader is not None else shape
+    names = [_in_full(ctx, node, plain, device_shape, v, s) for v, s in zip(operands, scales, strict=False)]
+    # onnxruntime takes the operand that stays along a row last, whichever it is.
+    stays = (
+        next((first for first, second in zip(*map(reversed, shapes), strict=True) if max(first, second) > 1), 0) == 1
+    )
+    output = int8_ops.codes_output(ctx, node, device_shape, scales[2])
+    attrs = {"alpha": 128.0 if scales[2][2] == "u8" else 0.0, **int8_ops.limits(scales[2])}
+    ctx.emit("add_s8", node, names[::-1] if stays else names, output, count=plain.count, **attrs)
+    ctx.like(node.outputs[0], plain, output, scales[2][2])
+
+
+def _in_full(
+    ctx: Context, node: ir.Node, leader: Value, shape: Sequence[int], operand: Operand, scale: int8_ops.Scale
+) -> str:
+    """Tensor of an operand's codes with as many elements as the leader, in its memory order."""
+    found, steps = _follow(ctx, leader, operand)
+    label = str(node.name or node.outputs[0].name)
+    if not isinstance(found, str):
+        stored = ctx.const(f"{label}.operand", found, "i8")
+        found = ctx.activation(f"{label}.operand.codes", found.shape, "i8", *scale[:2])
+        ctx.emit("concat", node, [stored], found, outer=1, size=1)
+    factors = significant(leader.storage.order.settled())
+    if all(factor in steps for factor in factors):
+        return found
+    output = ctx.activation(f"{label}.operand.broadcast", shape, "i8", *scale[:2])
+    box(ctx, node, found, output, [(f.size, steps.get(f, 0), step) for f, step in _steps(factors).items()])
+    return output
+
+
 OPERATORS: dict[str, Callable[[Context, ir.Node], None]] = {
     "Abs": partial(unary, kind="abs_f32"),
     "Add": partial(arithmetic, affine=float_ops.add, kind="add_broadcast_f32"),
@@ -475,6 +530,7 @@ OPERATORS: dict[str, Callable[[Context, ir.Node], None]] = {
     "ThresholdedRelu": partial(unary, kind="thresholded_relu_f32", parameters=_alpha(1.0)),
     "com.microsoft.FastGelu": fast_gelu,
     "com.microsoft.Gelu": gelu,
+    "com.microsoft.QLinearAdd": qlinear_add,
     "com.microsoft.QLinearMul": qlinear_mul,
     "com.microsoft.QuickGelu": partial(unary, kind="silu_f32", parameters=_alpha(1.702)),
 }
