@@ -27,50 +27,8 @@ class Layer:
 
     @property
     def arithmetic(self) -> str:
-        """ "int8" or "float32", what it computes with; "" where it leads from one to the other or is about neither."""
-        if self.kind in ("quantize", "dequantize"):
-            return ""
-        if self.kind.endswith(("_s8", "_f32")):
-            return "int8" if self.kind.endswith("_s8") else "float32"
-        return {"i8": "int8", "u8": "int8", "f32": "float32"}.get(self.dtype, "")
-
-    name: str
-    kind: str
-    output: str
-    dtype: str
-    shape: tuple[int, ...]
-    parameters: int
-    trainable: int
-    flash: int
-    ram: int
-    macs: int
-
-
-def layers(program: Program) -> list[Layer]:
-    """The layers in the order they run."""
-    live = live_bytes(program)
-    seen: set[str] = set()
-    found = []
-    for op, ram in zip(program.ops, live, strict=True):
-        output = program.tensors[op.outputs[0]]
-        own = [program.tensors[name] for name in dict.fromkeys(op.inputs) if name not in seen]
-        constants = [tensor for tensor in own if not tensor.is_activation]
-        seen.update(tensor.name for tensor in constants)
-        found.append(
-            Layer(
-                op.name,
-                op.kind,
-                output.name,
-                output.dtype,
-                output.shape,
-                sum(tensor.count for tensor in constants),
-                sum(tensor.count for tensor in constants if tensor.trainable),
-                sum(tensor.nbytes for tensor in constants),
-                ram,
-                traits(op).macs(op.attrs),
-            )
-        )
-    return found
+        """What it computes with, int8 or float32; "" where it moves values, or leads from one to the other."""
+        return next((name for ending, name in (("_s8", "int8"), ("_f32", "float32")) if self.kind.endswith(ending)), "")
 
 
 def arithmetic(found: list[Layer]) -> str:
