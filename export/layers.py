@@ -30,6 +30,33 @@ class Layer:
         return next((name for ending, name in (("_s8", "int8"), ("_f32", "float32")) if self.kind.endswith(ending)), "")
 
 
+def layers(program: Program) -> list[Layer]:
+    """The layers in the order they run."""
+    live = live_bytes(program)
+    seen: set[str] = set()
+    found = []
+    for op, ram in zip(program.ops, live, strict=True):
+        output = program.tensors[op.outputs[0]]
+        own = [program.tensors[name] for name in dict.fromkeys(op.inputs) if name not in seen]
+        constants = [tensor for tensor in own if not tensor.is_activation]
+        seen.update(tensor.name for tensor in constants)
+        found.append(
+            Layer(
+                op.name,
+                op.kind,
+                output.name,
+                output.dtype,
+                output.shape,
+                sum(tensor.count for tensor in constants),
+                sum(tensor.count for tensor in constants if tensor.trainable),
+                sum(tensor.nbytes for tensor in constants),
+                ram,
+                traits(op).macs(op.attrs),
+            )
+        )
+    return found
+
+
 def arithmetic(found: list[Layer]) -> str:
     """Which layers are int8 and which float32, as a line for people: those of float32 by name where there are both."""
     names = {kind: list(dict.fromkeys(x.name for x in found if x.arithmetic == kind)) for kind in ("int8", "float32")}
