@@ -61,8 +61,7 @@ def _grow(last: ir.Node, members: set[ir.Node], places: dict[ir.Node, int]) -> G
         nodes = [node for value in edge if (node := value.producer()) in members and _is_inside(value, inside)]
         if not nodes:
             return group
-        latest = max(nodes, key=places.__getitem__)  # type: ignore[arg-type]
-        assert latest is not None
+        latest = max(nodes, key=places.__getitem__)
         inside.add(latest)
         edge = (edge - set(latest.outputs)) | _computed(latest)
 
@@ -76,7 +75,9 @@ def _is_step(node: ir.Node) -> bool:
 def _is_taken_up(node: ir.Node, layers: Collection[ir.Node]) -> bool:
     """Whether a Relu or Clip costs nothing, since the saturation of the layer before it does the same."""
     before = node.inputs[0].producer() if node.inputs[0] is not None else None
-    return node.op_type in ACTIVATIONS and before in layers and len(before.outputs[0].uses()) == 1
+    return (
+        before is not None and node.op_type in ACTIVATIONS and before in layers and len(before.outputs[0].uses()) == 1
+    )
 
 
 def _computed(node: ir.Node) -> set[ir.Value]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .plan import live_bytes, traits
 from .program import Program
 from .tables import Tables, tables
 
@@ -23,6 +24,17 @@ class Layer:
     ram : bytes of activations that live while it runs, one sample
     macs : multiply-accumulates, one sample
     """
+
+    name: str
+    kind: str
+    output: str
+    dtype: str
+    shape: tuple[int, ...]
+    parameters: int
+    trainable: int
+    flash: int
+    ram: int
+    macs: int
 
     @property
     def arithmetic(self) -> str:
