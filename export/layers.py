@@ -25,6 +25,17 @@ class Layer:
     macs : multiply-accumulates, one sample
     """
 
+    name: str
+    kind: str
+    output: str
+    dtype: str
+    shape: tuple[int, ...]
+    parameters: int
+    trainable: int
+    flash: int
+    ram: int
+    macs: int
+
     @property
     def arithmetic(self) -> str:
         """What it computes with, int8 or float32; "" where it moves values, or leads from one to the other."""
