@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ from ..plan import backward_ops, traits
 from ..program import Program, Tensor
 from .context import Context, Layer
 from .float_ops import require_float
+from .operator import Operator, operator
 
 
 @dataclass(frozen=True)
@@ -182,8 +182,8 @@ def keep_for_learning(program: Program, truncate: int = 0) -> None:
         op.outputs.append(name)
 
 
-OPERATORS: dict[str, Callable[[Context, ir.Node], None]] = {
-    "GRU": gru,
-    "LSTM": recurrent,
-    "RNN": recurrent,
+OPERATORS: dict[str, Operator] = {
+    "GRU": operator(gru, "gru_f32"),
+    "LSTM": operator(recurrent, "lstm_f32"),
+    "RNN": operator(recurrent, "rnn_f32"),
 }
