@@ -69,17 +69,23 @@ static ep_cell cell_of(const ep_t *ep, const ep_node *node, const ep_cell_kind *
     return cell;
 }
 
+/* x . w^T + the first bias of some steps, into rows of kept. */
+static void see_inputs(const ep_cell *cell, int32_t rows, int32_t kept_step, int32_t steps)
+{
+    const int32_t n = cell->attr->n_in;
+    const ep_dots_f32 d = {cell->kept, cell->b, cell->x, cell->w, kept_step, 0, n, n, steps, rows, n};
+    EP_KERNEL(cell->ep, dots_f32)(&d);
+}
+
 void ep_cell_sums(const ep_cell *cell, int32_t gates, int32_t gates_from_h)
 {
     const ep_recurrent_attr *a = cell->attr;
     const int32_t rows = gates * a->n_hidden, from_h = gates_from_h * a->n_hidden;
-    ep_dots_f32 d = {cell->kept, cell->b, cell->x, cell->w, rows, 0, a->n_in, a->n_in, 1, rows, a->n_in};
-    EP_KERNEL(cell->ep, dots_f32)(&d);
-    d.base = cell->kept;
-    d.x = cell->h;
-    d.w = cell->r;
-    d.x_step = d.w_step = d.count = a->n_hidden;
-    d.columns = from_h;
+    const ep_dots_f32 d = {cell->kept,  cell->kept,  cell->h, cell->r, rows,       rows,
+                           a->n_hidden, a->n_hidden, 1,       from_h,  a->n_hidden};
+    if (cell->x != NULL) {
+        see_inputs(cell, rows, rows, 1);
+    }
     EP_KERNEL(cell->ep, add_f32)(cell->kept, cell->b + rows, (size_t)from_h);
     EP_KERNEL(cell->ep, dots_f32)(&d);
 }
@@ -105,9 +111,14 @@ static void run(ep_cell *cell, const ep_node *node, const ep_cell_kind *kind, ui
         cell->c = (float *)ep_out(cell->ep, node, C) + state_at(a, s, d);
         start(cell->c, initial(cell->ep, node, C0, s, d), a->n_hidden);
     }
+    if (kept != NULL) { /* there is room to look at the inputs of all steps at once */
+        cell->x = x;
+        cell->kept = kept + kept_at(a, kind, s, d, 0);
+        see_inputs(cell, kind->gates * a->n_hidden, kind->kept * a->n_hidden, a->steps);
+    }
     for (int32_t k = 0; k < a->steps; k++) {
         const int32_t t = goes_back(a, d) ? a->steps - 1 - k : k;
-        cell->x = x + (size_t)t * (size_t)a->n_in;
+        cell->x = kept != NULL ? NULL : x + (size_t)t * (size_t)a->n_in;
         cell->kept = kept != NULL ? kept + kept_at(a, kind, s, d, t) : (float *)ep_scratch(cell->ep);
         kind->step(cell);
         if (y != NULL) {
