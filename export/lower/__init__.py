@@ -215,6 +215,7 @@ def _lower(
     marks = Marks([wanted] if isinstance(wanted, str) else list(wanted))
     pairs = dict(said.get("states", {}) if states is None else states)
     streaming.check_names(imported.proto.graph, pairs)
+    recurrent.check_batch(imported)
     ctx = lower_graph(normalize(imported), imported, marks)
     program = Program(
         name=name or identifier(Path(imported.source).stem or imported.proto.graph.name or "model"),

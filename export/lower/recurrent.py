@@ -9,9 +9,13 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from ..errors import Refusal
+from .. import reference
+from ..errors import Refusal, UnsupportedError, UnsupportedNode
+from ..importer import Imported
 from ..plan import backward_ops, traits
 from ..program import Program, Tensor
+from ..recurrence import is_cell
+from ..samples import random_inputs
 from .context import Context, Layer
 from .float_ops import require_float
 
@@ -70,6 +74,43 @@ def recurrent(ctx: Context, node: ir.Node) -> None:
             ctx.batch.update(ctx.values[node.outputs[1 + i]].dims[1])
 
 
+def check_batch(imported: Imported) -> None:
+    """See that the axis of varying size, which is taken for the batch, is not what a recurrent operator steps through.
+
+    ONNX's cells have time in front and the batch behind it: a graph input (steps, 1, n_in) that goes straight into one
+    looks like a batch of `steps` samples, each of one step. What reaches each cell tells: onnxruntime is asked.
+
+    Raises
+    ------
+    UnsupportedError : the axis is the steps of some cell
+    """
+    cells = [node for node in imported.proto.graph.node if is_cell(node)]
+    if imported.batch != 0 or not cells:
+        return
+    few, many = (_sizes(imported, [node.input[0] for node in cells], rows) for rows in (1, 3))
+    axis = imported.proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    why = f"the axis that may vary{f' ({axis!r})' if axis else ''} is its steps, not its batch"
+    cure = "a fixed number of steps; or one step, with the state as an input and an output of the graph (states)"
+    bad = [
+        UnsupportedNode(node.name or next(filter(None, node.output)), node.op_type, why, cure)
+        for node in cells
+        if few and many and few[node.input[0]][0] != many[node.input[0]][0]
+    ]
+    if bad:
+        raise UnsupportedError(bad)
+
+
+def _sizes(imported: Imported, names: list[str], rows: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of values for so many rows of input; none where onnxruntime does not run so many."""
+    try:
+        arrays = random_inputs(imported.proto.graph, 0, rows)
+        inside = [name for name in dict.fromkeys(names) if name not in arrays]
+        found = reference.intermediates(imported.proto, arrays, inside) if inside else {}
+    except Exception:  # a type that no device takes, or whatever onnxruntime raises: then the batch does not vary
+        return {}
+    return {name: array.shape for name, array in {**arrays, **found}.items()}
+
+
 def _used(node: ir.Node, index: int) -> bool:
     return index < len(node.outputs) and bool(node.outputs[index].name)
 
@@ -89,8 +130,6 @@ def _attributes(node: ir.Node, cell: _Cell, weight: np.ndarray, recurrence: np.n
     wanted = (directions, cell.gates * n_hidden, n_hidden)
     if weight.ndim != 3 or weight.shape[:2] != wanted[:2] or recurrence.shape != wanted:
         raise Refusal(f"weights {weight.shape} and {recurrence.shape} do not fit {direction}", f"R of shape {wanted}")
-    if get.get_int("layout", 0):
-        raise Refusal("its layout is 1", "layout 0")
     if get.get_int("input_forget", 0):
         raise Refusal("it couples input and forget gates (input_forget)", "input_forget = 0")
     if get.get_float("clip", None):
