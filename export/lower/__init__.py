@@ -229,7 +229,7 @@ def _lower(
         source_hash=imported.source_hash,
     )
     mark_trainable(ctx, program, marks, loss or said.get("loss"))
-    recurrent.keep_for_learning(program, int(said.get("truncate", 0)))
+    recurrent.keep_for_learning(program, said.get("truncate", 0))
     make_sparse(program, sparse)
     _drop_unused(program)
     _spread_scales(program)

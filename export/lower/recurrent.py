@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from ..errors import Refusal, UnsupportedError, UnsupportedNode
 from ..importer import Imported
 from ..plan import backward_ops, traits
 from ..program import Program, Tensor
-from ..recurrence import is_cell
+from ..recurrence import scanned
 from ..samples import random_inputs
 from .context import Context, Layer
 from .float_ops import require_float
@@ -43,14 +43,15 @@ _CELLS = {
 
 
 def recurrent(ctx: Context, node: ir.Node) -> None:
-    """RNN, GRU or LSTM with constant weights, whose axes are (steps, 1, n_in)."""
+    """RNN, GRU or LSTM with constant weights, whose axes are (steps, sequences, n_in), one sequence for a sample or more."""
     cell = _CELLS[node.op_type]
     value = ctx.value(node)
     require_float(value)
-    if len(value.shape) != 3 or value.shape[1] != 1:
-        raise Refusal(f"its input is {value.shape}, of several sequences", "an input of shape (steps, batch, n_in)")
+    if len(value.shape) != 3:
+        raise Refusal(f"its input is {value.shape}", "an input of shape (steps, batch, n_in)")
+    steps, sequences, n_in = value.shape
     weight, recurrence = ctx.needed(node, 1, "weight W"), ctx.needed(node, 2, "weight R")
-    attrs = _attributes(node, cell, weight, recurrence) | {"steps": value.shape[0], "n_in": value.shape[2]}
+    attrs = _attributes(node, cell, weight, recurrence) | {"steps": steps, "n_in": n_in, "sequences": sequences}
     directions, n_hidden = attrs["directions"], attrs["n_hidden"]
     names = [str(node.name), *(str(v.name) for v in node.inputs[1:4] if v is not None)]
     weights = [
@@ -58,20 +59,20 @@ def recurrent(ctx: Context, node: ir.Node) -> None:
         ctx.const(str(node.inputs[2].name), recurrence.reshape(directions, cell.gates, n_hidden, -1), "f32"),  # type: ignore[union-attr]
     ]
     bias = _bias(ctx, node, (directions, 2, cell.gates, n_hidden), weights)
-    source = ctx.ordered(value, (0, 2))
-    states = _initial_states(ctx, node, cell, (directions, n_hidden))
-    output = _output(ctx, node, 0, "y", (attrs["steps"], directions * n_hidden))
-    ends = [_output(ctx, node, 1 + i, "hc"[i], (directions * n_hidden,)) for i in range(cell.states)]
+    source = ctx.ordered(value, (1, 0, 2))
+    states = _initial_states(ctx, node, cell, (directions, sequences, n_hidden))
+    output = _output(ctx, node, 0, "y", (sequences * steps, directions * n_hidden))
+    ends = [_output(ctx, node, 1 + i, "hc"[i], (sequences * directions * n_hidden,)) for i in range(cell.states)]
     op = ctx.emit(cell.kind, node, [source, *weights[:2], bias, *states], output, **attrs)
     op.outputs += ends
     ctx.layers[output] = Layer(op, names, weights, directions * n_hidden)
     if _used(node, 0):
-        ctx.result(node.outputs[0], (attrs["steps"], directions, 1, n_hidden), (0, 1, 3), output)
-        ctx.batch.update(ctx.values[node.outputs[0]].dims[2])
+        ctx.result(node.outputs[0], (steps, directions, sequences, n_hidden), (2, 0, 1, 3), output)
+        ctx.batch.update(ctx.values[node.outputs[0]].dims[2] if sequences == 1 else ())
     for i, end in enumerate(ends):
         if _used(node, 1 + i):
-            ctx.result(node.outputs[1 + i], (directions, 1, n_hidden), (0, 2), end)
-            ctx.batch.update(ctx.values[node.outputs[1 + i]].dims[1])
+            ctx.result(node.outputs[1 + i], (directions, sequences, n_hidden), (1, 0, 2), end)
+            ctx.batch.update(ctx.values[node.outputs[1 + i]].dims[1] if sequences == 1 else ())
 
 
 def check_batch(imported: Imported) -> None:
@@ -84,17 +85,17 @@ def check_batch(imported: Imported) -> None:
     ------
     UnsupportedError : the axis is the steps of some cell
     """
-    cells = [node for node in imported.proto.graph.node if is_cell(node)]
+    cells = [(node, name, axis) for node in imported.proto.graph.node for name, axis in scanned(node)]
     if imported.batch != 0 or not cells:
         return
-    few, many = (_sizes(imported, [node.input[0] for node in cells], rows) for rows in (1, 3))
+    few, many = (_sizes(imported, [name for _, name, _ in cells], rows) for rows in (1, 3))
     axis = imported.proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param
     why = f"the axis that may vary{f' ({axis!r})' if axis else ''} is its steps, not its batch"
     cure = "a fixed number of steps; or one step, with the state as an input and an output of the graph (states)"
     bad = [
         UnsupportedNode(node.name or next(filter(None, node.output)), node.op_type, why, cure)
-        for node in cells
-        if few and many and few[node.input[0]][0] != many[node.input[0]][0]
+        for node, name, axis in cells
+        if few and many and few[name][axis] != many[name][axis]
     ]
     if bad:
         raise UnsupportedError(bad)
@@ -166,7 +167,7 @@ def _bias(ctx: Context, node: ir.Node, shape: tuple[int, ...], weights: list[str
     return ctx.const(f"{node.name or node.inputs[1].name}.bias", np.zeros(shape), "f32")  # type: ignore[union-attr]
 
 
-def _initial_states(ctx: Context, node: ir.Node, cell: _Cell, shape: tuple[int, int]) -> list[str]:
+def _initial_states(ctx: Context, node: ir.Node, cell: _Cell, shape: tuple[int, int, int]) -> list[str]:
     """Tensors of the states at the start: of all that the cell has, or of none where all are zero."""
     sources = [node.inputs[5 + i] if 5 + i < len(node.inputs) else None for i in range(cell.states)]
     constants = [ctx.constant(source) for source in sources]
@@ -177,18 +178,16 @@ def _initial_states(ctx: Context, node: ir.Node, cell: _Cell, shape: tuple[int, 
         if source is not None and constant is None:
             value = ctx.value(node, 5 + i)
             require_float(value)
-            if value.shape != (shape[0], 1, shape[1]):
-                raise Refusal(
-                    f"its state {value.shape} is of several sequences", "states of (directions, batch, hidden)"
-                )
-            tensors.append(ctx.ordered(value, (0, 2)))
+            if value.shape != shape:
+                raise Refusal(f"its state is {value.shape}", f"states of (directions, batch, hidden), {shape}")
+            tensors.append(ctx.ordered(value, (1, 0, 2)))
             continue
         array: np.ndarray[Any, np.dtype[Any]]
         if source is None or constant is None:
             name, array = f"{node.name}.{'hc'[i]}0", np.zeros(shape)
         else:
-            name, array = str(source.name), np.broadcast_to(constant, (shape[0], 1, shape[1])).reshape(shape)
-        tensors.append(ctx.const(name, array, "f32"))
+            name, array = str(source.name), np.broadcast_to(constant, shape)
+        tensors.append(ctx.const(name, array.transpose(1, 0, 2), "f32"))
     return tensors
 
 
@@ -198,13 +197,13 @@ def gru(ctx: Context, node: ir.Node) -> None:
     recurrent(ctx, node)
 
 
-def keep_for_learning(program: Program, truncate: int = 0) -> None:
+def keep_for_learning(program: Program, truncate: int | Mapping[str, int] = 0) -> None:
     """Give the recurrent ops that gradients go through the output that keeps what their backward needs.
 
     Parameters
     ----------
-    truncate : steps after which the gradient does not go back further (truncated backpropagation through time,
-        Williams & Peng 1990); 0: it goes back to the start
+    truncate : steps of the parts of a sequence that the gradient does not cross (truncated backpropagation through
+        time, Williams & Peng 1990); 0: it goes back to the start; of all ops, or by name of the ONNX node
     """
     if not program.trainable():
         return
@@ -212,8 +211,8 @@ def keep_for_learning(program: Program, truncate: int = 0) -> None:
         if not traits(op).recurrent:
             continue
         a = op.attrs
-        a["truncate"] = truncate
-        shape = (a["directions"] * a["steps"], traits(op).kept * a["n_hidden"])
+        a["truncate"] = truncate if isinstance(truncate, int) else truncate.get(op.name, 0)
+        shape = (a["sequences"] * a["directions"] * a["steps"], traits(op).kept * a["n_hidden"])
         name = f"{op.name}.kept"
         while name in program.tensors:
             name += "_"

@@ -51,6 +51,19 @@ NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[t.Layer]]]] = {
             t.Dense(4),
         ],
     ),
+    "rnn": ((5, 3), lambda: [t.SimpleRNN(6), t.Dense(4)]),
+    "gru": ((5, 3), lambda: [t.GRU(6), t.Dense(4)]),
+    "lstm": ((5, 3), lambda: [t.LSTM(6), t.Dense(4)]),
+    "rnn_truncated": ((5, 3), lambda: [t.SimpleRNN(6, truncate=2), t.Dense(4)]),
+    "gru_truncated": (
+        (7, 3),
+        lambda: [
+            t.GRU(4, truncate=3, bidirectional=True, return_sequences=True),
+            t.GRU(5, truncate=4, linear_before_reset=False),
+            t.Dense(4),
+        ],
+    ),
+    "lstm_truncated": ((7, 3), lambda: [t.LSTM(4, truncate=3, bidirectional=True), t.Dense(4)]),
     "residual_shortcut": (
         IMAGE,
         lambda: [
@@ -178,7 +191,7 @@ def clear_of_kinks(net: t.Sequential, x: Array) -> bool:
         ("adam", 0.005, t.Adam),
     ],
 )
-@pytest.mark.parametrize("name", ["mlp_tanh", "conv_same", "depthwise", "residual"])
+@pytest.mark.parametrize("name", ["mlp_tanh", "conv_same", "depthwise", "residual", "gru_truncated"])
 def test_hundred_steps(
     name: str, optimizer: str, lr: float, reference: Callable[[float], Any], batch_size: int
 ) -> None:
