@@ -19,7 +19,7 @@ WARNINGS := -std=c99 -Wall -Wextra -Wpedantic -Wconversion -Wdouble-promotion -W
 VARIANTS := -UEP_NONE -DEP_TRACE -DEP_NO_TRAIN -DEP_NO_ERRMSG
 
 .DEFAULT_GOAL := help
-.PHONY: accuracy conformance conformance-accept figures performance help venv demo test test-fast bench boards boards-setup count count-accept size size-accept lint lint-python lint-c format wheel wheels wheels-test sdist clean
+.PHONY: accuracy conformance conformance-accept figures operators performance help venv demo test test-fast test-foreign bench boards boards-setup count count-accept size size-accept lint lint-python lint-c format wheel wheels wheels-test sdist clean
 
 help: ## this list
 	@echo "edgeprop: train on the desktop, export to ONNX and a C header, keep learning on the device."
@@ -41,7 +41,7 @@ $(VENV)/made:
 	@touch $@
 
 # One stamp per set of extras; the package is built anew when a source of it changes.
-$(VENV)/demo $(VENV)/test: $(VENV)/%: $(VENV)/made $(SOURCES)
+$(VENV)/demo $(VENV)/test $(VENV)/foreign: $(VENV)/%: $(VENV)/made $(SOURCES)
 	CC="$(CC)" $(RUN) -m pip install --quiet ".[$*]"
 	@touch $@
 
@@ -64,6 +64,10 @@ test: $(VENV)/test ## set up and run the whole test suite
 
 test-fast: $(VENV)/test ## the tests but those that take minutes
 	$(RUN) -m pytest -n $(JOBS) --dist loadgroup -m "not slow" $(PYTEST_ARGS)
+
+# PyTorch is large, so what needs it and skl2onnx is no part of `make test`, where it is skipped.
+test-foreign: $(VENV)/test $(VENV)/foreign ## layers, losses, optimizers against PyTorch; models as PyTorch and skl2onnx write them
+	$(RUN) -m pytest -n $(JOBS) --dist loadgroup tests/trainer tests/export/test_foreign.py -k "torch or foreign or skl" $(PYTEST_ARGS)
 
 # The last ORT-training wants NumPy 1, so it has an environment of its own; there are no wheels for every Python.
 ORT_TRAINING := build/ort-training-venv
@@ -138,6 +142,9 @@ format: $(VENV)/test ## let ruff and clang-format set the layout
 
 figures: $(VENV)/demo ## run the demo and put its figures and picture into the README
 	$(RUN) docs/figures.py $(OUT)
+
+operators: $(VENV)/test ## write docs/operators.md: what a network may be made of
+	$(RUN) docs/operators.py
 
 performance: $(VENV)/bench ## put what bench, count and size measured last into docs/performance.md
 	$(RUN) docs/performance.py

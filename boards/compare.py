@@ -18,13 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import build, models
+from .nets import NETS
 from .table import BOARDS, DESKTOPS, HOST, Board
 
 TOLERANCE = 1e-5
 KERNELS = "kernels"
 ROUNDS = 40  # random shapes for each kernel; on this machine the tests run many more
 SMALLEST = 1e-2  # a tensor whose values are all smaller counts as one with this largest value
-MODELS = ("mlp_64_32_10", "small", "small_int8", "ds_cnn_head", "resnet8_int8")
+MODELS = ("mlp_64_32_10", "small", "small_int8", "ds_cnn_head", "resnet8_int8", *NETS)
 NORMAL = ("-O2", "-DEP_TRACE")
 PORTABLE = (*NORMAL, "-DEP_PORTABLE")
 WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wdouble-promotion", "-Wshadow", "-Werror")
@@ -188,5 +189,5 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _line(*cells: str) -> None:
-    widths = (6, 16, 13, 18, 24, 0)
+    widths = (6, 16, 17, 18, 24, 0)
     print("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip(), flush=True)

@@ -19,7 +19,7 @@ OUT = build.ROOT / "build" / "count.json"
 GROWTH = 0.02
 
 COUNTED = ("m0", "m3", "m4f", "m7", "m33", "m55", "v6", "v7", "a53", "a72", "a76")
-#: work -> model; those that end in _sgd_step learn, the others infer
+#: work -> model; those that end in _sgd_step learn, the others infer (a stream one frame)
 WORKS = {
     **{
         f"{net}_{kind}_infer": f"{net}_{kind}" for kind in ("int8", "f32") for net in ("ad", "ds_cnn", "vww", "resnet8")
@@ -29,6 +29,9 @@ WORKS = {
     "ds_cnn_head_sgd_step": "ds_cnn_head",
     "mlp_784_128_10_sgd_step": "mlp_784_128_10",
     "ds_cnn_f32_sgd_step": "ds_cnn_learning",
+    "kws_gru_stream_infer": "kws_gru_frame",
+    "kws_gru_sgd_step": "kws_gru_32",
+    "tcn_int8_infer": "tcn_49_int8",
 }
 NO_ROOM = "no room"
 

@@ -15,6 +15,7 @@ from edgeprop import export
 from edgeprop import trainer as t
 
 from .build import BUILD
+from .nets import LARGER, NETS, Net
 
 REFERENCE, SEEDED = "MLPerf Tiny", "seeded weights"
 
@@ -30,6 +31,7 @@ class Model:
     source : `REFERENCE` or `SEEDED`: where the weights come from
     input_bytes, output_bytes : of one sample
     learns : whether it has weights that learn
+    ops : kinds of the ops it is made of
     """
 
     name: str
@@ -38,6 +40,7 @@ class Model:
     input_bytes: int
     output_bytes: int
     learns: bool
+    ops: frozenset[str] = frozenset()
 
     def defines(self, arena: str) -> tuple[str, ...]:
         """Macros for a program over this model; `arena`: INFER, RESTORE or TRAIN."""
@@ -73,16 +76,16 @@ def _small() -> t.Sequential:
     return net
 
 
-def _write(stem: Path, model: t.Sequential | onnx.ModelProto, source: str, **options: object) -> Model:
+def _write(stem: Path, model: t.Graph | onnx.ModelProto, source: str, **options: object) -> Model:
     exported = export.save(stem, model, name=stem.name, **options)  # type: ignore[arg-type]
     program = exported.program
     (x,), (y,) = ([program.tensors[port.tensor] for port in ports] for ports in (program.inputs, program.outputs))
     sizes = (tensor.count * (1 if tensor.dtype in ("i8", "u8") else 4) for tensor in (x, y))
-    return Model(stem.name, exported.paths["header"], source, *sizes, bool(program.trainable()))
+    ops = frozenset(op.kind for op in program.ops)
+    return Model(stem.name, exported.paths["header"], source, *sizes, bool(program.trainable()), ops)
 
 
-def _samples(net: t.Sequential, count: int = 16) -> np.ndarray:
-    shape = net.in_shapes[0]
+def _samples(shape: tuple[int, ...], count: int = 16) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(count, *shape)).astype(np.float32)
 
 
@@ -108,7 +111,15 @@ def _int8_head(name: str, build: Callable[[], t.Sequential]) -> Callable[[Path],
     def make(folder: Path) -> Model:
         net = build()
         options = {"trainable": "last", "loss": "softmax_cross_entropy"}
-        return _write(folder / name, net, SEEDED, calibration=_samples(net), **options)
+        return _write(folder / name, net, SEEDED, calibration=_samples(net.in_shapes[0]), **options)
+
+    return make
+
+
+def _small_net(name: str, net: Net) -> Callable[[Path], Model]:
+    def make(folder: Path) -> Model:
+        calibration = _samples(net.shape) if net.shape else None
+        return _write(folder / name, net.build(), SEEDED, calibration=calibration, **net.options)
 
     return make
 
@@ -126,6 +137,7 @@ def make(name: str, *, seeded: bool = False) -> Model:
         "small": _float("small", _small),
         "small_int8": _int8_head("small_int8", _small),
         "ds_cnn_head": _int8_head("ds_cnn_head", networks.BUILDERS["ds_cnn"]),
+        **{row: _small_net(row, net) for row, net in (NETS | LARGER).items()},
     }
     if name not in makers:
         work, _, dtype = name.rpartition("_")

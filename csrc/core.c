@@ -49,16 +49,22 @@ static int offers(const ep_model *model, unsigned what)
     return model->param_bytes != 0 && (!(what & EP_FOR_TRAIN) || model->train != NULL);
 }
 
+/* Bytes of all that is asked for, and where the parts lie; 0 as ep_arena_size(). */
+static size_t measure(const ep_model *model, uint32_t batch, unsigned what, const ep_optimizer *optimizer, layout *at)
+{
+    unsigned parts = what & EP_FOR_SUMS ? 1 : 0;
+    uint64_t size;
+    if (batch == 0 || batch > ARENA_LIMIT || what > 7 || !offers(model, what)) return 0;
+    if ((what & EP_FOR_TRAIN) && optimizer != NULL) parts += optimizer->slots;
+    *at = lay_out(model, batch, what);
+    size = at->tail + parts * ep_align_up(model->param_bytes);
+    return size > ARENA_LIMIT ? 0 : (size_t)size;
+}
+
 size_t ep_arena_size(const ep_model *model, uint32_t batch, unsigned what, const ep_optimizer *optimizer)
 {
-    unsigned parts = 0;
-    uint64_t size;
-    what = implied(what);
-    if (model == NULL || batch == 0 || batch > ARENA_LIMIT || what > 7 || !offers(model, what)) return 0;
-    if (what & EP_FOR_SUMS) parts = 1;
-    if ((what & EP_FOR_TRAIN) && optimizer != NULL) parts += optimizer->slots;
-    size = lay_out(model, batch, what).tail + parts * ep_align_up(model->param_bytes);
-    return size > ARENA_LIMIT ? 0 : (size_t)size;
+    layout at;
+    return model == NULL ? 0 : measure(model, batch, implied(what), optimizer, &at);
 }
 
 static int check_init(const ep_t *ep, const ep_model *model, const void *arena)
@@ -69,9 +75,9 @@ static int check_init(const ep_t *ep, const ep_model *model, const void *arena)
 }
 
 /* All arguments are checked: `size` bytes hold the parts that `what` asks for. */
-static void bind(ep_t *ep, const ep_model *model, void *arena, size_t size, uint32_t batch, unsigned what)
+static void bind(ep_t *ep, const ep_model *model, void *arena, size_t size, uint32_t batch, unsigned what,
+                 const layout *at)
 {
-    layout at = lay_out(model, batch, what);
     memset(ep, 0, sizeof *ep);
     ep->model = model;
     ep->kernels = ep_best_kernels();
@@ -80,41 +86,42 @@ static void bind(ep_t *ep, const ep_model *model, void *arena, size_t size, uint
     ep->batch = batch;
     ep->what = what;
     ep->params_at = what ? 0 : EP_NONE;
-    ep->acts_at = (uint32_t)at.acts;
-    ep->scratch_at = (uint32_t)at.scratch;
-    ep->tail_at = (uint32_t)at.tail;
+    ep->acts_at = (uint32_t)at->acts;
+    ep->scratch_at = (uint32_t)at->scratch;
+    ep->tail_at = (uint32_t)at->tail;
     ep->sums_at = what & EP_FOR_SUMS ? ep->tail_at : EP_NONE;
-    ep->state_at = EP_NONE;
+    memset(ep->arena + ep->acts_at, 0, ep->scratch_at - ep->acts_at); /* states begin at zero */
     ep_reset(ep);
-    ep_reset_state(ep);
 }
 
 int ep_init(ep_t *ep, const ep_model *model, void *arena, size_t size)
 {
-    static const uint8_t richest_first[] = {EP_FOR_TRAIN, EP_FOR_RESTORE, 0};
+    layout at;
     int rc = check_init(ep, model, arena);
     if (rc != EP_OK) return rc;
-    for (unsigned i = 0; i < sizeof richest_first; i++) {
-        size_t need = ep_arena_size(model, 1, richest_first[i], NULL);
-        if (need == 0 || need > size) continue;
-        bind(ep, model, arena, size, 1, richest_first[i]);
-        return EP_OK;
+    for (unsigned what = EP_FOR_TRAIN;; what >>= 1) { /* richest first: then EP_FOR_RESTORE, then neither */
+        const size_t need = measure(model, 1, what, NULL, &at);
+        if (need != 0 && need <= size) {
+            bind(ep, model, arena, size, 1, what, &at);
+            return EP_OK;
+        }
+        if (what == 0) return EP_ERR_ARENA;
     }
-    return EP_ERR_ARENA;
 }
 
 int ep_init_batch(ep_t *ep, const ep_model *model, void *arena, size_t size, uint32_t batch, unsigned what,
                   const ep_optimizer *optimizer)
 {
+    layout at;
     size_t need;
     int rc = check_init(ep, model, arena);
     if (rc != EP_OK) return rc;
     what = implied(what);
     if (what <= 7 && !offers(model, what)) return EP_ERR_FROZEN;
-    need = ep_arena_size(model, batch, what, optimizer);
+    need = measure(model, batch, what, optimizer, &at);
     if (need == 0) return EP_ERR_ARG;
     if (need > size) return EP_ERR_ARENA;
-    bind(ep, model, arena, need, batch, what);
+    bind(ep, model, arena, need, batch, what, &at);
     return EP_OK;
 }
 

@@ -180,6 +180,7 @@ struct ep_model {
 /* ---- Optimizers ------------------------------------------------------------------------------------------------ */
 
 typedef struct ep_step ep_step;
+typedef struct ep_update ep_update; /* a step about to be taken; private */
 
 typedef struct ep_optimizer {
     uint8_t slots; /* float32 arrays of state it keeps per weight: SGD 0, momentum 1, Adam 2 */
@@ -188,6 +189,8 @@ typedef struct ep_optimizer {
                   uint32_t count);
     /* An upper bound of |change of a weight| given bounds of |gradient| and of |state slot 0|. */
     float (*bound)(const ep_step *step, uint32_t t, float gmax, float smax);
+    /* ep_place_state if there are slots, else NULL: so SGD alone links nothing of it. */
+    int (*place)(const ep_t *ep, ep_update *update, int with_sums);
 } ep_optimizer;
 
 extern const ep_optimizer ep_sgd;      /* w -= lr * g */
@@ -212,6 +215,9 @@ struct ep_step {
 };
 
 #ifndef EP_NO_TRAIN
+/* For ep_optimizer.place: finds room for the state in the arena. EP_ERR_ARENA, EP_ERR_ARG (slots not 1 or 2). */
+int ep_place_state(const ep_t *ep, ep_update *update, int with_sums);
+
 /* For ep_step.skip: learning from what is hard (selective backprop, Jiang et al. 2019). Skips a sample whose loss is below
  * skip_below, or among the smallest skip_share (0 .. 0.99) of the losses by a running estimate of that quantile, which
  * starts at the first loss; 0: that rule is off. Counts in ep->skipped. EP_ERR_ARG: one of them is out of range. */

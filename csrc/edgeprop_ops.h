@@ -15,7 +15,8 @@
  *
  * conv2d_s8, depthwise_conv2d_s8, dense_s8: sum = bias + products of codes as they are; y = clamp((float)sum *
  * multiplier, lo, hi) rounded half to even + y's zero point. So the bias tensor holds bias - x's zero point * (sum of
- * the channel's weights over all taps), and a tap in the padding counts as x's zero point. Weight zero points are 0.
+ * the channel's weights over all taps), and a tap in the padding counts as x's zero point. Weight zero points are 0,
+ * but in conv2d_zero_s8, which has one for every channel; its products are x * (weight - zero).
  * Multiplier of a channel: x_scale * w_scale / y_scale, each step rounded to float32. */
 typedef struct ep_conv2d_attr {
     int32_t in_h, in_w, in_c;
@@ -35,6 +36,11 @@ typedef struct ep_dense_attr {
     float lo, hi;
 } ep_dense_attr;
 
+/* dynamic_dense_f32 and dynamic_conv2d_f32 have these attributes, whatever the groups: float32 in and out, integers between.
+ * A sample gets a scale and a zero point of its own, those of ONNX's DynamicQuantizeLinear (uint8 codes); y =
+ * clamp((float)(sum of (code - zero point) * (weight - its zero)) * (scale * weight's scale) + bias), each step rounded to
+ * float32. */
+
 /* max_pool2d_*, average_pool2d_*. x (in_h, in_w, channels) -> y (out_h, out_w, channels).
  * A global average pool is one whose kernel is the whole input. */
 typedef struct ep_pool2d_attr {
@@ -44,7 +50,8 @@ typedef struct ep_pool2d_attr {
     int32_t stride_h, stride_w;
     int32_t dilation_h, dilation_w;
     int32_t pad_top, pad_left;
-    int32_t count_include_pad;     /* average: 1: divide by kernel_h * kernel_w always */
+    int32_t count_include_pad; /* average: 1: divide by kernel_h * kernel_w always; average_pool2d_s8: 2 more where the
+                                    * ONNX graph has uint8 codes (which round differently) */
     int32_t pad_bottom, pad_right; /* average_pool2d_f32 with count_include_pad: how far the padding that counts reaches
                                     * (average_pool2d_s8 then divides by kernel_h * kernel_w, as ONNX Runtime does) */
 } ep_pool2d_attr;
@@ -171,27 +178,6 @@ typedef struct ep_sparse_dense_attr {
     float lo, hi;
 } ep_sparse_dense_attr;
 
-/* dynamic_dense_f32: float32 in and out, integers between. A sample gets a scale and a zero point of its own, those of ONNX's
- * DynamicQuantizeLinear (uint8 codes); y = clamp((float)(sum of (code - zero point) * (weight - weight_zero)) *
- * (scale * weight's scale) + bias), each step rounded to float32. */
-typedef struct ep_dynamic_dense_attr {
-    int32_t n_in, n_out, rows;
-    int32_t weight_zero; /* -128 .. 127 */
-    float lo, hi;
-} ep_dynamic_dense_attr;
-
-/* dynamic_conv2d_f32: a convolution so, its weights and geometry those of conv2d_*, whatever the groups. */
-typedef struct ep_dynamic_conv2d_attr {
-    int32_t in_h, in_w, in_c;
-    int32_t out_h, out_w, out_c;
-    int32_t kernel_h, kernel_w;
-    int32_t stride_h, stride_w;
-    int32_t dilation_h, dilation_w;
-    int32_t pad_top, pad_left;
-    int32_t groups;
-    int32_t weight_zero;
-    float lo, hi;
-} ep_dynamic_conv2d_attr;
 /* float32 functions of one element over `count` of them. What alpha, beta and gamma are stands in the op's file. */
 typedef struct ep_unary_attr {
     int32_t count;
@@ -200,7 +186,7 @@ typedef struct ep_unary_attr {
 
 /* Two operands, broadcast as NumPy does: y of shape dims, where a lies at the sum of i_k * a_strides[k] (in elements), b
  * likewise; a stride is 0 where the operand repeats. Unused leading dims are 1. An operand may be constant. `lo`, `hi` as
- * above; mul_s8: of the code without its zero point, and `alpha` as in add_s8. */
+ * above; mul_s8, add_broadcast_s8: of the code without its zero point, and `alpha` as in add_s8. */
 typedef struct ep_binary_attr {
     int32_t dims[6];
     int32_t a_strides[6];
@@ -213,15 +199,16 @@ typedef struct ep_binary_attr {
  * `grad`: G has a backward, N has none. Inputs in order, `;` before what is constant or trainable:
  *   conv2d_f32, depthwise_conv2d_f32, dense_f32   x ; weight, bias        -> y
  *   conv2d_s8, depthwise_conv2d_s8, dense_s8      x ; weight (i8), bias (i32), multiplier (f32, out_c)  -> y
+ *   conv2d_zero_s8                                the same, zero points of the weights (i8, out_c)  -> y
  *   affine_f32                                    x ; scale, offset       -> y
  *   group_norm_f32                                x ; scale, bias         -> y
  *   sparse_dense_f32   x ; values (stored), bias, starts (i32, n_out + 1), columns (u8, 2 bytes each, low one first) -> y
- *   dynamic_dense_f32   x ; weight (i8, (n_out, n_in)), bias (f32), weight's scales (f32, n_out)  -> y
+ *   dynamic_dense_f32   x ; weight (i8, (n_out, n_in)), bias (f32), weight's scales (f32, n_out), zeros (i8, n_out) -> y
  *   dynamic_conv2d_f32 the same with weight (out_c, kernel_h, kernel_w, in_c/groups)  -> y
  *   add_*                                         a, b                    -> y
  *   lut_s8                                        x ; table (256 x i8, index q + 128)    -> y
  *   prelu_f32                                     x ; slope (channels)    -> y
- *   add_broadcast_f32, sub_f32, mul_f32, div_f32, min_f32, max_f32, mul_s8    a, b  -> y
+ *   add_broadcast_f32, sub_f32, mul_f32, div_f32, min_f32, max_f32, mul_s8, add_broadcast_s8    a, b  -> y
  *   softmax_s8                                    x ; table (256 x f32, index 255 + q - max)  -> y
  *   concat                                        x0, x1, ..              -> y
  *   gather                                        x ; index (i32)         -> y
@@ -299,8 +286,10 @@ typedef struct ep_binary_attr {
     X(82, lstm_f32, ep_recurrent_attr, G)                 \
     X(100, group_norm_f32, ep_group_norm_attr, G)         \
     X(101, sparse_dense_f32, ep_sparse_dense_attr, G)     \
-    X(102, dynamic_dense_f32, ep_dynamic_dense_attr, N)   \
-    X(103, dynamic_conv2d_f32, ep_dynamic_conv2d_attr, N)
+    X(102, dynamic_dense_f32, ep_dense_attr, N)           \
+    X(103, dynamic_conv2d_f32, ep_conv2d_attr, N)         \
+    X(110, add_broadcast_s8, ep_binary_attr, N)           \
+    X(111, conv2d_zero_s8, ep_conv2d_attr, N)
 
 #define EP_DECLARE_G(name) extern const ep_grad ep_##name##_grad;
 #define EP_DECLARE_N(name)

@@ -10,22 +10,23 @@
 
 #ifndef EP_NO_TRAIN
 
-/* Who collects the gradients of weights. All three point to parts in the order and layout of the weights. */
+/* Who collects the gradients of weights. */
 struct ep_sink {
-    const ep_step *step; /* NULL: they are added to the sums */
-    uint32_t t;
-    float *to;      /* the weights, or the sums */
-    float *s0, *s1; /* the optimizer's state; NULL where it keeps none */
-    float factor;   /* all that is done is to add factor * gradient; 0: more is */
+    const ep_update *update; /* NULL: they are added to the sums */
+    float *to;               /* the weights, or the sums */
+    float factor;            /* all that is done is to add factor * gradient; 0: more is */
 };
 
 /* A step as it will be taken, once it is admitted. */
-typedef struct update {
-    ep_step step;      /* defaults filled in */
+struct ep_update {
+    const ep_step *step;
+    const ep_optimizer *optimizer;
     uint32_t t;        /* number of the update */
-    uint32_t state_at; /* EP_NONE: the optimizer keeps none */
     int fresh;         /* its state is zeroed first */
-} update;
+    uint32_t state_at; /* EP_NONE: the optimizer keeps none */
+    float *s0, *s1;    /* NULL likewise; all point to parts in the order and layout of the weights */
+    float smax;        /* no |state| of slot 0 is larger */
+};
 
 /* ---- The arena's tail: [sums | state] ---------------------------------------------------------------------------- */
 
@@ -60,12 +61,11 @@ static int place_sums(ep_t *ep)
 }
 
 /* State goes behind the sums, or into their place if there is no room behind and nobody wants sums. */
-static int place_state(const ep_t *ep, update *u, int with_sums)
+int ep_place_state(const ep_t *ep, ep_update *u, int with_sums)
 {
-    const size_t slots = u->step.optimizer->slots, parts = tail_parts(ep);
-    if (slots == 0) {
-        u->state_at = EP_NONE;
-    } else if (!u->fresh) {
+    const size_t slots = u->optimizer->slots, parts = tail_parts(ep);
+    if (slots < 1 || slots > 2) return EP_ERR_ARG;
+    if (!u->fresh) {
         u->state_at = ep->state_at;
     } else if (parts > slots) {
         u->state_at = ep->tail_at + (uint32_t)part_bytes(ep);
@@ -74,69 +74,74 @@ static int place_state(const ep_t *ep, update *u, int with_sums)
     } else {
         return EP_ERR_ARENA;
     }
+    u->s0 = at(ep, u->state_at);
+    if (slots > 1) u->s1 = at(ep, u->state_at + (uint32_t)part_bytes(ep));
+    if (!u->fresh) u->smax = EP_KERNEL(ep, max_abs_f32)(u->s0, weights_of(ep));
     return EP_OK;
 }
 
 /* ---- Steps ------------------------------------------------------------------------------------------------------- */
 
-static int within(float v, float lo, float hi)
+/* 1 if all values are 0 or more and below `end`; not for NaN. */
+static int within(const float *values, unsigned count, float end)
 {
-    return v >= lo && v <= hi; /* not for NaN */
+    while (count-- != 0) {
+        if (!(values[count] >= 0 && values[count] < end)) return 0;
+    }
+    return 1;
 }
 
 static int valid_step(const ep_step *step)
 {
-    return step->lr > 0 && step->lr <= FLT_MAX && step->momentum >= 0 && step->momentum < 1 && step->beta2 >= 0 &&
-           step->beta2 < 1 && within(step->epsilon, 0, FLT_MAX) && within(step->weight_decay, 0, FLT_MAX) &&
-           within(step->clip_norm, 0, FLT_MAX) && (step->optimizer == NULL || step->optimizer->slots <= 2);
+    const float below_one[] = {step->momentum, step->beta2};
+    const float finite[] = {step->lr, step->epsilon, step->weight_decay, step->clip_norm};
+    return within(below_one, 2, 1) && within(finite, 4, INFINITY) && step->lr != 0;
 }
 
 /* What `step` will do to this arena; nothing of it is changed yet. */
-static int prepare(const ep_t *ep, const ep_step *step, int with_sums, update *u)
+static int prepare(const ep_t *ep, const ep_step *step, int with_sums, ep_update *u)
 {
+    const ep_optimizer *optimizer = step->optimizer != NULL ? step->optimizer : &ep_sgd;
     if (!valid_step(step) || (with_sums && step->skip != NULL)) return EP_ERR_ARG;
-    u->step = *step;
-    if (step->optimizer == NULL) u->step.optimizer = &ep_sgd;
-    if (step->momentum == 0) u->step.momentum = 0.9f;
-    if (step->beta2 == 0) u->step.beta2 = 0.999f;
-    if (step->epsilon == 0) u->step.epsilon = 1e-8f;
-    u->fresh = u->step.optimizer != ep->optimizer;
+    memset(u, 0, sizeof *u);
+    u->step = step;
+    u->optimizer = optimizer;
+    u->state_at = EP_NONE;
+    u->fresh = optimizer != ep->optimizer;
     u->t = u->fresh ? 1 : ep->updates < UINT32_MAX ? ep->updates + 1 : ep->updates;
-    return place_state(ep, u, with_sums);
+    if (optimizer->place != NULL) return optimizer->place(ep, u, with_sums);
+    return optimizer->slots == 0 ? EP_OK : EP_ERR_ARG;
+}
+
+/* No |weight| is larger after the update. */
+static float reach(const ep_t *ep, const ep_update *u, float gmax)
+{
+    if (u->step->weight_decay != 0) gmax += u->step->weight_decay * ep->weight_bound;
+    return ep->weight_bound + u->optimizer->bound(u->step, u->t, gmax, u->smax);
 }
 
 /* Refuses a step whose gradients are within `gmax` if it might take a weight too far. The bound of the weights is a
  * running one; only when it has grown too large are they looked at. */
-static int admit(ep_t *ep, const update *u, float gmax)
+static int admit(ep_t *ep, const ep_update *u, float gmax)
 {
-    const ep_step *step = &u->step;
-    float smax = 0;
-    if (u->state_at != EP_NONE && !u->fresh) smax = EP_KERNEL(ep, max_abs_f32)(at(ep, u->state_at), weights_of(ep));
-    for (int looked = 0;; looked = 1) {
-        float g = step->weight_decay == 0 ? gmax : gmax + step->weight_decay * ep->weight_bound;
-        float reach = ep->weight_bound + step->optimizer->bound(step, u->t, g, smax);
-        if (reach <= EP_WEIGHT_LIMIT) { /* not for NaN */
-            ep->weight_bound = reach;
-            return EP_OK;
-        }
-        if (looked) return EP_ERR_DIVERGED;
+    float bound = reach(ep, u, gmax);
+    if (!(bound <= EP_WEIGHT_LIMIT)) { /* NaN too */
         ep->weight_bound = EP_KERNEL(ep, max_abs_f32)(ep_weights(ep), weights_of(ep));
+        bound = reach(ep, u, gmax);
     }
+    if (!(bound <= EP_WEIGHT_LIMIT)) return EP_ERR_DIVERGED;
+    ep->weight_bound = bound;
+    return EP_OK;
 }
 
 /* Makes the admitted step the arena's, and a sink that takes it. */
-static ep_sink begin(ep_t *ep, const update *u)
+static ep_sink begin(ep_t *ep, const ep_update *u)
 {
-    const unsigned slots = u->step.optimizer->slots;
-    ep_sink sink = {&u->step, u->t, ep_weights(ep), NULL, NULL, 0};
-    if (u->step.optimizer == &ep_sgd && u->step.weight_decay == 0) sink.factor = -u->step.lr;
-    if (slots > 0) {
-        if (u->fresh) memset(ep->arena + u->state_at, 0, slots * part_bytes(ep));
-        sink.s0 = at(ep, u->state_at);
-        if (slots > 1) sink.s1 = at(ep, u->state_at + (uint32_t)part_bytes(ep));
-    }
+    ep_sink sink = {u, ep_weights(ep), 0};
+    if (u->optimizer == &ep_sgd && u->step->weight_decay == 0) sink.factor = -u->step->lr;
+    if (u->s0 != NULL && u->fresh) memset(u->s0, 0, u->optimizer->slots * part_bytes(ep));
     if (u->state_at == ep->tail_at) ep->sums_at = EP_NONE;
-    ep->optimizer = u->step.optimizer;
+    ep->optimizer = u->optimizer;
     ep->state_at = u->state_at;
     ep->updates = u->t;
     return sink;
@@ -145,12 +150,13 @@ static ep_sink begin(ep_t *ep, const update *u)
 /* Gradient a * g (count,) of the weights from the i-th on. */
 static void take_gradient(const ep_t *ep, const ep_sink *sink, size_t i, uint32_t count, float a, const float *g)
 {
+    const ep_update *u = sink->update;
     const float factor = sink->factor * a;
     float *to = sink->to + i;
     if (factor == 0 && sink->factor != 0) return; /* as behind a ReLU that lets nothing through; g is finite */
-    if (sink->step != NULL && (sink->factor == 0 || !(fabsf(factor) < EP_WEIGHT_LIMIT))) {
-        sink->step->optimizer->apply(sink->step, sink->t, to, sink->s0 != NULL ? sink->s0 + i : NULL,
-                                     sink->s1 != NULL ? sink->s1 + i : NULL, a, g, count);
+    if (u != NULL && (sink->factor == 0 || !(fabsf(factor) < EP_WEIGHT_LIMIT))) {
+        u->optimizer->apply(u->step, u->t, to, u->s0 != NULL ? u->s0 + i : NULL, u->s1 != NULL ? u->s1 + i : NULL, a, g,
+                            count);
         return;
     }
     EP_KERNEL(ep, axpy_f32)(to, factor, g, count);
@@ -176,23 +182,15 @@ void ep_emit_rank_one(const ep_t *ep, const ep_sink *sink, uint16_t index, uint3
 
 float *ep_sink_sums(const ep_t *ep, const ep_sink *sink, uint16_t index)
 {
-    return sink->step == NULL ? sink->to + place_of(ep, index) : NULL;
+    return sink->update == NULL ? sink->to + place_of(ep, index) : NULL;
 }
 
 int ep_sink_adds(const ep_sink *sink)
 {
-    return sink->step == NULL;
+    return sink->update == NULL;
 }
 
 /* ---- Walks ------------------------------------------------------------------------------------------------------- */
-
-static int has_trainable(const ep_t *ep, const ep_node *node)
-{
-    for (unsigned i = 0; i < node->n_in; i++) {
-        if (ep_trains(ep, node, i)) return 1;
-    }
-    return 0;
-}
 
 static void backward(const ep_t *ep, uint32_t n)
 {
@@ -207,8 +205,17 @@ static void backward(const ep_t *ep, uint32_t n)
     }
 }
 
-/* No |gradient| of a weight is larger; infinity if there is none such. */
-static float gradient_bound(const ep_t *ep, uint32_t n)
+static int has_trainable(const ep_t *ep, const ep_node *node)
+{
+    for (unsigned i = 0; i < node->n_in; i++) {
+        if (ep_trains(ep, node, i)) return 1;
+    }
+    return 0;
+}
+
+/* Hands the gradients of the weights to `sink`. NULL: returns what no |gradient| of a weight is larger than; infinity if
+ * there is none such. */
+static float collect(const ep_t *ep, uint32_t n, const ep_sink *sink)
 {
     const ep_train *train = ep->model->train;
     float largest = 0;
@@ -216,6 +223,10 @@ static float gradient_bound(const ep_t *ep, uint32_t n)
         const ep_node *node = &ep->model->nodes[i];
         float bound;
         if (node->grad == NULL || node->grad->params == NULL || !has_trainable(ep, node)) continue;
+        if (sink != NULL) {
+            node->grad->params(ep, node, n, sink);
+            continue;
+        }
         bound = node->grad->bound(ep, node, n);
         if (!(bound <= EP_WEIGHT_LIMIT)) return INFINITY; /* NaN too */
         if (bound > largest) largest = bound;
@@ -247,17 +258,7 @@ static float walk_back(ep_t *ep, uint32_t n, float loss)
 {
     if (!(fabsf(loss) <= FLT_MAX)) return INFINITY;
     backward(ep, n);
-    return gradient_bound(ep, n);
-}
-
-static void collect(const ep_t *ep, uint32_t n, const ep_sink *sink)
-{
-    const ep_train *train = ep->model->train;
-    for (uint16_t i = train->first_node; i < train->end_node; i++) {
-        const ep_node *node = &ep->model->nodes[i];
-        if (node->grad == NULL || node->grad->params == NULL || !has_trainable(ep, node)) continue;
-        node->grad->params(ep, node, n, sink);
-    }
+    return collect(ep, n, NULL);
 }
 
 /* ---- What callers give ------------------------------------------------------------------------------------------- */
@@ -288,7 +289,7 @@ static int check_targets(const ep_t *ep, const void *target, uint32_t n)
 
 int ep_learn(ep_t *ep, const void *x, const void *target, const ep_step *step, float *loss)
 {
-    update u;
+    ep_update u;
     float value, skip_at;
     int skip, rc = check_ready(ep, x, target);
     if (rc != EP_OK) return rc;
@@ -344,7 +345,7 @@ static int add_chunks(ep_t *ep, const void *x, const void *target, uint32_t n, c
  * something and there are several chunks, all are tried first, which takes twice the time. */
 static int add_samples(ep_t *ep, const void *x, const void *target, uint32_t n, float *loss)
 {
-    const ep_sink sums = {NULL, 0, at(ep, ep->sums_at), NULL, NULL, 1};
+    const ep_sink sums = {NULL, at(ep, ep->sums_at), 1};
     int rc = EP_OK;
     if (ep->samples == 0) {
         memset(ep->arena + ep->sums_at, 0, ep->model->param_bytes);
@@ -402,7 +403,7 @@ static float mean_factor(const ep_step *step, uint32_t samples, const float *sum
 
 int ep_apply(ep_t *ep, const ep_step *step)
 {
-    update u;
+    ep_update u;
     const float *sums;
     float gmax, a;
     int rc;
@@ -411,19 +412,19 @@ int ep_apply(ep_t *ep, const ep_step *step)
     if (rc != EP_OK) return rc;
     sums = at(ep, ep->sums_at);
     gmax = EP_KERNEL(ep, max_abs_f32)(sums, weights_of(ep));
-    a = mean_factor(&u.step, ep->samples, sums, weights_of(ep), gmax);
+    a = mean_factor(step, ep->samples, sums, weights_of(ep), gmax);
     rc = admit(ep, &u, gmax * a); /* refused too if a sum is not finite */
     ep->samples = 0;
     if (rc == EP_OK) {
         ep_sink sink = begin(ep, &u);
-        u.step.optimizer->apply(&u.step, u.t, sink.to, sink.s0, sink.s1, a, sums, weights_of(ep));
+        u.optimizer->apply(step, u.t, sink.to, u.s0, u.s1, a, sums, weights_of(ep));
     }
     return rc;
 }
 
 int ep_learn_batch(ep_t *ep, const void *x, const void *target, uint32_t n, const ep_step *step, float *loss)
 {
-    update u;
+    ep_update u;
     float value;
     int rc = check_batch(ep, x, target, n);
     if (rc != EP_OK) return rc;

@@ -26,13 +26,23 @@ static float sgd_bound(const ep_step *step, uint32_t t, float gmax, float smax)
     return step->lr * gmax;
 }
 
-const ep_optimizer ep_sgd = {0, sgd_apply, sgd_bound};
+const ep_optimizer ep_sgd = {0, sgd_apply, sgd_bound, NULL};
+
+static float or_else(float value, float otherwise)
+{
+    return value != 0 ? value : otherwise;
+}
+
+static float momentum_of(const ep_step *step)
+{
+    return or_else(step->momentum, 0.9f);
+}
 
 /* v = momentum * v + g;  w -= lr * v   (Polyak 1964, as PyTorch writes it) */
 static void momentum_apply(const ep_step *step, uint32_t t, float *w, float *s0, float *s1, float a, const float *g,
                            uint32_t count)
 {
-    const float lr = step->lr, momentum = step->momentum, decay = step->weight_decay;
+    const float lr = step->lr, momentum = momentum_of(step), decay = step->weight_decay;
     (void)t, (void)s1;
     for (uint32_t i = 0; i < count; i++) {
         const float v = momentum * s0[i] + (a * g[i] + decay * w[i]);
@@ -43,7 +53,7 @@ static void momentum_apply(const ep_step *step, uint32_t t, float *w, float *s0,
 
 static float velocity_bound(const ep_step *step, float gmax, float smax)
 {
-    const float v = step->momentum * smax + gmax;
+    const float v = momentum_of(step) * smax + gmax;
     return v <= EP_WEIGHT_LIMIT ? v : INFINITY;
 }
 
@@ -53,13 +63,13 @@ static float momentum_bound(const ep_step *step, uint32_t t, float gmax, float s
     return step->lr * velocity_bound(step, gmax, smax);
 }
 
-const ep_optimizer ep_momentum = {1, momentum_apply, momentum_bound};
+const ep_optimizer ep_momentum = {1, momentum_apply, momentum_bound, ep_place_state};
 
 /* v = momentum * v + g;  w -= lr * (g + momentum * v)   (Nesterov 1983 in the form of Sutskever et al. 2013) */
 static void nesterov_apply(const ep_step *step, uint32_t t, float *w, float *s0, float *s1, float a, const float *g,
                            uint32_t count)
 {
-    const float lr = step->lr, momentum = step->momentum, decay = step->weight_decay;
+    const float lr = step->lr, momentum = momentum_of(step), decay = step->weight_decay;
     (void)t, (void)s1;
     for (uint32_t i = 0; i < count; i++) {
         const float gi = a * g[i] + decay * w[i], v = momentum * s0[i] + gi;
@@ -71,10 +81,10 @@ static void nesterov_apply(const ep_step *step, uint32_t t, float *w, float *s0,
 static float nesterov_bound(const ep_step *step, uint32_t t, float gmax, float smax)
 {
     (void)t;
-    return step->lr * (gmax + step->momentum * velocity_bound(step, gmax, smax));
+    return step->lr * (gmax + momentum_of(step) * velocity_bound(step, gmax, smax));
 }
 
-const ep_optimizer ep_nesterov = {1, nesterov_apply, nesterov_bound};
+const ep_optimizer ep_nesterov = {1, nesterov_apply, nesterov_bound, ep_place_state};
 
 /* 1 - beta^t by squaring, on q = 1 - beta^k itself: 1 - beta^(j+k) = p + (1 - p) q has no cancellation, which
  * 1 - powf() has while t is small. At most 32 rounds. */
@@ -88,30 +98,36 @@ static float bias_correction(float beta, uint32_t t)
     return p;
 }
 
+static float epsilon_of(const ep_step *step)
+{
+    return or_else(step->epsilon, 1e-8f);
+}
+
 /* m = beta1 * m + (1 - beta1) * g;  v = beta2 * v + (1 - beta2) * g^2;
  * w -= lr * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + epsilon)   (Kingma & Ba 2015, algorithm 1) */
 static void adam_apply(const ep_step *step, uint32_t t, float *w, float *s0, float *s1, float a, const float *g,
                        uint32_t count)
 {
-    const float beta1 = step->momentum, beta2 = step->beta2, decay = step->weight_decay;
+    const float beta1 = momentum_of(step), beta2 = or_else(step->beta2, 0.999f), decay = step->weight_decay;
+    const float epsilon = epsilon_of(step);
     const float rate = step->lr / bias_correction(beta1, t), unbias = 1 / bias_correction(beta2, t);
     for (uint32_t i = 0; i < count; i++) {
         const float gi = a * g[i] + decay * w[i];
         s0[i] = beta1 * s0[i] + (1 - beta1) * gi;
         s1[i] = beta2 * s1[i] + (1 - beta2) * gi * gi;
-        w[i] -= rate * s0[i] / (sqrtf(s1[i] * unbias) + step->epsilon);
+        w[i] -= rate * s0[i] / (sqrtf(s1[i] * unbias) + epsilon);
     }
 }
 
 /* The root may underflow to 0, so only epsilon is sure to be in the denominator. g^2 must not overflow. */
 static float adam_bound(const ep_step *step, uint32_t t, float gmax, float smax)
 {
-    const float m = step->momentum * smax + (1 - step->momentum) * gmax;
+    const float beta1 = momentum_of(step), m = beta1 * smax + (1 - beta1) * gmax;
     if (!(gmax < 1e18f)) return INFINITY;
-    return step->lr / bias_correction(step->momentum, t) * m / step->epsilon;
+    return step->lr / bias_correction(beta1, t) * m / epsilon_of(step);
 }
 
-const ep_optimizer ep_adam = {2, adam_apply, adam_bound};
+const ep_optimizer ep_adam = {2, adam_apply, adam_bound, ep_place_state};
 
 #else
 typedef int ep_optimizers_left_out; /* ISO C wants a declaration in every file */

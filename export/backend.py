@@ -56,14 +56,12 @@ class Prepared(BackendRep):
         refused: Exception | None = None
         for bound in _choices(self.model, arrays):
             model = _bind(self.model, {name: arrays[name] for name in bound})
-            for batch in (True, False):
-                try:
-                    program = _lower(model, batch)
-                except (UnsupportedError, ValueError) as error:
-                    refused = error  # of the last try, which has most operands bound
-                    continue
-                self.program = program
-                return _run(program, self.model, arrays)
+            try:
+                self.program = _lower(model)
+            except (UnsupportedError, ValueError) as error:
+                refused = error  # of the last try, which has most operands bound
+                continue
+            return _run(self.program, self.model, arrays)
         assert refused is not None
         raise refused
 
@@ -99,14 +97,9 @@ def _bind(model: onnx.ModelProto, values: Mapping[str, Array]) -> onnx.ModelProt
     return bound
 
 
-def _lower(model: onnx.ModelProto, batch: bool) -> Program:
-    """The planned program; without `batch` the first axis is one like the others."""
-    imported = load(model)
-    if not batch:
-        if imported.batch is None:
-            raise ValueError("it has no batch axis")
-        imported.batch = None
-    program, _ = lower_with_values(imported, name="model")
+def _lower(model: onnx.ModelProto) -> Program:
+    """The planned program."""
+    program, _ = lower_with_values(load(model), name="model")
     plan(program)
     return program
 
@@ -136,7 +129,7 @@ class Backend(OnnxBackend):
     def is_compatible(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> bool:
         """True if the model lowers as it is, with all its inputs computed."""
         try:
-            _lower(model, True)
+            _lower(model)
         except (UnsupportedError, ValueError):
             return False
         return True

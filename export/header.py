@@ -35,6 +35,7 @@ _RECURRENT = (
 _ROLES: dict[str, tuple[tuple[str, str], ...]] = {
     "conv2d_f32": _CONV,
     "conv2d_s8": _CONV,
+    "conv2d_zero_s8": (*_CONV, ("zero points of the weight", "out_c")),
     "depthwise_conv2d_f32": _DEPTHWISE,
     "depthwise_conv2d_s8": _DEPTHWISE,
     "dense_f32": _DENSE,
@@ -51,8 +52,8 @@ _ROLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("starts", "first value of each row, and of the end"),
         ("columns", "of each value, low byte and high byte"),
     ),
-    "dynamic_dense_f32": (*_DENSE[:2], ("scale", "n_out")),
-    "dynamic_conv2d_f32": (*_CONV[:2], ("scale", "out_c")),
+    "dynamic_dense_f32": (*_DENSE[:2], ("scale", "n_out"), ("zero points of the weight", "n_out")),
+    "dynamic_conv2d_f32": (*_CONV[:2], ("scale", "out_c"), ("zero points of the weight", "out_c")),
     "softmax_s8": (("table", "exponentials, by code - largest code + 255"),),
     "gather": (("index", "out"),),
     "embedding_f32": (("table", "vocabulary, width"),),

@@ -14,7 +14,7 @@ from . import reference
 from .batch import one_sample, set_first_axis
 from .importer import Imported, opsets
 from .recurrence import unroll_scans
-from .rewrites import rewrite
+from .rewrites import drop_identities, rewrite
 
 #: never folded: they say where integers end and floats begin
 _QUANTIZATION = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
@@ -82,7 +82,7 @@ def _fold(proto: onnx.ModelProto) -> onnx.ModelProto:
     )
     _fold_with_onnxruntime(model.graph)
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-    passes.IdentityEliminationPass()(model)
+    drop_identities(model)
     passes.RemoveUnusedNodesPass()(model)
     for name, origin in origins.items():
         if name in model.graph.initializers and origin not in model.graph.initializers:
@@ -177,6 +177,7 @@ def _takes(user: ir.Node, pad: ir.Node) -> bool:
 
 
 def _add_padding(user: ir.Node, amounts: list[int]) -> None:
+    user.attributes.pop("auto_pad", None)  # VALID, which would hide the pads
     old = user.attributes.get_ints("pads") or [0] * len(amounts)
     user.attributes["pads"] = ir.AttrInt64s("pads", [a + b for a, b in zip(old, amounts, strict=True)])
 

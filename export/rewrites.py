@@ -9,11 +9,24 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes import common as passes
 
 #: beyond this Softplus(x) is x in float32, up to its last digit
 _SOFTPLUS_IS_X = 15.0
 _LOWEST = float(np.finfo(np.float32).min)
 _EQUATION = re.compile(r"([a-zA-Z]+),([a-zA-Z]+)->([a-zA-Z]+)")
+
+
+def drop_identities(model: ir.Model) -> None:
+    """Remove Identity, but those between two outputs of the graph: one value cannot have both names."""
+    names = [str(value.name) for value in model.graph.outputs]
+    passes.IdentityEliminationPass()(model)
+    for i, (value, name) in enumerate(zip(list(model.graph.outputs), names, strict=True)):
+        if value.name != name:
+            copy = ir.node("Identity", [value], name=name)
+            copy.outputs[0].name, copy.outputs[0].type, copy.outputs[0].shape = name, value.type, value.shape
+            model.graph.append(copy)
+            model.graph.outputs[i] = copy.outputs[0]
 
 
 def rewrite(graph: ir.Graph) -> None:

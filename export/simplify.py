@@ -18,6 +18,7 @@ from onnxscript.optimizer import fold_constants_ir
 
 from .calibrate import Array
 from .importer import load
+from .rewrites import drop_identities
 from .rewrites import rewrite as rewrite_foreign
 
 MIN_OPSET = 13  # the oldest whose QuantizeLinear has an axis
@@ -81,7 +82,7 @@ def fold_constants(net: ir.Model) -> None:
     limit = 1 << 28
     fold_constants_ir(net, input_size_limit=limit, output_size_limit=limit)
     lift(net)
-    passes.IdentityEliminationPass()(net)
+    drop_identities(net)
 
 
 def _dequantize_stored(node: ir.Node) -> None:

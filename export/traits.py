@@ -168,8 +168,8 @@ TRAITS: dict[str, Traits] = {
         gradient_reads_x=(1,),
         macs=lambda a: int(a["rows"] * a["stored"]),
     ),
-    "dynamic_dense_f32": Traits("ep_dynamic_dense_attr", clamps=True, macs=_dense_macs),
-    "dynamic_conv2d_f32": Traits("ep_dynamic_conv2d_attr", clamps=True, macs=_conv_macs),
+    "dynamic_dense_f32": Traits("ep_dense_attr", clamps=True, macs=_dense_macs),
+    "dynamic_conv2d_f32": Traits("ep_conv2d_attr", clamps=True, macs=_conv_macs),
     "elu_f32": _UNARY_Y,
     "gelu_f32": _UNARY_X,
     "gelu_tanh_f32": _UNARY_X,
@@ -196,6 +196,8 @@ TRAITS: dict[str, Traits] = {
     "min_f32": _PRODUCT,
     "max_f32": _PRODUCT,
     "mul_s8": Traits("ep_binary_attr", in_place=(0, 1)),
+    "add_broadcast_s8": Traits("ep_binary_attr", in_place=(0, 1)),
+    "conv2d_zero_s8": Traits("ep_conv2d_attr", macs=_conv_macs),
 }
 
 #: Ops whose gradient over their input may be written over that of their output, element by element.

@@ -31,15 +31,25 @@ class GraphBuilder:
         self.states: dict[str, tuple[str, Sequence[Any]]] = {}
         self.truncate: dict[str, int] = {}
 
-    def node(self, op: str, layer: Layer, inputs: Sequence[str], *, part: str = "", **attributes: Any) -> str:
-        """Add a node named after the layer and return the name of its output value.
+    def node(
+        self,
+        op: str,
+        layer: Layer,
+        inputs: Sequence[str],
+        *,
+        part: str = "",
+        outputs: Sequence[str] = (),
+        **attributes: Any,
+    ) -> str:
+        """Add a node named after the layer and return the name of its first output value.
 
-        A layer of several nodes tells them apart by `part`; the last one has none.
+        A layer of several nodes tells them apart by `part`; the last one has none. `outputs`: names of the values, where
+        one of the usual name is not enough.
         """
         name = f"{layer.name}.{part}" if part else layer.name
-        output = f"{name}.output"
-        self.nodes.append(self.onnx.helper.make_node(op, list(inputs), [output], name=name, **attributes))
-        return output
+        values = list(outputs) or [f"{name}.output"]
+        self.nodes.append(self.onnx.helper.make_node(op, list(inputs), values, name=name, **attributes))
+        return values[0]
 
     def constant(self, name: str, value: Array | float) -> str:
         """Add a float32 initializer and return its name."""

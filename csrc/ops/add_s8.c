@@ -1,28 +1,12 @@
 /* Sum of two tensors of codes, as ONNX Runtime's QLinearAdd computes it on x86. May run in place on either input. */
-#include "../kernels/fma.h"
-#include "../kernels/kernels.h"
+#include "add_s8.h"
 #include "check_s8.h"
-
-static ep_add_args prepare(const ep_elementwise_attr *attr, const ep_tensor *a, const ep_tensor *b, const ep_tensor *y)
-{
-    const float offset = attr->alpha;
-    ep_add_args p;
-    p.offset = (int32_t)offset;
-    p.a_ratio = a->scale / y->scale;
-    p.b_ratio = b->scale / y->scale;
-    const float b_part = p.b_ratio * ((float)b->zero_point + offset);
-    const float parts = ep_fma(p.a_ratio, (float)a->zero_point + offset, b_part);
-    const float y_zero = (float)y->zero_point + offset;
-    p.fixed = y_zero - parts;
-    p.lo = attr->lo + y_zero;
-    p.hi = attr->hi + y_zero;
-    return p;
-}
 
 static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
 {
-    const ep_add_args args =
-        prepare(node->attr, ep_in_tensor(ep, node, 0), ep_in_tensor(ep, node, 1), ep_out_tensor(ep, node, 0));
+    const ep_elementwise_attr *attr = node->attr;
+    const ep_add_args args = ep_prepare_add(attr->alpha, attr->lo, attr->hi, ep_in_tensor(ep, node, 0),
+                                            ep_in_tensor(ep, node, 1), ep_out_tensor(ep, node, 0));
     EP_KERNEL(ep, add_s8)
     (&args, ep_out(ep, node, 0), ep_in(ep, node, 0), ep_in(ep, node, 1), (size_t)n * ep_out_tensor(ep, node, 0)->count);
 }

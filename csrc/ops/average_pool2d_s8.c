@@ -1,5 +1,6 @@
 /* Average pooling on codes, in the float32 steps of ONNX Runtime's QLinearAveragePool: dequantize, sum row by row,
- * divide by the number of taps, divide by the output's scale, add its zero point, round half to even. */
+ * divide by the number of taps, divide by the output's scale, add its zero point (128 higher where the
+ * graph has uint8 codes, which may round differently), round half to even. */
 #include "../kernels/scalar_s8.h"
 #include "../kernels/window.h"
 #include "check_s8.h"
@@ -10,6 +11,7 @@ typedef struct pool_args {
     const ep_pool2d_attr *attr;
     float x_scale, y_scale;
     int32_t x_zero, y_zero;
+    float offset; /* of the graph's codes */
 } pool_args;
 
 static void add_tap(float *sum, const int8_t *x, int32_t lanes, float scale, int32_t zero_point)
@@ -25,10 +27,10 @@ static void average_row(const pool_args *p, int8_t *y, const float *sum, int32_t
     for (int32_t i = 0; i < lanes; i++) {
         const float mean = sum[i] / count;
         const float scaled = mean / p->y_scale;
-        float v = scaled + (float)p->y_zero;
-        v = v < -128.0f ? -128.0f : v;
-        v = v > 127.0f ? 127.0f : v;
-        y[i] = (int8_t)ep_nearest(v);
+        float v = scaled + ((float)p->y_zero + p->offset);
+        v = v < p->offset - 128.0f ? p->offset - 128.0f : v;
+        v = v > p->offset + 127.0f ? p->offset + 127.0f : v;
+        y[i] = (int8_t)(ep_nearest(v) - (int32_t)p->offset);
     }
 }
 
@@ -44,7 +46,7 @@ static void average_lanes(const pool_args *p, const int8_t *x, int8_t *y, const 
             add_tap(sum, x + (row + at->left + kx) * a->channels, lanes, p->x_scale, p->x_zero);
         }
     }
-    average_row(p, y, sum, lanes, (float)(a->count_include_pad ? a->kernel_h * a->kernel_w : inside));
+    average_row(p, y, sum, lanes, (float)((a->count_include_pad & 1) != 0 ? a->kernel_h * a->kernel_w : inside));
 }
 
 static void average_image(const pool_args *p, const int8_t *x, int8_t *y)
@@ -67,7 +69,9 @@ static void average_image(const pool_args *p, const int8_t *x, int8_t *y)
 static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
 {
     const ep_tensor *tx = ep_in_tensor(ep, node, 0), *ty = ep_out_tensor(ep, node, 0);
-    const pool_args p = {node->attr, tx->scale, ty->scale, tx->zero_point, ty->zero_point};
+    const ep_pool2d_attr *a = node->attr;
+    const float offset = (a->count_include_pad & 2) != 0 ? 128.0f : 0.0f;
+    const pool_args p = {a, tx->scale, ty->scale, tx->zero_point, ty->zero_point, offset};
     const int8_t *x = ep_in(ep, node, 0);
     int8_t *y = ep_out(ep, node, 0);
     for (uint32_t i = 0; i < n; i++) {
@@ -92,8 +96,8 @@ int ep_check_average_pool2d_s8(const ep_model *model, const ep_node *node)
     }
     const ep_pool2d_attr *a = node->attr;
     const uint32_t taps = ep_product(a->kernel_h, a->kernel_w, 1);
-    const int ok = taps != 0 && a->dilation_h == 1 && a->dilation_w == 1 &&
-                   (float)taps * 256.0f < 3.0e38f / model->tensors[node->io[0]].scale &&
+    const int ok = taps != 0 && a->count_include_pad >= 0 && a->count_include_pad <= 3 && a->dilation_h == 1 &&
+                   a->dilation_w == 1 && (float)taps * 256.0f < 3.0e38f / model->tensors[node->io[0]].scale &&
                    meets(a->in_h, a->out_h, a->kernel_h, a->stride_h, a->pad_top) &&
                    meets(a->in_w, a->out_w, a->kernel_w, a->stride_w, a->pad_left);
     return ok ? EP_OK : EP_ERR_IMAGE;

@@ -51,3 +51,12 @@ int ep_valid_pool_s8(const ep_model *model, const ep_node *node)
            ep_valid_axis(a->in_h, a->out_h, a->kernel_h, a->stride_h, a->dilation_h, a->pad_top) &&
            ep_valid_axis(a->in_w, a->out_w, a->kernel_w, a->stride_w, a->dilation_w, a->pad_left);
 }
+
+int ep_valid_operand_s8(const ep_model *model, const ep_node *node, unsigned index)
+{
+    const ep_tensor *t = &model->tensors[node->io[index]];
+    const int there =
+        (t->flags == 0 && t->count > 0) || (index < 2 && ep_valid_const(model, node, index, EP_I8, t->count));
+    return there && t->dtype == EP_I8 && t->scale > 0.0f && t->scale <= 3.0e38f && t->zero_point >= -128 &&
+           t->zero_point <= 127;
+}

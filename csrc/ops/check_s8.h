@@ -18,4 +18,7 @@ int ep_valid_sums_s8(const ep_model *model, const ep_node *node, uint32_t channe
 /* 1 if the geometry of a pooling node (ep_pool2d_attr) makes sense and fits its tensors. */
 int ep_valid_pool_s8(const ep_model *model, const ep_node *node);
 
+/* 1 if operand 0 or 1 of two, or output 2, is int8 with a scale and a zero point; an operand may be constant. */
+int ep_valid_operand_s8(const ep_model *model, const ep_node *node, unsigned index);
+
 #endif

@@ -42,16 +42,16 @@ static inline void ep_encode(int16_t *codes, const float *x, int32_t count, ep_c
     }
 }
 
-/* sums (channels) += codes (count) times the weights at w, `step` from one channel to the next. */
+/* sums (channels) += codes (count) times the weights at w less their zero points, `step` from one channel to the next. */
 static inline void ep_add_products(int32_t *sums, const int16_t *codes, const int8_t *w, int32_t count,
-                                   int32_t channels, int32_t step, int32_t weight_zero)
+                                   int32_t channels, int32_t step, const int8_t *zeros)
 {
     int32_t total = 0;
     for (int32_t i = 0; i < count; i++) {
         total += codes[i];
     }
     for (int32_t k = 0; k < channels; k++, w += step) {
-        int32_t sum = -total * weight_zero;
+        int32_t sum = -total * zeros[k];
         for (int32_t i = 0; i < count; i++) {
             sum += codes[i] * w[i];
         }

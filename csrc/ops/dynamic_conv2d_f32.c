@@ -6,25 +6,26 @@
 typedef struct patch {
     int32_t *sums;
     const int8_t *w; /* of the codes in hand */
+    const int8_t *zeros;
     int32_t held;
     int16_t codes[EP_CODES];
 } patch;
 
-static int32_t group_in(const ep_dynamic_conv2d_attr *a)
+static int32_t group_in(const ep_conv2d_attr *a)
 {
     return a->in_c / a->groups;
 }
 
-static void flush(patch *p, const ep_dynamic_conv2d_attr *a)
+static void flush(patch *p, const ep_conv2d_attr *a)
 {
     const int32_t taps = a->kernel_h * a->kernel_w * group_in(a);
-    ep_add_products(p->sums, p->codes, p->w, p->held, a->out_c / a->groups, taps, a->weight_zero);
+    ep_add_products(p->sums, p->codes, p->w, p->held, a->out_c / a->groups, taps, p->zeros);
     p->w += p->held;
     p->held = 0;
 }
 
 /* One tap's channels; NULL: in the padding, which is the zero point. */
-static void gather(patch *p, const ep_dynamic_conv2d_attr *a, const float *x, ep_coding c)
+static void gather(patch *p, const ep_conv2d_attr *a, const float *x, ep_coding c)
 {
     const int32_t channels = group_in(a);
     for (int32_t i = 0, take; i < channels; i += take) {
@@ -42,12 +43,16 @@ static void gather(patch *p, const ep_dynamic_conv2d_attr *a, const float *x, ep
 }
 
 /* The sums of one output position, into y. */
-static void position(const ep_dynamic_conv2d_attr *a, const float *x, const int8_t *w, float *y, int32_t oy, int32_t ox,
-                     ep_coding c)
+static void position(const ep_conv2d_attr *a, const float *x, const int8_t *w, const int8_t *zeros, float *y,
+                     int32_t oy, int32_t ox, ep_coding c)
 {
     const int32_t taps = a->kernel_h * a->kernel_w * group_in(a), group_out = a->out_c / a->groups;
     for (int32_t g = 0; g < a->groups; g++) {
-        patch p = {(int32_t *)(void *)y + (ptrdiff_t)g * group_out, w + (ptrdiff_t)g * group_out * taps, 0, {0}};
+        patch p = {(int32_t *)(void *)y + (ptrdiff_t)g * group_out,
+                   w + (ptrdiff_t)g * group_out * taps,
+                   zeros + (ptrdiff_t)g * group_out,
+                   0,
+                   {0}};
         memset(p.sums, 0, (size_t)group_out * sizeof *p.sums);
         for (int32_t ky = 0; ky < a->kernel_h; ky++) {
             const int32_t iy = oy * a->stride_h - a->pad_top + ky * a->dilation_h;
@@ -69,16 +74,16 @@ static void position(const ep_dynamic_conv2d_attr *a, const float *x, const int8
 
 static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
 {
-    const ep_dynamic_conv2d_attr *a = node->attr;
+    const ep_conv2d_attr *a = node->attr;
     const size_t size = ep_in_tensor(ep, node, 0)->count;
-    const int8_t *w = ep_in(ep, node, 1);
+    const int8_t *w = ep_in(ep, node, 1), *zeros = ep_in(ep, node, 4);
     const float *x = ep_in(ep, node, 0), *bias = ep_in(ep, node, 2), *w_scale = ep_in(ep, node, 3);
     float *y = ep_out(ep, node, 0);
     for (uint32_t s = 0; s < n; s++, x += size) {
         const ep_coding c = ep_code_range(x, size);
         for (int32_t oy = 0; oy < a->out_h; oy++) {
             for (int32_t ox = 0; ox < a->out_w; ox++, y += a->out_c) {
-                position(a, x, w, y, oy, ox, c);
+                position(a, x, w, zeros, y, oy, ox, c);
                 ep_scale_sums(y, c, w_scale, bias, a->out_c);
                 ep_clamp_output(ep, y, a->lo, a->hi, (size_t)a->out_c);
             }
@@ -90,8 +95,8 @@ const ep_op ep_dynamic_conv2d_f32 = {forward};
 
 int ep_check_dynamic_conv2d_f32(const ep_model *model, const ep_node *node)
 {
-    const ep_dynamic_conv2d_attr *a = node->attr;
-    if (!ep_valid_arity(node, 1, 3)) {
+    const ep_conv2d_attr *a = node->attr;
+    if (!ep_valid_arity(node, 1, 4)) {
         return EP_ERR_IMAGE;
     }
     if (a->groups <= 0 || a->in_c % a->groups != 0 || a->out_c % a->groups != 0) {
@@ -103,10 +108,10 @@ int ep_check_dynamic_conv2d_f32(const ep_model *model, const ep_node *node)
     const int ok = x != 0 && y != 0 && taps != 0 && taps <= EP_DYNAMIC_MAX &&
                    ep_valid_axis(a->in_h, a->out_h, a->kernel_h, a->stride_h, a->dilation_h, a->pad_top) &&
                    ep_valid_axis(a->in_w, a->out_w, a->kernel_w, a->stride_w, a->dilation_w, a->pad_left) &&
-                   ep_valid_activation(model, node, 0, EP_F32, x) && ep_valid_activation(model, node, 4, EP_F32, y) &&
+                   ep_valid_activation(model, node, 0, EP_F32, x) && ep_valid_const(model, node, 4, EP_I8, channels) &&
+                   ep_valid_activation(model, node, 5, EP_F32, y) &&
                    ep_valid_const(model, node, 1, EP_I8, ep_product((int32_t)taps, a->out_c, 1)) &&
                    ep_valid_const(model, node, 2, EP_F32, channels) &&
-                   ep_valid_const(model, node, 3, EP_F32, channels) && a->weight_zero >= -128 &&
-                   a->weight_zero <= 127 && a->lo <= a->hi && node->grad == NULL;
+                   ep_valid_const(model, node, 3, EP_F32, channels) && a->lo <= a->hi && node->grad == NULL;
     return ok ? EP_OK : EP_ERR_IMAGE;
 }

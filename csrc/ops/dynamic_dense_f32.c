@@ -5,8 +5,8 @@
 
 static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
 {
-    const ep_dynamic_dense_attr *a = node->attr;
-    const int8_t *w = ep_in(ep, node, 1);
+    const ep_dense_attr *a = node->attr;
+    const int8_t *w = ep_in(ep, node, 1), *zeros = ep_in(ep, node, 4);
     const float *x = ep_in(ep, node, 0), *bias = ep_in(ep, node, 2), *w_scale = ep_in(ep, node, 3);
     float *y = ep_out(ep, node, 0);
     const size_t rows = (size_t)n * (size_t)a->rows;
@@ -21,7 +21,7 @@ static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
         for (int32_t i = 0; i < a->n_in; i += EP_CODES) {
             const int32_t count = a->n_in - i < EP_CODES ? a->n_in - i : EP_CODES;
             ep_encode(codes, x + i, count, c);
-            ep_add_products(sums, codes, w + i, count, a->n_out, a->n_in, a->weight_zero);
+            ep_add_products(sums, codes, w + i, count, a->n_out, a->n_in, zeros);
         }
         ep_scale_sums(y, c, w_scale, bias, a->n_out);
         ep_clamp_output(ep, y, a->lo, a->hi, (size_t)a->n_out);
@@ -32,8 +32,8 @@ const ep_op ep_dynamic_dense_f32 = {forward};
 
 int ep_check_dynamic_dense_f32(const ep_model *model, const ep_node *node)
 {
-    const ep_dynamic_dense_attr *a = node->attr;
-    if (!ep_valid_arity(node, 1, 3)) {
+    const ep_dense_attr *a = node->attr;
+    if (!ep_valid_arity(node, 1, 4)) {
         return EP_ERR_IMAGE;
     }
     const uint32_t outputs = ep_product(a->n_out, 1, 1);
@@ -41,7 +41,8 @@ int ep_check_dynamic_dense_f32(const ep_model *model, const ep_node *node)
                    ep_valid_activation(model, node, 0, EP_F32, ep_product(a->rows, a->n_in, 1)) &&
                    ep_valid_const(model, node, 1, EP_I8, ep_product(a->n_out, a->n_in, 1)) &&
                    ep_valid_const(model, node, 2, EP_F32, outputs) && ep_valid_const(model, node, 3, EP_F32, outputs) &&
-                   ep_valid_activation(model, node, 4, EP_F32, ep_product(a->rows, a->n_out, 1)) &&
-                   a->weight_zero >= -128 && a->weight_zero <= 127 && a->lo <= a->hi && node->grad == NULL;
+                   ep_valid_const(model, node, 4, EP_I8, outputs) &&
+                   ep_valid_activation(model, node, 5, EP_F32, ep_product(a->rows, a->n_out, 1)) && a->lo <= a->hi &&
+                   node->grad == NULL;
     return ok ? EP_OK : EP_ERR_IMAGE;
 }

@@ -54,7 +54,8 @@ static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
                     m->count,
                     m->rows,
                     m->columns,
-                    m->count};
+                    m->count,
+                    0 /* b may be any codes */};
     for (int32_t k = 0; k < COLUMNS; k++) {
         multiplier[k] = a->scale * b->scale / y->scale;
     }

@@ -54,20 +54,10 @@ static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
 
 const ep_op ep_mul_s8 = {forward};
 
-/* 1 if operand or output `index` is int8 with a scale and a zero point; an operand may be constant. */
-static int valid_codes(const ep_model *model, const ep_node *node, unsigned index)
-{
-    const ep_tensor *t = &model->tensors[node->io[index]];
-    const int there =
-        (t->flags == 0 && t->count > 0) || (index < 2 && ep_valid_const(model, node, index, EP_I8, t->count));
-    return there && t->dtype == EP_I8 && t->scale > 0.0f && t->scale <= 3.0e38f && t->zero_point >= -128 &&
-           t->zero_point <= 127;
-}
-
 int ep_check_mul_s8(const ep_model *model, const ep_node *node)
 {
-    if (!ep_valid_arity(node, 2, 0) || !valid_codes(model, node, 0) || !valid_codes(model, node, 1) ||
-        !valid_codes(model, node, 2)) {
+    if (!ep_valid_arity(node, 2, 0) || !ep_valid_operand_s8(model, node, 0) || !ep_valid_operand_s8(model, node, 1) ||
+        !ep_valid_operand_s8(model, node, 2)) {
         return EP_ERR_IMAGE;
     }
     const ep_binary_attr *attr = node->attr;

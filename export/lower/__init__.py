@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -25,6 +25,7 @@ from ..layout import Order, Storage, Value, new_dims, port_permutation, signific
 from ..normalize import Normal, normalize
 from ..program import Op, Port, Program, Tensor
 from . import (
+    binary_codes,
     casts,
     concat,
     dynamic,
@@ -42,43 +43,41 @@ from . import (
 )
 from .context import DTYPE_OF, Context, no_limits
 from .fusion import find_chains
+from .operator import Operator, operator
 from .sparse import make_sparse
 from .training import Marks, mark_trainable, metadata
 
 __all__ = ["UnsupportedError", "UnsupportedNode", "lower", "supported_operators"]
 
-Lowering = Callable[[Context, ir.Node], None]
-
-#: ONNX operator (with its domain where it is not ONNX's own) -> function that lowers one node of it
-OPERATORS: dict[str, Lowering] = {
-    "AveragePool": float_ops.average_pool,
-    "BatchNormalization": float_ops.batch_normalization,
-    "Clip": float_ops.clip,
-    "Conv": float_ops.conv,
-    "DequantizeLinear": int8_ops.dequantize_linear,
-    "Gemm": float_ops.gemm,
-    "GlobalAveragePool": float_ops.global_average_pool,
-    "LeakyRelu": float_ops.leaky_relu,
-    "MatMul": float_ops.matmul,
-    "MaxPool": float_ops.max_pool,
-    "QLinearConv": int8_ops.qlinear_conv,
-    "QLinearMatMul": int8_ops.qlinear_matmul,
-    "QuantizeLinear": int8_ops.quantize_linear,
-    "ReduceMean": float_ops.reduce_mean,
-    "Relu": float_ops.relu,
-    "Sigmoid": float_ops.sigmoid,
-    "Softmax": float_ops.softmax,
-    "Tanh": float_ops.tanh,
+#: ONNX operator (with its domain where it is not ONNX's own) -> how it is lowered, and what it becomes
+OPERATORS: dict[str, Operator] = {
+    "AveragePool": operator(float_ops.average_pool, "average_pool2d_f32"),
+    "BatchNormalization": operator(float_ops.batch_normalization, "affine_f32"),
+    "Clip": operator(float_ops.clip, "clip_f32"),
+    "Conv": operator(float_ops.conv, "conv2d_f32", "depthwise_conv2d_f32", "dynamic_conv2d_f32"),
+    "DequantizeLinear": operator(int8_ops.dequantize_linear, "dequantize"),
+    "Gemm": operator(float_ops.gemm, "dense_f32", "sparse_dense_f32", "matmul_f32"),
+    "GlobalAveragePool": operator(float_ops.global_average_pool, "average_pool2d_f32"),
+    "LeakyRelu": operator(float_ops.leaky_relu, "leaky_relu_f32"),
+    "MatMul": operator(float_ops.matmul, "dense_f32", "sparse_dense_f32", "matmul_f32"),
+    "MaxPool": operator(float_ops.max_pool, "max_pool2d_f32", "max_pool2d_s8"),
+    "QLinearConv": operator(int8_ops.qlinear_conv, "conv2d_s8", "depthwise_conv2d_s8", "conv2d_zero_s8"),
+    "QLinearMatMul": operator(int8_ops.qlinear_matmul, "dense_s8", "matmul_s8"),
+    "QuantizeLinear": operator(int8_ops.quantize_linear, "quantize", "lut_s8"),
+    "ReduceMean": operator(float_ops.reduce_mean, "average_pool2d_f32"),
+    "Relu": operator(float_ops.relu, "clip_f32"),
+    "Sigmoid": operator(float_ops.sigmoid, "sigmoid_f32"),
+    "Softmax": operator(float_ops.softmax, "softmax_f32"),
+    "Tanh": operator(float_ops.tanh, "tanh_f32"),
     **shape_ops.MOVES,
     **elementwise.OPERATORS,
     **recurrent.OPERATORS,
-    "com.microsoft.QGemm": int8_ops.qgemm,
-    "com.microsoft.QLinearAdd": int8_ops.qlinear_add,
-    "com.microsoft.QLinearAveragePool": int8_ops.qlinear_average_pool,
-    "com.microsoft.QLinearGlobalAveragePool": int8_ops.qlinear_global_average_pool,
-    "com.microsoft.QLinearLeakyRelu": int8_ops.qlinear_unary,
-    "com.microsoft.QLinearSigmoid": int8_ops.qlinear_unary,
-    "com.microsoft.QLinearSoftmax": int8_ops.qlinear_softmax,
+    "com.microsoft.QGemm": operator(int8_ops.qgemm, "dense_s8", "conv2d_zero_s8"),
+    "com.microsoft.QLinearAveragePool": operator(int8_ops.qlinear_average_pool, "average_pool2d_s8"),
+    "com.microsoft.QLinearGlobalAveragePool": operator(int8_ops.qlinear_global_average_pool, "global_average_pool_s8"),
+    "com.microsoft.QLinearLeakyRelu": operator(int8_ops.qlinear_unary, "lut_s8"),
+    "com.microsoft.QLinearSigmoid": operator(int8_ops.qlinear_unary, "lut_s8"),
+    "com.microsoft.QLinearSoftmax": operator(int8_ops.qlinear_softmax, "softmax_s8"),
     **casts.OPERATORS,
     **concat.OPERATORS,
     **movement.OPERATORS,
@@ -87,6 +86,7 @@ OPERATORS: dict[str, Lowering] = {
     **resize.OPERATORS,
     **norms.OPERATORS,
     **dynamic.OPERATORS,
+    **binary_codes.OPERATORS,
 }
 
 #: for operators that are not in the table: the nearest form that is

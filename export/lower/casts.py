@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import onnx_ir as ir
 
 from ..errors import Refusal
 from .context import Context
+from .operator import Operator, operator
 
 _INDICES = (ir.DataType.INT32, ir.DataType.INT64)
 
@@ -24,4 +23,4 @@ def cast(ctx: Context, node: ir.Node) -> None:
     ctx.alias(node, value.dims)
 
 
-OPERATORS: dict[str, Callable[[Context, ir.Node], None]] = {"Cast": cast, "CastLike": cast}
+OPERATORS: dict[str, Operator] = {"Cast": operator(cast), "CastLike": operator(cast)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import prod
 
 import numpy as np
@@ -16,6 +15,7 @@ from ..program import DTYPES
 from . import int8_ops
 from .context import Context, no_limits
 from .movement import Array, keep_batch, memory_axes, output_like
+from .operator import Operator, operator
 
 #: the runtime's concat has a bit of ep_node.accumulate for each input
 _MOST_INPUTS = 8
@@ -140,7 +140,7 @@ def _join(ctx: Context, node: ir.Node, sources: list[str], outer: int, inner: li
     return output
 
 
-OPERATORS: dict[str, Callable[[Context, ir.Node], None]] = {
-    "Concat": concat,
-    "com.microsoft.QLinearConcat": qlinear_concat,
+OPERATORS: dict[str, Operator] = {
+    "Concat": operator(concat, "concat"),
+    "com.microsoft.QLinearConcat": operator(qlinear_concat, "concat", "lut_s8"),
 }

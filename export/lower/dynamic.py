@@ -6,7 +6,6 @@ The device makes the codes inside the layer that reads them, for every sample wi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
@@ -16,10 +15,8 @@ from ..layout import Value
 from .context import Context, no_limits
 from .float_ops import convolution_shape, dense_weight, require_float
 from .int8_ops import matmul_integer_to_float
+from .operator import Operator, operator
 from .windows import spatial_axes
-
-if TYPE_CHECKING:
-    from . import Lowering
 
 _INTEGER = ("ConvInteger", "MatMulInteger")
 _MOST = 32895  # products whose sum stays within int32
@@ -102,22 +99,24 @@ def dynamic_quantize_linear(ctx: Context, node: ir.Node) -> None:
             ctx.skip.update(n for n in chain.nodes if n is not layer)
 
 
-def _weight(ctx: Context, node: ir.Node, index: int, zero_index: int) -> tuple[np.ndarray, int]:
-    """int8 weights in ONNX's shape, and their zero point."""
+def _weight(ctx: Context, node: ir.Node, index: int, zero_index: int) -> tuple[np.ndarray, np.ndarray]:
+    """int8 weights in ONNX's shape, and their zero points, one or one of each channel."""
     weight = ctx.needed(node, index, "weight")
     zeros = ctx.needed(node, zero_index, "weight's zero point") if _given(node, zero_index) else np.zeros(1)
-    if len(np.unique(zeros)) != 1:
-        raise Refusal("its weights have several zero points", "one zero point, or symmetric weights")
     lower = 128 if weight.dtype == np.uint8 else 0
-    return (weight.astype(np.int32) - lower).astype(np.int8), int(zeros.reshape(-1)[0]) - lower
+    return (weight.astype(np.int32) - lower).astype(np.int8), (zeros.reshape(-1).astype(np.int32) - lower).astype(
+        np.int8
+    )
 
 
 def _given(node: ir.Node, index: int) -> bool:
     return len(node.inputs) > index and node.inputs[index] is not None
 
 
-def _tensors(ctx: Context, node: ir.Node, weight: np.ndarray, bias: np.ndarray | None, scale: np.ndarray) -> list[str]:
-    """Constants of a layer: weights, bias and scales, one of each channel."""
+def _tensors(
+    ctx: Context, node: ir.Node, weight: np.ndarray, bias: np.ndarray | None, scale: np.ndarray, zeros: np.ndarray
+) -> list[str]:
+    """Constants of a layer: weights, bias, scales and zero points, one of each channel."""
     label = str(node.name or node.outputs[0].name)
     channels = (len(weight),)
     offset = np.zeros(channels) if bias is None else np.broadcast_to(bias.reshape(-1), channels)
@@ -125,6 +124,7 @@ def _tensors(ctx: Context, node: ir.Node, weight: np.ndarray, bias: np.ndarray |
         ctx.const(str(node.inputs[1].name), weight, "i8"),  # type: ignore[union-attr]
         ctx.const(f"{label}.bias", offset, "f32"),
         ctx.const(f"{label}.scale", np.broadcast_to(scale.reshape(-1), channels), "f32"),
+        ctx.const(f"{label}.zeros", np.broadcast_to(zeros, channels), "i8"),
     ]
 
 
@@ -144,13 +144,13 @@ def _dense(
 ) -> None:
     """A dense layer whose weights and their zero point are inputs 1 and `zero_index` of a node."""
     require_float(value)
-    weight, zero = _weight(ctx, node, 1, zero_index)
+    weight, zeros = _weight(ctx, node, 1, zero_index)
     source, columns, rows = dense_weight(ctx, value, weight)
     n_out, n_in = columns.shape
     _limit(n_in)
-    tensors = _tensors(ctx, node, columns, bias, scale)
+    tensors = _tensors(ctx, node, columns, bias, scale, zeros)
     y = ctx.activation(output.name, (n_out,) if rows == 1 else (rows, n_out))
-    attrs = {"n_in": n_in, "n_out": n_out, "rows": rows, "weight_zero": zero}
+    attrs = {"n_in": n_in, "n_out": n_out, "rows": rows}
     ctx.emit("dynamic_dense_f32", node, [source, *tensors], y, **attrs, **no_limits())
     full = (*value.shape[:-1], n_out)
     ctx.result(output, full, range(len(full)), y)
@@ -200,21 +200,21 @@ def conv_integer(ctx: Context, node: ir.Node) -> None:
     """ConvInteger between DynamicQuantizeLinear and Cast, Mul."""
     value, chain = _source(ctx, node), _chain_of(ctx, node)
     require_float(value)
-    weight, zero = _weight(ctx, node, 1, 3)
+    weight, zeros = _weight(ctx, node, 1, 3)
     geometry, _, attrs = convolution_shape(node, value, weight)
     device = np.transpose(weight if weight.ndim == 4 else weight[:, :, None, :], (0, 2, 3, 1))
     _limit(device[0].size)
     source = ctx.ordered(value, spatial_axes(value))
-    tensors = _tensors(ctx, node, device, chain.bias, chain.w_scale)
+    tensors = _tensors(ctx, node, device, chain.bias, chain.w_scale, zeros)
     y = ctx.activation(chain.output.name, (geometry.out_h, geometry.out_w, len(weight)))
-    ctx.emit("dynamic_conv2d_f32", node, [source, *tensors], y, **attrs, weight_zero=zero, **no_limits())
+    ctx.emit("dynamic_conv2d_f32", node, [source, *tensors], y, **attrs, **no_limits())
     ctx.result(chain.output, (1, len(weight), *geometry.spatial), spatial_axes(value), y)
 
 
-OPERATORS: dict[str, Lowering] = {
-    "ConvInteger": conv_integer,
-    "DynamicQuantizeLinear": dynamic_quantize_linear,
-    "MatMulInteger": matmul_integer,
-    "com.microsoft.DynamicQuantizeMatMul": dynamic_quantize_matmul,
-    "com.microsoft.MatMulIntegerToFloat": integer_to_float,
+OPERATORS: dict[str, Operator] = {
+    "ConvInteger": operator(conv_integer, "dynamic_conv2d_f32"),
+    "DynamicQuantizeLinear": operator(dynamic_quantize_linear),
+    "MatMulInteger": operator(matmul_integer, "dynamic_dense_f32"),
+    "com.microsoft.DynamicQuantizeMatMul": operator(dynamic_quantize_matmul, "dynamic_dense_f32"),
+    "com.microsoft.MatMulIntegerToFloat": operator(integer_to_float, "dynamic_dense_f32"),
 }

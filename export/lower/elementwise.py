@@ -14,6 +14,7 @@ from ..layout import Factor, Order, Storage, Value, new_dims, permute_array, ref
 from . import float_ops, int8_ops
 from .context import Context, Layer, no_limits
 from .float_ops import require_float
+from .operator import Operator, operator
 
 Parameters = Callable[[ir.Node], dict[str, float]]
 Operand = Value | np.ndarray
@@ -154,7 +155,7 @@ def _merged(rows: Sequence[Sequence[int]]) -> dict[str, tuple[int, ...]]:
     return dict(zip(("dims", "a_strides", "b_strides"), zip(*axes, strict=True), strict=True))
 
 
-class _Constants:
+class Constants:
     """How constant operands become tensors: float32, or codes with a scale."""
 
     def __init__(self, ctx: Context, label: str, dtype: str = "f32", scale: Sequence[int8_ops.Scale] = ()) -> None:
@@ -197,7 +198,7 @@ def _lead(ctx: Context, operands: Sequence[Operand], shape: tuple[int, ...]) -> 
 
 
 def broadcast(
-    ctx: Context, node: ir.Node, a: Operand, b: Operand, kind: str, constants: _Constants, **attrs: float
+    ctx: Context, node: ir.Node, a: Operand, b: Operand, kind: str, constants: Constants, **attrs: float
 ) -> Value:
     """Emit an op of two operands, values or constants. Returns what it computes.
 
@@ -218,8 +219,11 @@ def broadcast(
     ]
     leader = _lead(ctx, operands, shape)
     plain = leader or _plain(shape)
+    for v in operands:  # may split factors, which the strides of all operands are by
+        if isinstance(v, Value):
+            refine(plain, v)
     followed = [_follow(ctx, plain, v) for v in operands]
-    factors = significant(plain.storage.order.settled())  # only now: following may have split some
+    factors = significant(plain.storage.order.settled())
     names = [v if isinstance(v, str) else constants.tensor(i, v) for i, (v, _) in enumerate(followed)]
     axes = _merged([(f.size, *(steps.get(f, 0) for _, steps in followed)) for f in factors])
     device_shape = ctx.tensors[leader.storage.tensor].shape if leader is not None else shape
@@ -253,7 +257,7 @@ def combine(ctx: Context, node: ir.Node, kind: str, mean: bool = False) -> None:
     """Any number of operands, two at a time."""
     operands = _operands(ctx, node)
     label = str(node.name or node.outputs[0].name)
-    step = lambda a, b: broadcast(ctx, node, a, b, kind, _Constants(ctx, label))  # noqa: E731
+    step = lambda a, b: broadcast(ctx, node, a, b, kind, Constants(ctx, label))  # noqa: E731
     if len(operands) == 1:
         ctx.alias(node, ctx.value(node).dims)
         return
@@ -263,7 +267,7 @@ def combine(ctx: Context, node: ir.Node, kind: str, mean: bool = False) -> None:
     assert isinstance(result, Value)
     if mean:
         share = np.full((1,) * len(result.dims), 1 / len(operands), np.float32)
-        result = broadcast(ctx, node, result, share, "mul_f32", _Constants(ctx, f"{label}.mean"))
+        result = broadcast(ctx, node, result, share, "mul_f32", Constants(ctx, f"{label}.mean"))
     if ctx.tensors[result.storage.tensor].name != node.outputs[0].name and node.outputs[0].name not in ctx.tensors:
         ctx.rename(result.storage, str(node.outputs[0].name))
     ctx.values[node.outputs[0]] = result
@@ -412,69 +416,46 @@ def _erf_gelu(ctx: Context, last: ir.Node) -> tuple[Gate, list[ir.Node]] | None:
     return None
 
 
-# ---- Codes -----------------------------------------------------------------------------------------------------------
-
-
-def qlinear_mul(ctx: Context, node: ir.Node) -> None:
-    """com.microsoft QLinearMul of values or constants; with one constant code it is a table."""
-    scales = [int8_ops.parameters(ctx, node, index) for index in (1, 4, 6)]
-    arrays = [ctx.constant(node.inputs[i]) for i in (0, 3)]
-    number = next((i for i, array in enumerate(arrays) if array is not None and array.size == 1), None)
-    if number is not None and all(array is None or i == number for i, array in enumerate(arrays)):
-        value = ctx.value(node, 0 if number == 1 else 3)
-        if arrays[number].ndim <= len(value.dims):  # type: ignore[union-attr]
-            int8_ops.table_op(ctx, node, [node], 0 if number == 1 else 3, scales[1 - number], scales[2])
-            return
-    a, b = (
-        int8_ops.coded(ctx, ctx.value(node, i), scale) if array is None else _signed(array)
-        for i, scale, array in zip((0, 3), scales, arrays, strict=False)
-    )
-    label = str(node.name or node.outputs[0].name)
-    attrs = {"alpha": 128.0 if scales[2][2] == "u8" else 0.0, **int8_ops.limits(scales[2])}
-    result = broadcast(ctx, node, a, b, "mul_s8", _Constants(ctx, label, "i8", scales), **attrs)
-    result.dtype = scales[2][2]
-    tensor = ctx.tensors[result.storage.tensor]
-    tensor.scale, tensor.zero_point = scales[2][:2]
-    ctx.values[node.outputs[0]] = result
-
-
-def _signed(codes: np.ndarray) -> np.ndarray:
-    """Codes as int8, those of uint8 128 lower."""
-    return codes if codes.dtype == np.int8 else (codes.astype(np.int32) - 128).astype(np.int8)
-
-
-OPERATORS: dict[str, Callable[[Context, ir.Node], None]] = {
-    "Abs": partial(unary, kind="abs_f32"),
-    "Add": partial(arithmetic, affine=float_ops.add, kind="add_broadcast_f32"),
-    "Celu": partial(elu, parameters=_celu),
-    "Div": div,
-    "Elu": partial(elu, parameters=_elu),
-    "Erf": partial(unary, kind="erf_f32"),
-    "Exp": partial(unary, kind="exp_f32"),
-    "Gelu": gelu,
-    "HardSigmoid": partial(unary, kind="hard_sigmoid_f32", parameters=_hard_sigmoid),
-    "HardSwish": partial(unary, kind="hard_swish_f32"),
-    "Log": partial(unary, kind="log_f32"),
-    "LogSoftmax": log_softmax,
-    "Max": partial(extremum, kind="max_f32"),
-    "Mean": partial(combine, kind="add_broadcast_f32", mean=True),
-    "Min": partial(extremum, kind="min_f32"),
-    "Mish": partial(unary, kind="mish_f32"),
-    "Mul": mul,
-    "Neg": neg,
-    "PRelu": prelu,
-    "Pow": power,
-    "Reciprocal": partial(unary, kind="reciprocal_f32"),
-    "Selu": partial(elu, parameters=_selu),
-    "Softplus": partial(unary, kind="softplus_f32"),
-    "Softsign": partial(unary, kind="softsign_f32"),
-    "Sqrt": partial(unary, kind="sqrt_f32"),
-    "Sub": partial(arithmetic, affine=float_ops.sub, kind="sub_f32"),
-    "Sum": partial(combine, kind="add_broadcast_f32"),
-    "Swish": partial(unary, kind="silu_f32", parameters=_alpha(1.0)),
-    "ThresholdedRelu": partial(unary, kind="thresholded_relu_f32", parameters=_alpha(1.0)),
-    "com.microsoft.FastGelu": fast_gelu,
-    "com.microsoft.Gelu": gelu,
-    "com.microsoft.QLinearMul": qlinear_mul,
-    "com.microsoft.QuickGelu": partial(unary, kind="silu_f32", parameters=_alpha(1.702)),
+OPERATORS: dict[str, Operator] = {
+    "Abs": operator(partial(unary, kind="abs_f32")),
+    "Add": operator(
+        partial(arithmetic, affine=float_ops.add, kind="add_broadcast_f32"),
+        "add_f32",
+        "add_broadcast_f32",
+        "affine_f32",
+    ),
+    "Celu": operator(partial(elu, parameters=_celu), "elu_f32"),
+    "Div": operator(div, "div_f32", "affine_f32", "reciprocal_f32"),
+    "Elu": operator(partial(elu, parameters=_elu), "elu_f32"),
+    "Erf": operator(partial(unary, kind="erf_f32")),
+    "Exp": operator(partial(unary, kind="exp_f32")),
+    "Gelu": operator(gelu, "gelu_f32", "gelu_tanh_f32"),
+    "HardSigmoid": operator(partial(unary, kind="hard_sigmoid_f32", parameters=_hard_sigmoid)),
+    "HardSwish": operator(partial(unary, kind="hard_swish_f32")),
+    "Log": operator(partial(unary, kind="log_f32")),
+    "LogSoftmax": operator(log_softmax, "log_softmax_f32"),
+    "Max": operator(partial(extremum, kind="max_f32"), "max_f32", "clip_f32"),
+    "Mean": operator(
+        partial(combine, kind="add_broadcast_f32", mean=True), "add_f32", "add_broadcast_f32", "mul_f32", "affine_f32"
+    ),
+    "Min": operator(partial(extremum, kind="min_f32"), "min_f32", "clip_f32"),
+    "Mish": operator(partial(unary, kind="mish_f32")),
+    "Mul": operator(
+        mul, "mul_f32", "affine_f32", "silu_f32", "hard_swish_f32", "gelu_f32", "gelu_tanh_f32", "mish_f32"
+    ),
+    "Neg": operator(neg, "affine_f32"),
+    "PRelu": operator(prelu, "prelu_f32", "leaky_relu_f32"),
+    "Pow": operator(power, "pow_f32", "sqrt_f32", "mul_f32"),
+    "Reciprocal": operator(partial(unary, kind="reciprocal_f32")),
+    "Selu": operator(partial(elu, parameters=_selu), "elu_f32"),
+    "Softplus": operator(partial(unary, kind="softplus_f32")),
+    "Softsign": operator(partial(unary, kind="softsign_f32")),
+    "Sqrt": operator(partial(unary, kind="sqrt_f32")),
+    "Sub": operator(partial(arithmetic, affine=float_ops.sub, kind="sub_f32"), "sub_f32", "affine_f32"),
+    "Sum": operator(partial(combine, kind="add_broadcast_f32"), "add_f32", "add_broadcast_f32", "affine_f32"),
+    "Swish": operator(partial(unary, kind="silu_f32", parameters=_alpha(1.0))),
+    "ThresholdedRelu": operator(partial(unary, kind="thresholded_relu_f32", parameters=_alpha(1.0))),
+    "com.microsoft.FastGelu": operator(fast_gelu, "gelu_tanh_f32"),
+    "com.microsoft.Gelu": operator(gelu, "gelu_f32"),
+    "com.microsoft.QuickGelu": operator(partial(unary, kind="silu_f32", parameters=_alpha(1.702))),
 }

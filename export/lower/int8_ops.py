@@ -7,6 +7,7 @@ computes is the same but for Add (docs/arithmetic.md).
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from math import inf, prod
 
 import numpy as np
@@ -21,7 +22,6 @@ from .float_ops import (
     convolution_shape,
     convolution_weight,
     dense_weight,
-    emit_add,
     permute_columns,
     pool_attrs,
     softmax_axes,
@@ -94,104 +94,141 @@ def codes_output(ctx: Context, node: ir.Node, shape: tuple[int, ...], scale: Sca
 # ---- Conv, Gemm, MatMul ----------------------------------------------------------------------------------------------
 
 
-def centred(ctx: Context, node: ir.Node, index: int) -> tuple[np.ndarray, np.ndarray]:
-    """Weights at `index` with their zero point taken off, as int8 in ONNX layout, and their scales (from index + 1).
+@dataclass
+class Weights:
+    """Constant weights of an integer layer.
 
-    Raises
-    ------
-    Refusal : the zero point moves them out of int8
+    codes : less their zero point, in ONNX layout; int16, as that may need 9 bits
+    scale : (n,) or (1,)
+    zeros : (n,) int8: codes + zeros fit int8, where codes alone do not; None where they do
     """
+
+    codes: np.ndarray
+    scale: np.ndarray
+    zeros: np.ndarray | None
+
+
+def weights(ctx: Context, node: ir.Node, index: int, channel: int, channels: int) -> Weights:
+    """Weights at `index` with their scales (from index + 1) and zero points (index + 2); `channel`: axis of `channels`."""
     weight = ctx.needed(node, index, "weight")
-    scale = ctx.needed(node, index + 1, "weight scale")
-    zero = ctx.needed(node, index + 2, "weight zero point") if node.inputs[index + 2] is not None else np.zeros((), int)
-    if zero.size > 1:
-        rows = node.op_type == "QLinearConv" or bool(node.attributes.get_int("transB", False))
-        along = (-1,) + (1,) * (weight.ndim - 1) if rows else (1, -1)
-        zero = zero.reshape(along)
-    shifted = weight.astype(np.int32) - zero.astype(np.int32)
-    if shifted.min() < -128 or shifted.max() > 127:
-        raise Refusal("its weights less their zero point do not fit int8", "symmetric int8 weights (zero point 0)")
-    return shifted.astype(np.int8), scale.reshape(-1).astype(np.float32)
+    scale = ctx.needed(node, index + 1, "weight scale").reshape(-1).astype(np.float32)
+    given = len(node.inputs) > index + 2 and node.inputs[index + 2] is not None
+    zero = ctx.needed(node, index + 2, "weight zero point").reshape(-1) if given else np.zeros(1, int)
+    if zero.size not in (1, channels) or scale.size not in (1, channels):
+        raise Refusal(f"it has {max(scale.size, zero.size)} scales for {channels} channels", "one, or one of each")
+    zero = np.broadcast_to(zero.astype(np.int16), (channels,))
+    along = [-1 if axis == channel % weight.ndim else 1 for axis in range(weight.ndim)]
+    codes = weight.astype(np.int16) - zero.reshape(along)
+    if codes.min(initial=0) >= -128 and codes.max(initial=0) <= 127:
+        return Weights(codes, scale, None)
+    return Weights(codes, scale, (zero - 128 * (weight.dtype == np.uint8)).astype(np.int8))
 
 
-def constants(
+def emit_layer(
     ctx: Context,
     node: ir.Node,
-    weight: np.ndarray,
-    sums: np.ndarray,
+    source: str,
+    weight: tuple[Weights, np.ndarray, np.ndarray],
     bias: np.ndarray | None,
-    scales: tuple[Scale, np.ndarray, Scale],
-) -> list[str]:
-    """Weight, bias and multiplier tensors of an integer layer.
+    scales: tuple[Scale, Scale],
+    op: tuple[str, tuple[int, ...], dict[str, int]],
+) -> str:
+    """Emit an integer layer. Returns its output.
 
-    weight : device layout; sums : (n,) sum of each channel's weights; scales : of x, of the weights (n,) or (1,), of y
+    weight : as the graph has it; codes in device layout, and as (n, taps)
+    scales : of x and y; op : kind without "_s8", shape of y, attributes
     """
-    x, w_scale, y = scales
-    n = sums.size
-    total = (np.zeros(n, np.int64) if bias is None else bias.reshape(-1).astype(np.int64)) - x[1] * sums
+    given, device, rows = weight
+    x, y = scales
+    kind, shape, attrs = op
+    n = len(rows)
+    total = (np.zeros(n, np.int64) if bias is None else bias.reshape(-1).astype(np.int64)) - x[1] * rows.sum(1)
     if np.abs(total).max(initial=0) > 2**31 - 1:
         raise Refusal("its bias does not fit int32", "a smaller bias")
-    multiplier = np.float32(x[0]) * w_scale / np.float32(y[0])
+    multiplier = np.float32(x[0]) * given.scale / np.float32(y[0])
     label = str(node.name or node.outputs[0].name)
-    return [
-        ctx.const(f"{label}.weight", weight, "i8"),
+    names = [
+        ctx.const(f"{label}.weight", device, "i8"),
         ctx.const(f"{label}.bias", total, "i32"),
         ctx.const(f"{label}.multiplier", np.broadcast_to(multiplier, (n,)), "f32"),
     ]
+    if given.zeros is not None:
+        names.append(ctx.const(f"{label}.zeros", given.zeros, "i8"))
+    output = codes_output(ctx, node, shape, y)
+    ctx.emit(f"{kind}_s8", node, [source, *names], output, **attrs, **limits(y, node))
+    return output
 
 
 def qlinear_conv(ctx: Context, node: ir.Node) -> None:
     """QLinearConv: x, w and y with a scale and zero point each, then the bias."""
     x, y = parameters(ctx, node, 1), parameters(ctx, node, 6)
     value = coded(ctx, ctx.value(node), x)
-    weight, w_scale = centred(ctx, node, 3)
-    geometry, kind, attrs = convolution_shape(node, value, weight)
+    weight = weights(ctx, node, 3, 0, len(ctx.needed(node, 3, "weight")))
+    geometry, kind, attrs = convolution_shape(node, value, weight.codes)
     bias = ctx.needed(node, 8, "bias") if len(node.inputs) > 8 and node.inputs[8] is not None else None
     source = ctx.ordered(value, spatial_axes(value))
-    sums = weight.reshape(len(weight), -1).astype(np.int64).sum(1)
-    names = constants(ctx, node, convolution_weight(weight, kind), sums, bias, (x, w_scale, y))
-    output = codes_output(ctx, node, (geometry.out_h, geometry.out_w, len(weight)), y)
-    ctx.emit(f"{kind}_s8", node, [source, *names], output, **attrs, **limits(y, node))
-    ctx.result(node.outputs[0], (1, len(weight), *geometry.spatial), spatial_axes(value), output, y[2])
+    n = len(weight.codes)
+    rows = weight.codes.reshape(n, -1).astype(np.int64)
+    device = weight.codes
+    if weight.zeros is not None:
+        kind = "conv2d_zero"
+        device = device + weight.zeros.reshape(-1, *[1] * (device.ndim - 1))
+    device = convolution_weight(device, kind)
+    shape = (geometry.out_h, geometry.out_w, n)
+    output = emit_layer(ctx, node, source, (weight, device, rows), bias, (x, y), (kind, shape, attrs))
+    ctx.result(node.outputs[0], (1, n, *geometry.spatial), spatial_axes(value), output, y[2])
 
 
 def qgemm(ctx: Context, node: ir.Node) -> None:
     """com.microsoft QGemm: a and b with scale and zero point, bias, then y's; without y's the output is float32."""
     if node.attributes.get_int("transA", 0) or node.attributes.get_float("alpha", 1.0) != 1.0:
         raise Refusal("it has transA or alpha", "transA = 0, alpha = 1")
-    weight, w_scale = centred(ctx, node, 3)
-    weight = weight.T if bool(node.attributes.get_int("transB", False)) else weight
+    transposed = bool(node.attributes.get_int("transB", False))
     bias = ctx.needed(node, 6, "bias") if len(node.inputs) > 6 and node.inputs[6] is not None else None
     has_scale = len(node.inputs) > 7 and node.inputs[7] is not None
-    _dense(ctx, node, weight, w_scale, bias, parameters(ctx, node, 7) if has_scale else None)
+    _dense(ctx, node, bias, parameters(ctx, node, 7) if has_scale else None, transposed)
 
 
 def qlinear_matmul(ctx: Context, node: ir.Node) -> None:
     """QLinearMatMul with constant weights."""
-    _dense(ctx, node, *centred(ctx, node, 3), None, parameters(ctx, node, 6))
+    _dense(ctx, node, None, parameters(ctx, node, 6))
 
 
-def _dense(
-    ctx: Context, node: ir.Node, weight: np.ndarray, w_scale: np.ndarray, bias: np.ndarray | None, y: Scale | None
-) -> None:
+def _dense(ctx: Context, node: ir.Node, bias: np.ndarray | None, y: Scale | None, transposed: bool = False) -> None:
+    """A dense layer of inputs a and b; `transposed`: b is (n_out, n_in)."""
     x = parameters(ctx, node, 1)
     value = coded(ctx, ctx.value(node), x)
+    array = ctx.needed(node, 3, "weight")
+    if array.ndim != 2:
+        raise Refusal(f"weights {array.shape} are no matrix", "a constant matrix (n_in, n_out)")
+    given = weights(ctx, node, 3, 0 if transposed else 1, array.shape[0 if transposed else 1])
+    weight = given.codes.T if transposed else given.codes
     if bias is not None and bias.reshape(-1).size not in (1, weight.shape[-1]):
         raise Refusal(f"its bias {bias.shape} differs from row to row", "a bias of shape (n_out,)")
     if y is None:
-        scale = np.float32(x[0]) * w_scale
+        scale = np.float32(x[0]) * given.scale
         real = None if bias is None else bias.reshape(-1).astype(np.float64) * scale
-        dequantized_dense(ctx, node, value, weight * w_scale, real)
+        dequantized_dense(ctx, node, value, weight * given.scale, real)
         return
     source, columns, rows = dense_weight(ctx, value, weight)
     n_out, n_in = columns.shape
     if bias is not None:
         bias = np.broadcast_to(bias.reshape(-1), (n_out,))
-    names = constants(ctx, node, columns, columns.astype(np.int64).sum(1), bias, (x, w_scale, y))
-    output = codes_output(ctx, node, (n_out,) if rows == 1 else (rows, n_out), y)
-    ctx.emit("dense_s8", node, [source, *names], output, n_in=n_in, n_out=n_out, rows=rows, **limits(y, node))
+    op = ("dense", (n_out,) if rows == 1 else (rows, n_out), {"n_in": n_in, "n_out": n_out, "rows": rows})
+    device = columns
+    if given.zeros is not None:
+        op = ("conv2d_zero", op[1], _as_convolution(rows, n_in, n_out))
+        device = columns + given.zeros[:, None]
+    output = emit_layer(ctx, node, source, (given, device, columns.astype(np.int64)), bias, (x, y), op)
     full = (*value.shape[:-1], n_out)
     ctx.result(node.outputs[0], full, range(len(full)), output, y[2])
+
+
+def _as_convolution(rows: int, n_in: int, n_out: int) -> dict[str, int]:
+    """Attributes of a dense layer as a convolution of one tap over its rows."""
+    ones = ["in_w", "out_w", "kernel_h", "kernel_w", "stride_h", "stride_w", "dilation_h", "dilation_w", "groups"]
+    attrs = {**dict.fromkeys(ones, 1), "pad_top": 0, "pad_left": 0}
+    return {**attrs, "in_h": rows, "out_h": rows, "in_c": n_in, "out_c": n_out}
 
 
 def matmul_integer_to_float(ctx: Context, node: ir.Node) -> None:
@@ -229,28 +266,7 @@ def dequantized_dense(ctx: Context, node: ir.Node, value: Value, weight: np.ndar
     ctx.result(node.outputs[0], full, range(len(full)), output)
 
 
-# ---- Add, pools, Softmax ---------------------------------------------------------------------------------------------
-
-
-def qlinear_add(ctx: Context, node: ir.Node) -> None:
-    """com.microsoft QLinearAdd of two computed values."""
-    scales = [parameters(ctx, node, index) for index in (1, 4, 6)]
-    if any(ctx.constant(node.inputs[i]) is not None for i in (0, 3)):
-        _add_constant(ctx, node, scales)
-        return
-    a, b = (coded(ctx, ctx.value(node, i), scale) for i, scale in zip((0, 3), scales, strict=False))
-    output = emit_add(ctx, node, a, b, "add_s8", limits(scales[2]))
-    ctx.ops[-1].attrs["alpha"] = 128.0 if scales[2][2] == "u8" else 0.0
-    tensor = ctx.tensors[output]
-    tensor.scale, tensor.zero_point = scales[2][:2]
-
-
-def _add_constant(ctx: Context, node: ir.Node, scales: list[Scale]) -> None:
-    """Add of one constant code is a function of the other: a table."""
-    at = 0 if ctx.constant(node.inputs[0]) is None else 3
-    if ctx.needed(node, 3 - at, "operand").size != 1:
-        raise Refusal("it adds a constant tensor to codes", "the constant as the bias of the layer before it")
-    table_op(ctx, node, [node], at, scales[0 if at == 0 else 1], scales[2])
+# ---- Pools, Softmax ---------------------------------------------------------------------------------------------
 
 
 def qlinear_average_pool(ctx: Context, node: ir.Node) -> None:
@@ -267,6 +283,7 @@ def qlinear_average_pool(ctx: Context, node: ir.Node) -> None:
         _global_pool(ctx, node, value, list(range(2, len(value.shape))), 1, y)
         return
     source = ctx.ordered(value, axes)
+    attrs["count_include_pad"] |= 2 * (y[2] == "u8")
     output = codes_output(ctx, node, (geometry.out_h, geometry.out_w, value.shape[1]), y)
     ctx.emit("average_pool2d_s8", node, [source], output, **attrs)
     ctx.result(node.outputs[0], (1, value.shape[1], *geometry.spatial), axes, output, y[2])

@@ -5,7 +5,7 @@ They work axis by axis on the memory order that a value has (`memory_axes`), wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -17,6 +17,7 @@ from ..errors import Refusal
 from ..layout import Factor, Order, Storage, Value, new_dims, regroup, significant
 from ..program import DTYPES
 from .context import Context, Layer, no_limits
+from .operator import Operator, operator
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -391,9 +392,13 @@ def space_to_depth(ctx: Context, node: ir.Node) -> None:
     b, (n, c, h, w) = _blocks(node, value)
     if h % b or w % b:
         raise Refusal(f"its image ({h}, {w}) is no multiple of {b}", "a blocksize that divides height and width")
+    mode = node.attributes.get_string("mode", "DCR")
+    if mode not in ("DCR", "CRD"):
+        raise Refusal(f"its mode is {mode}", "DCR or CRD")
     v = materialized(ctx, value, [n, c, h // b, b, w // b, b])
     d = v.dims
-    ctx.values[node.outputs[0]] = v.view([d[0], d[3] + d[5] + d[1], d[2], d[4]], ctx.is_exclusive(node))
+    channels = d[3] + d[5] + d[1] if mode == "DCR" else d[1] + d[3] + d[5]
+    ctx.values[node.outputs[0]] = v.view([d[0], channels, d[2], d[4]], ctx.is_exclusive(node))
 
 
 def _blocks(node: ir.Node, value: Value) -> tuple[int, tuple[int, ...]]:
@@ -402,13 +407,13 @@ def _blocks(node: ir.Node, value: Value) -> tuple[int, tuple[int, ...]]:
     return node.attributes.get_int("blocksize", 1) or 1, value.shape
 
 
-OPERATORS: dict[str, Callable[[Context, ir.Node], None]] = {
-    "DepthToSpace": depth_to_space,
-    "Expand": expand,
-    "Gather": gather,
-    "Pad": pad,
-    "Slice": slice_,
-    "SpaceToDepth": space_to_depth,
-    "Split": split,
-    "Tile": tile,
+OPERATORS: dict[str, Operator] = {
+    "DepthToSpace": operator(depth_to_space),
+    "Expand": operator(expand, "box"),
+    "Gather": operator(gather, "gather", "box", "embedding_f32"),
+    "Pad": operator(pad, "box", "gather"),
+    "Slice": operator(slice_, "box"),
+    "SpaceToDepth": operator(space_to_depth),
+    "Split": operator(split, "box"),
+    "Tile": operator(tile, "box"),
 }

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
@@ -15,9 +14,7 @@ from ..layout import Factor, Value, permute_array, significant
 from ..normalize import array_of
 from .context import Context, Layer, no_limits
 from .float_ops import axes_of, require_float
-
-if TYPE_CHECKING:
-    from . import Lowering
+from .operator import Operator, operator
 
 #: what `fuse_norms` puts in place of the nodes an exporter spelled a normalization out with
 FUSED = "Normalization"
@@ -58,11 +55,12 @@ def _rows(ctx: Context, value: Value, kept: Sequence[int], over: Sequence[int]) 
 
 
 def _channels(ctx: Context, value: Value, kept: Sequence[int], over: Sequence[int]) -> Place:
-    """Channels, the axes `kept`, behind the positions `over`, as images lie."""
+    """Channels, the axes `kept`, behind the positions `over`, as images lie; other axes, as that of a batch, in front."""
     inner = significant(value.factors(kept))
-    tensor = ctx.ordered(value, [*over, *kept])
-    channels = _sizes(inner)
-    return Place(tensor, 1, value.count // channels, channels, channels, inner)
+    first = [axis for axis in range(len(value.dims)) if axis not in kept and axis not in over]
+    tensor = ctx.ordered(value, [*first, *over, *kept])
+    rows, channels = _sizes(value.factors(first)), _sizes(inner)
+    return Place(tensor, rows, value.count // (rows * channels), channels, channels, inner)
 
 
 def _anywhere(ctx: Context, value: Value, kept: Sequence[int], over: Sequence[int]) -> Place:
@@ -124,6 +122,8 @@ def _without_batch(ctx: Context, axes: Iterable[int]) -> None:
 
 def layer_normalization(ctx: Context, node: ir.Node) -> None:
     """LayerNormalization, RMSNormalization and onnxruntime's SimplifiedLayerNormalization: over the last axes."""
+    if any(output.uses() or output.is_graph_output() for output in node.outputs[1:]):
+        raise Refusal("its mean or deviation is read", "its first output alone")
     value = _start(ctx, node)
     axis = node.attributes.get_int("axis", -1) % len(value.shape)
     over = list(range(axis, len(value.shape)))
@@ -168,7 +168,7 @@ def instance_normalization(ctx: Context, node: ir.Node) -> None:
     attrs = {"center": 1, "epsilon": node.attributes.get_float("epsilon", 1e-5)}
     over = list(range(2, len(value.shape)))
     if np.all(scale == 1) and np.all(bias == 0) and value.storage.order.factors is not None:
-        _emit(ctx, node, value, _anywhere(ctx, value, [1], over), (None, None), **attrs)
+        _emit(ctx, node, value, _anywhere(ctx, value, [0, 1], over), (None, None), **attrs)
         return
     place = _channels(ctx, value, [1], over)
     arrays = [permute_array(array, value.dims[1:2], place.inner) for array in (scale, bias)]
@@ -284,13 +284,13 @@ def _mean_axes(node: ir.Node | None) -> list[int] | None:
     return None if array is None else sorted(int(axis) % rank for axis in np.ravel(array))
 
 
-OPERATORS: dict[str, Lowering] = {
-    "GroupNormalization": group_normalization,
-    "InstanceNormalization": instance_normalization,
-    "LayerNormalization": layer_normalization,
-    "LpNormalization": lp_normalization,
-    "MeanVarianceNormalization": mean_variance_normalization,
-    "RMSNormalization": layer_normalization,
-    "SimplifiedLayerNormalization": layer_normalization,
-    f"{DOMAIN}.{FUSED}": mean_variance_normalization,
+OPERATORS: dict[str, Operator] = {
+    "GroupNormalization": operator(group_normalization, "group_norm_f32"),
+    "InstanceNormalization": operator(instance_normalization, "group_norm_f32"),
+    "LayerNormalization": operator(layer_normalization, "group_norm_f32"),
+    "LpNormalization": operator(lp_normalization, "group_norm_f32"),
+    "MeanVarianceNormalization": operator(mean_variance_normalization, "group_norm_f32"),
+    "RMSNormalization": operator(layer_normalization, "group_norm_f32"),
+    "SimplifiedLayerNormalization": operator(layer_normalization, "group_norm_f32"),
+    f"{DOMAIN}.{FUSED}": operator(mean_variance_normalization, "group_norm_f32"),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import prod
 
 import numpy as np
@@ -13,6 +13,7 @@ from ..layout import Factor, Order, Storage, Value, new_dims, significant
 from . import float_ops, int8_ops
 from .context import Context, Layer, no_limits
 from .movement import Array, box, output_like, strides_of
+from .operator import Operator, operator
 from .windows import pair, spatial_axes
 
 # ---- Products of two matrices ----------------------------------------------------------------------------------------
@@ -185,8 +186,8 @@ def _transposed_window(node: ir.Node, sizes: Sequence[int], kernel: Sequence[int
     return out, begin
 
 
-OPERATORS: dict[str, Callable[[Context, ir.Node], None]] = {
-    "ConvTranspose": conv_transpose,
-    "MatMul": matmul,
-    "QLinearMatMul": qlinear_matmul,
+OPERATORS: dict[str, Operator] = {
+    "ConvTranspose": operator(conv_transpose, "conv_transpose2d_f32"),
+    "MatMul": operator(matmul, "dense_f32", "sparse_dense_f32", "matmul_f32"),
+    "QLinearMatMul": operator(qlinear_matmul, "dense_s8", "conv2d_zero_s8", "matmul_s8"),
 }

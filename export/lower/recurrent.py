@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from ..recurrence import scanned
 from ..samples import random_inputs
 from .context import Context, Layer
 from .float_ops import require_float
+from .operator import Operator, operator
 
 
 @dataclass(frozen=True)
@@ -220,8 +221,8 @@ def keep_for_learning(program: Program, truncate: int | Mapping[str, int] = 0) -
         op.outputs.append(name)
 
 
-OPERATORS: dict[str, Callable[[Context, ir.Node], None]] = {
-    "GRU": gru,
-    "LSTM": recurrent,
-    "RNN": recurrent,
+OPERATORS: dict[str, Operator] = {
+    "GRU": operator(gru, "gru_f32"),
+    "LSTM": operator(recurrent, "lstm_f32"),
+    "RNN": operator(recurrent, "rnn_f32"),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import prod
 
 import onnx_ir as ir
@@ -11,6 +11,7 @@ from ..errors import Refusal
 from . import float_ops
 from .context import Context
 from .movement import keep_batch, memory_axes, output_like
+from .operator import Operator, operator
 
 #: `which` of reduce_f32, EP_REDUCE_* in edgeprop_ops.h
 _REDUCTIONS = {"ReduceSum": 0, "ReduceMax": 1, "ReduceMin": 2, "ReduceL1": 3, "ReduceL2": 4, "ReduceSumSquare": 5}
@@ -75,7 +76,7 @@ def global_max_pool(ctx: Context, node: ir.Node) -> None:
     ctx.result(node.outputs[0], (*value.shape[:2], *[1] * (rank - 2)), range(rank), output, value.dtype)
 
 
-OPERATORS: dict[str, Callable[[Context, ir.Node], None]] = {
-    "GlobalMaxPool": global_max_pool,
-    **dict.fromkeys(_REDUCTIONS, reduce),
+OPERATORS: dict[str, Operator] = {
+    "GlobalMaxPool": operator(global_max_pool, "max_pool2d_f32", "max_pool2d_s8"),
+    **dict.fromkeys(_REDUCTIONS, operator(reduce, "reduce_f32")),
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import prod
 
 import numpy as np
@@ -14,6 +13,7 @@ from ..errors import Refusal
 from ..layout import Value
 from .context import Context, proto_of
 from .movement import Array, by_tables, keep_batch, memory_axes
+from .operator import Operator, operator
 
 
 def resize(ctx: Context, node: ir.Node) -> None:
@@ -125,7 +125,7 @@ def _taps(matrix: Array) -> tuple[Array, Array]:
     return index, np.take_along_axis(matrix, index, 1)
 
 
-OPERATORS: dict[str, Callable[[Context, ir.Node], None]] = {
-    "Resize": resize,
-    "Upsample": resize,
+OPERATORS: dict[str, Operator] = {
+    "Resize": operator(resize, "gather", "resample_f32"),
+    "Upsample": operator(resize, "gather", "resample_f32"),
 }

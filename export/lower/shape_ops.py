@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import prod
 
 import numpy as np
@@ -12,6 +11,7 @@ from ..errors import Refusal
 from ..layout import Factor, Value
 from .context import Context
 from .float_ops import axes_of
+from .operator import Operator, operator
 
 
 def moved(ctx: Context, node: ir.Node, value: Value) -> Value:
@@ -99,12 +99,12 @@ def unsqueeze(ctx: Context, node: ir.Node) -> None:
 
 
 #: operator -> the function that lowers it
-MOVES: dict[str, Callable[[Context, ir.Node], None]] = {
-    "Dropout": identity,
-    "Flatten": flatten,
-    "Identity": identity,
-    "Reshape": reshape,
-    "Squeeze": squeeze,
-    "Transpose": transpose,
-    "Unsqueeze": unsqueeze,
+MOVES: dict[str, Operator] = {
+    "Dropout": operator(identity),
+    "Flatten": operator(flatten),
+    "Identity": operator(identity),
+    "Reshape": operator(reshape),
+    "Squeeze": operator(squeeze),
+    "Transpose": operator(transpose),
+    "Unsqueeze": operator(unsqueeze),
 }

@@ -251,7 +251,7 @@ def test_dynamic_equals_onnxruntime(seed: int) -> None:
     rng = np.random.default_rng(seed)
     n_in, n_out, rows = int(rng.integers(1, 300)), int(rng.integers(1, 20)), int(rng.integers(1, 4))
     weight = rng.integers(-128, 128, (n_in, n_out)).astype(np.int8)
-    zero = int(rng.integers(-128, 128)) * int(rng.integers(0, 2))
+    zero = rng.integers(-128, 128, n_out if rng.integers(0, 2) else ()).astype(np.int8) * np.int8(rng.integers(0, 2))
     scale = rng.uniform(1e-3, 0.1, n_out if rng.integers(0, 2) else ()).astype(np.float32)
     bias = rng.normal(size=n_out).astype(np.float32)
     shift = float(rng.choice([0, 0, 5, -5]))
@@ -260,21 +260,22 @@ def test_dynamic_equals_onnxruntime(seed: int) -> None:
     ties = np.where(np.arange(x.size) % 2, rng.integers(0, 255, x.size) + 0.5, 255).reshape(x.shape).astype(np.float32)
     kinds = [x, np.zeros_like(x), np.full_like(x, 0.7), ties * step]
     x = kinds[int(rng.choice(4, p=[0.5, 0.1, 0.1, 0.3]))].astype(np.float32)
-    wanted = ort.run(dynamic_graph(rows, weight, np.int8(zero), scale, bias), {"x": x})["y"]
-    attrs = {"n_in": n_in, "n_out": n_out, "rows": rows, "weight_zero": zero, **NO_LIMITS}
+    wanted = ort.run(dynamic_graph(rows, weight, zero, scale, bias), {"x": x})["y"]
+    attrs = {"n_in": n_in, "n_out": n_out, "rows": rows, **NO_LIMITS}
     y = np.empty((1, rows, n_out), np.float32)
-    weights = [weight.T, bias, np.broadcast_to(scale, n_out)]
+    weights = [weight.T, bias, np.broadcast_to(scale, n_out), np.broadcast_to(zero, n_out)]
     assert ops.run("dynamic_dense_f32", attrs, [x[None]], [y], weights=weights).rc == 0
     np.testing.assert_array_equal(y[0], wanted)
-    np.testing.assert_array_equal(y, reference.dynamic_dense(x[None], weights[0], bias, weights[2], attrs))
+    np.testing.assert_array_equal(y, reference.dynamic_dense(x[None], weights[0], bias, weights[2], weights[3], attrs))
 
 
 def test_dynamic_samples_apart() -> None:
     """Every sample of a batch has a scale of its own."""
     rng = np.random.default_rng(0)
     x = (rng.normal(size=(3, 2, 40)) * np.array([1, 100, 0.01])[:, None, None]).astype(np.float32)
-    attrs = {"n_in": 40, "n_out": 5, "rows": 2, "weight_zero": 3, "lo": 0.0, "hi": np.inf}
+    attrs = {"n_in": 40, "n_out": 5, "rows": 2, "lo": 0.0, "hi": np.inf}
     weights = [rng.integers(-128, 128, (5, 40)).astype(np.int8), *rng.random((2, 5)).astype(np.float32)]
+    weights.append(np.full(5, 3, np.int8))
     y, one = np.empty((3, 2, 5), np.float32), np.empty((1, 2, 5), np.float32)
     assert ops.run("dynamic_dense_f32", attrs, [x], [y], weights=weights).rc == 0
     for i in range(3):
@@ -287,24 +288,29 @@ def test_dynamic_of_anything(bad: float) -> None:
     """Values without a code do no harm."""
     x, w = np.ones((1, 1, 40), np.float32), np.ones((5, 40), np.int8)
     x[0, 0, 3], x[0, 0, 7] = bad, -bad
-    attrs = {"n_in": 40, "n_out": 5, "rows": 1, "weight_zero": 0, **NO_LIMITS}
-    weights = [w, np.zeros(5, np.float32), np.ones(5, np.float32)]
+    attrs = {"n_in": 40, "n_out": 5, "rows": 1, **NO_LIMITS}
+    weights = [w, np.zeros(5, np.float32), np.ones(5, np.float32), np.zeros(5, np.int8)]
     assert ops.run("dynamic_dense_f32", attrs, [x], [np.empty((1, 1, 5), np.float32)], weights=weights).rc == 0
 
 
 def test_dynamic_hostile() -> None:
     """Sums that could pass int32, and attributes that do not fit, are refused."""
     x, y, w = np.ones((1, 1, 40), np.float32), np.empty((1, 1, 5), np.float32), np.ones((5, 40), np.int8)
-    attrs = {"n_in": 40, "n_out": 5, "rows": 1, "weight_zero": 0, **NO_LIMITS}
-    weights = [w, np.zeros(5, np.float32), np.ones(5, np.float32)]
+    attrs = {"n_in": 40, "n_out": 5, "rows": 1, **NO_LIMITS}
+    weights = [w, np.zeros(5, np.float32), np.ones(5, np.float32), np.zeros(5, np.int8)]
     hostile: dict[str, Any] = dict.fromkeys(("n_in", "n_out", "rows"), (0, -1, 39, 2**31 - 1, -(2**31)))
-    for name, values in (hostile | {"weight_zero": (-129, 128), "lo": (np.nan,)}).items():
+    for name, values in (hostile | {"lo": (np.nan,)}).items():
         for bad in values:
             rc = ops.run("dynamic_dense_f32", attrs | {name: bad}, [x], [y], weights=weights).rc
             assert rc == ops.EP_ERR_IMAGE, (name, bad)
     for count, rc in ((32895, 0), (32896, ops.EP_ERR_IMAGE)):
         wide = attrs | {"n_in": count, "n_out": 1}
-        small = [np.full((1, count), -128, np.int8), np.zeros(1, np.float32), np.ones(1, np.float32)]
+        small = [
+            np.full((1, count), -128, np.int8),
+            np.zeros(1, np.float32),
+            np.ones(1, np.float32),
+            np.zeros(1, np.int8),
+        ]
         x, y = np.full((1, count), 1, np.float32), np.empty((1, 1), np.float32)
         assert ops.run("dynamic_dense_f32", wide, [x], [y], weights=small).rc == rc
         if rc == 0:
@@ -314,7 +320,7 @@ def test_dynamic_hostile() -> None:
 def conv_attrs(**changed: Any) -> dict[str, Any]:
     attrs = dict.fromkeys(("stride_h", "stride_w", "dilation_h", "dilation_w", "pad_top", "pad_left"), 1)
     attrs |= {"in_h": 5, "in_w": 4, "in_c": 6, "out_h": 5, "out_w": 4, "out_c": 4, "kernel_h": 3, "kernel_w": 3}
-    return {**attrs, "groups": 2, "weight_zero": 3, **NO_LIMITS, **changed}
+    return {**attrs, "groups": 2, **NO_LIMITS, **changed}
 
 
 def test_dynamic_convolution_hostile() -> None:
@@ -322,6 +328,7 @@ def test_dynamic_convolution_hostile() -> None:
     rng = np.random.default_rng(0)
     x = (rng.normal(size=(2, 5, 4, 6)) * np.array([1, 100])[:, None, None, None]).astype(np.float32)
     weights = [rng.integers(-128, 128, (4, 3, 3, 3)).astype(np.int8), *rng.random((2, 4)).astype(np.float32)]
+    weights.append(np.int8([3, -128, 127, 0]))
 
     def run(x: Array, **changed: Any) -> tuple[int, Array]:
         y = np.empty((len(x), 5, 4, 4), np.float32)
@@ -333,9 +340,7 @@ def test_dynamic_convolution_hostile() -> None:
         np.testing.assert_array_equal(run(x[i : i + 1])[1][0], y[i])
     for name in conv_attrs():
         bad = (np.nan,) if name in NO_LIMITS else (-1, 2**31 - 1, -(2**31), 2**28 + 1, 1 << 16)
-        for other in (*bad, 0) if name not in (*NO_LIMITS, "weight_zero", "pad_top", "pad_left") else bad:
-            if name == "weight_zero" and other == -1:
-                continue
+        for other in (*bad, 0) if name not in (*NO_LIMITS, "pad_top", "pad_left") else bad:
             rc = run(x, **{name: other})[0]
             runs = name.startswith(("pad", "stride", "dilation")) and 0 < other <= 2**28
             assert rc == (0 if rc == 0 and runs else ops.EP_ERR_IMAGE), (name, other)

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 
 from tests.support import ort_arithmetic as reference
 from tests.support import run_op
-from tests.support.cases_s8 import CASES, Draw, device, seeds, signed
+from tests.support.cases_s8 import CASES, AddBroadcast, ConvZero, Draw, device, seeds, signed
 from tests.support.run_op import Arg
 
 EP_ERR_IMAGE = -5
@@ -45,6 +45,30 @@ def test_equals_onnxruntime(case: Any, dtype: Any, seed: int) -> None:
     c = case(seed, dtype)
     graph, output = c.graph()
     np.testing.assert_array_equal(channels_first(c.device()), signed(graph.run(output, dtype)))
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+@settings(max_examples=200, deadline=None)
+@given(seed=seeds)
+def test_weights_with_zero_points(dtype: Any, seed: int) -> None:
+    """Of every channel one of its own, against NumPy; one for all, as onnxruntime's QLinearConv wants it, against that too."""
+    own = ConvZero(seed, dtype, per_channel=True)
+    np.testing.assert_array_equal(channels_first(own.device()), signed(own.numpy()))
+    c = ConvZero(seed, dtype)
+    y = channels_first(c.device())
+    np.testing.assert_array_equal(y, signed(c.numpy()))
+    if seed % 4 == 0:
+        graph, output = c.graph()
+        np.testing.assert_array_equal(y, signed(graph.run(output, dtype)))
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+@settings(max_examples=200, deadline=None)
+@given(seed=seeds)
+def test_add_broadcast(dtype: Any, seed: int) -> None:
+    """Either operand narrower, against NumPy."""
+    c = AddBroadcast(seed, dtype)
+    np.testing.assert_array_equal(c.device(), signed(c.numpy()))
 
 
 @pytest.mark.parametrize("offset", [0, 128])
@@ -171,6 +195,8 @@ VALID: dict[str, tuple[dict[str, Any], tuple[int, ...], tuple[int, ...], int]] =
     "global_average_pool_s8": ({"size": 25, "channels": 4}, (100,), (), 4),
     "add_s8": (ELEMENTWISE, (100, 100), (), 100),
     "mul_s8": (BINARY, (100, 10), (), 100),
+    "add_broadcast_s8": (BINARY, (100, 10), (), 100),
+    "conv2d_zero_s8": (CONV, (100,), (144, 4, 4, 4), 100),
     "lut_s8": (ELEMENTWISE, (100,), (256,), 100),
     "softmax_s8": ({"rows": 4, "channels": 25}, (100,), (256,), 100),
 }
@@ -179,7 +205,7 @@ VALID: dict[str, tuple[dict[str, Any], tuple[int, ...], tuple[int, ...], int]] =
 def operands(op: str) -> tuple[list[Arg], list[Arg]]:
     """Inputs and output of a valid node."""
     _, activations, constants, count = VALID[op]
-    dtypes = [np.float32] if op == "softmax_s8" else [np.int8, np.int32, np.float32]
+    dtypes = [np.float32] if op == "softmax_s8" else [np.int8, np.int32, np.float32, np.int8]
     inputs = [Arg(np.zeros(n, np.int8), 0.1) for n in activations]
     inputs += [Arg(np.ones(n, t), constant=True) for n, t in zip(constants, dtypes, strict=False)]
     return inputs, [Arg(np.zeros(count, np.int8), 0.1)]
@@ -215,7 +241,7 @@ def test_check_guards_attributes(op: str) -> None:
 def test_check_guards_geometry(seed: int) -> None:
     """Several attributes changed at once, with tensors that fit the sizes: refused, or inside."""
     d = Draw(seed)
-    op = ["conv2d_s8", "depthwise_conv2d_s8", "max_pool2d_s8", "average_pool2d_s8"][d.size(0, 3)]
+    op = ["conv2d_s8", "depthwise_conv2d_s8", "max_pool2d_s8", "average_pool2d_s8", "conv2d_zero_s8"][d.size(0, 4)]
     attrs = dict(VALID[op][0])
     names = [
         n
@@ -225,8 +251,8 @@ def test_check_guards_geometry(seed: int) -> None:
     for name in d.rng.choice(names, d.size(1, 5)):
         attrs[str(name)] = int(d.rng.choice([*HOSTILE, 1, 4, 5, 6, 1 << 27]))
     inputs, outputs = operands(op)
-    if op.endswith("conv2d_s8"):
-        taps = attrs["kernel_h"] * attrs["kernel_w"] * 4 * (4 if op == "conv2d_s8" else 1)
+    if "conv2d" in op:
+        taps = attrs["kernel_h"] * attrs["kernel_w"] * 4 * (1 if op == "depthwise_conv2d_s8" else 4)
         inputs[1] = Arg(np.ones(int(min(max(taps, 1), 1 << 20)), np.int8), constant=True)
     assert run_op.call(op, attrs, inputs, outputs) in (0, EP_ERR_IMAGE)
 
@@ -243,7 +269,7 @@ def test_check_refuses_tensors(op: str) -> None:
                 continue
             if op == "lut_s8" and not arg.constant and change == "type":
                 continue  # a table takes uint8 codes, too
-            if op == "mul_s8" and i < 2 and change == "kind":
+            if op in ("mul_s8", "add_broadcast_s8") and i < 2 and change == "kind":
                 continue  # an operand may be constant
             if change == "count":
                 arg.count = arg.data.size - 1
@@ -258,7 +284,7 @@ def test_check_refuses_tensors(op: str) -> None:
             assert run_op.call(op, attrs, inputs, outputs, check_only=True) == EP_ERR_IMAGE, (i, change)
 
 
-CLAMPED = ["conv2d_s8", "depthwise_conv2d_s8", "dense_s8", "add_s8", "mul_s8"]
+CLAMPED = ["conv2d_s8", "depthwise_conv2d_s8", "dense_s8", "add_s8", "mul_s8", "add_broadcast_s8", "conv2d_zero_s8"]
 REFUSED: list[tuple[str, dict[str, Any], dict[int, dict[str, Any]]]] = [
     # op, attributes changed, operands changed
     *((op, {name: value}, {}) for op in CLAMPED for name, value in (("lo", -129), ("hi", 128), ("lo", np.nan))),
@@ -280,6 +306,20 @@ REFUSED: list[tuple[str, dict[str, Any], dict[int, dict[str, Any]]]] = [
     ("add_s8", {"alpha": 64}, {}),
     ("add_s8", {}, {0: {"scale": 1e30}}),
     ("add_s8", {}, {1: {"scale": 1e30}}),
+    ("average_pool2d_s8", {"count_include_pad": 4}, {}),
+    ("average_pool2d_s8", {"count_include_pad": -1}, {}),
+    (
+        "conv2d_zero_s8",
+        {"groups": 3, "out_c": 3},
+        {1: {"count": 27}, 2: {"count": 3}, 3: {"count": 3}, 5: {"count": 75}},
+    ),
+    ("conv2d_zero_s8", {"in_h": 1 << 30, "in_w": 1 << 30, "in_c": 1 << 30}, {}),
+    ("conv2d_zero_s8", {}, {4: {"count": 3}}),
+    ("add_broadcast_s8", {"alpha": 64}, {}),
+    ("add_broadcast_s8", {}, {0: {"scale": 1e30}}),
+    ("add_broadcast_s8", {}, {1: {"scale": 1e30}}),
+    ("add_broadcast_s8", {"dims": [1, 1, 1, 1, 10, 9]}, {}),
+    ("add_broadcast_s8", {"b_strides": [0, 0, 0, 0, 1, 1]}, {}),
     ("mul_s8", {"alpha": 64}, {}),
     ("mul_s8", {}, {0: {"scale": 1e31}}),
     ("mul_s8", {"dims": [1, 1, 1, 1, 10, 9]}, {}),

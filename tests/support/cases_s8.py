@@ -109,6 +109,7 @@ class Conv:
         ]
         self.x = d.codes(d.size(1, 2), self.group * cg, *image)
         self.w = d.weights(self.group * og, cg, *kernel)
+        self.zeros: Array | None = None
         self.xs, self.xz, self.yz = d.scale(), d.zero(), d.zero()
         n = len(self.w)
         self.ws = np.array([d.scale(-4, 0) for _ in range(n)]) if d.size(0, 2) else d.scale(-4, 0)
@@ -129,19 +130,23 @@ class Conv:
     def numpy(self) -> Array:
         """The reference."""
         return reference.conv(
-            self.x, self.xs, self.xz, self.w, self.ws, 0, self.bias, self.ys, self.yz,
+            self.x, self.xs, self.xz, self.centred(), self.ws, 0, self.bias, self.ys, self.yz,
             strides=self.strides, pads=self.pads, dilations=self.dilations, group=self.group,
         )  # fmt: skip
+
+    def centred(self) -> Array:
+        """The weights less their zero points."""
+        return self.w if self.zeros is None else self.w.astype(np.int16) - self.zeros[:, None, None, None]
 
     def device(self) -> Array:
         """The C runtime's answer (NHWC)."""
         shape = self.numpy().shape
         off = 128 if self.dtype == np.uint8 else 0
         xz, yz, n = self.xz - off, self.yz - off, len(self.w)
-        depthwise = self.w.shape[1] == 1 and self.group > 1
+        depthwise = self.w.shape[1] == 1 and self.group > 1 and self.zeros is None
         weight = np.ascontiguousarray(self.w.transpose(2, 3, 1, 0) if depthwise else self.w.transpose(0, 2, 3, 1))
         m = np.broadcast_to(reference.multiplier(self.xs, self.ws, self.ys), (n,)).astype(f32)
-        constants = [weight, folded(self.bias, self.w.reshape(n, -1), xz), np.ascontiguousarray(m)]
+        constants = [weight, folded(self.bias, self.centred().reshape(n, -1), xz), np.ascontiguousarray(m)]
         attrs = {
             "in_h": self.x.shape[2], "in_w": self.x.shape[3], "in_c": self.x.shape[1],
             "out_h": shape[2], "out_w": shape[3], "out_c": shape[1],
@@ -153,7 +158,32 @@ class Conv:
         }  # fmt: skip
         inputs = [Arg(nhwc(signed(self.x)), float(self.xs), xz), *(Arg(c, constant=True) for c in constants)]
         op = "depthwise_conv2d_s8" if depthwise else "conv2d_s8"
+        if self.zeros is not None:
+            op = "conv2d_zero_s8"
+            inputs.append(Arg(self.zeros, constant=True))
         return device(op, attrs, inputs, (shape[0], *shape[2:], shape[1]), self.ys, yz)
+
+
+class ConvZero(Conv):
+    """Conv whose weights have zero points: one, as onnxruntime takes them, or of every channel its own."""
+
+    def __init__(self, seed: int, dtype: Any = np.int8, per_channel: bool = False) -> None:
+        super().__init__(seed, dtype)
+        d = Draw(seed + 1)
+        zeros = d.weights(len(self.w)) if per_channel else np.full(len(self.w), d.zero(), np.int8)
+        self.zeros = np.asarray(zeros, np.int8)
+        self.ys = self.ys * f32(2)
+
+    def graph(self) -> tuple[Graph, str]:
+        """The QDQ graph and its output."""
+        assert self.zeros is not None
+        g, zero = Graph(), np.broadcast_to(self.zeros[0], self.ws.shape)
+        x = g.dequantize(g.feed("x", self.x), self.xs, self.dtype.type(self.xz))
+        inputs = [x, g.dequantize(g.constant(self.w), self.ws, np.ascontiguousarray(zero), axis=0)]
+        if self.bias is not None:
+            inputs.append(g.dequantize(g.constant(self.bias), f32(self.xs) * self.ws, axis=0))
+        y = g.op("Conv", *inputs, strides=self.strides, pads=self.pads, dilations=self.dilations, group=self.group)
+        return g, g.quantize(y, self.ys, self.dtype.type(self.yz))
 
 
 class Dense:
@@ -305,6 +335,8 @@ class Add:
 class Mul:
     """Mul between DQ and Q, of one shape, or with either operand broadcast as a gate of channels is."""
 
+    op = "mul_s8"
+
     def __init__(self, seed: int, dtype: Any = np.int8) -> None:
         d = Draw(seed, dtype)
         self.dtype = d.dtype
@@ -344,7 +376,24 @@ class Mul:
             Arg(signed(self.a), float(self.sa), self.za - off),
             Arg(signed(self.b), float(self.sb), self.zb - off),
         ]
-        return device("mul_s8", attrs, inputs, shape, self.sy, zy, self.place_of)
+        return device(self.op, attrs, inputs, shape, self.sy, zy, self.place_of)
+
+
+class AddBroadcast(Mul):
+    """The same of Add."""
+
+    op = "add_broadcast_s8"
+
+    def graph(self) -> tuple[Graph, str]:
+        """The QDQ graph and its output."""
+        g = Graph()
+        a = g.dequantize(g.feed("a", self.a), self.sa, self.dtype.type(self.za))
+        y = g.op("Add", a, g.dequantize(g.feed("b", self.b), self.sb, self.dtype.type(self.zb)))
+        return g, g.quantize(y, self.sy, self.dtype.type(self.zy))
+
+    def numpy(self) -> Array:
+        """The reference."""
+        return reference.add(self.a, self.sa, self.za, self.b, self.sb, self.zb, self.sy, self.zy)
 
 
 class Softmax:

@@ -112,14 +112,14 @@ static void sparse_dense(node_case *c, uint32_t n)
 
 static void dynamic_layer(node_case *c, uint32_t n, int32_t x, int32_t w, int32_t channels, int32_t y)
 {
-    put(c, (int32_t)random_below(256) - 128);
     limits(c);
-    c->n_in = 4;
+    c->n_in = 5;
     add(c, 0, EP_F32, 0, x, n);
     add(c, 1, EP_I8, 1, w, 1);
     add(c, 2, EP_F32, 1, channels, 1);
     add(c, 3, EP_F32, 1, channels, 1);
-    add(c, 4, EP_F32, 0, y, n);
+    add(c, 4, EP_I8, 1, channels, 1);
+    add(c, 5, EP_F32, 0, y, n);
 }
 
 static void dynamic_dense(node_case *c, uint32_t n)
@@ -183,7 +183,8 @@ static void try_node(kind *k)
                            n,
                            learns ? RUN_FORWARD | RUN_BACKWARD | RUN_PARAMS : RUN_FORWARD,
                            n > 1,
-                           (uint8_t)random_below(2)};
+                           (uint8_t)random_below(2),
+                           0};
     const int rc = run_node(k->name, c.words, &args, &result);
     for (int i = 0; i <= c.n_in; i++) {
         free(c.operands[i].data);

@@ -207,6 +207,15 @@ def dense_s8(program: Program, op: Op, x: list[Array]) -> Array:
     return _integer(program, op, rows @ x[1].astype(np.int64).T + x[2], x[3])
 
 
+def conv2d_zero_s8(program: Program, op: Op, x: list[Array]) -> Array:
+    zero = program.tensors[op.inputs[0]].zero_point
+    weight = x[1].astype(np.int64) - x[4].reshape(-1, 1, 1, 1)
+    a = op.attrs
+    weight = weight.reshape(a["out_c"], a["kernel_h"], a["kernel_w"], a["in_c"] // a["groups"])
+    image = x[0].astype(np.int64).reshape(a["in_h"], a["in_w"], a["in_c"])
+    return _integer(program, op, _conv_sum(op, image, weight, zero) + x[2], x[3])
+
+
 def max_pool2d_s8(program: Program, op: Op, x: list[Array]) -> Array:
     return _taps(op, x[0], op.attrs["channels"], -128).max((0, 1))
 
@@ -220,9 +229,10 @@ def average_pool2d_s8(program: Program, op: Op, x: list[Array]) -> Array:
         for tap in row:
             total += tap
     inside = _taps(op, np.ones((a["in_h"], a["in_w"], 1), np.float32), 1, 0).sum((0, 1))
-    count = np.float32(a["kernel_h"] * a["kernel_w"]) if a["count_include_pad"] else inside
-    v = total / count / np.float32(y.scale) + np.float32(y.zero_point)
-    return np.clip(np.rint(v), -128, 127).astype(np.int8)
+    count = np.float32(a["kernel_h"] * a["kernel_w"]) if a["count_include_pad"] & 1 else inside
+    up = 128 if a["count_include_pad"] & 2 else 0
+    v = total / count / np.float32(y.scale) + np.float32(y.zero_point + up)
+    return (np.clip(np.rint(v), up - 128, up + 127) - up).astype(np.int8)
 
 
 def global_average_pool_s8(program: Program, op: Op, x: list[Array]) -> Array:
@@ -266,12 +276,12 @@ def sparse_dense_f32(program: Program, op: Op, x: list[Array]) -> Array:
 
 
 def dynamic_dense_f32(program: Program, op: Op, x: list[Array]) -> Array:
-    return _clamp(op, reference.dynamic_dense(x[0][None], x[1], x[2], x[3], op.attrs)[0])
+    return _clamp(op, reference.dynamic_dense(x[0][None], x[1], x[2], x[3], x[4], op.attrs)[0])
 
 
 def dynamic_conv2d_f32(program: Program, op: Op, x: list[Array]) -> Array:
     codes, scale, zero = reference.dynamic_codes(x[0])
-    sums = _conv_sum(op, codes.astype(np.int64) - zero, x[1].astype(np.int64) - op.attrs["weight_zero"])
+    sums = _conv_sum(op, codes.astype(np.int64) - zero, x[1].astype(np.int64) - x[4].reshape(-1, 1, 1, 1))
     return _clamp(op, sums.astype(np.float32) * (scale * x[3]) + x[2])
 
 
@@ -286,14 +296,15 @@ def _elementwise(program: Program, op: Op, x: list[Array]) -> Array:
     return reference_elementwise.OPS[op.kind][0](*x, op.attrs).astype(np.float32)
 
 
-def mul_s8(program: Program, op: Op, x: list[Array]) -> Array:
+def _binary_s8(program: Program, op: Op, x: list[Array]) -> Array:
     a, b, y = (program.tensors[name] for name in (*op.inputs, *op.outputs))
     up = int(op.attrs["alpha"])
     p, q = (v.reshape(-1)[reference_elementwise.places(op.attrs, which)] for v, which in zip(x, "ab", strict=True))
     dtype = np.uint8 if up else np.int8
     codes = [(v.astype(np.int32) + up).astype(dtype) for v in (p, q)]
     zeros = [t.zero_point + up for t in (a, b, y)]
-    result = ort.mul(codes[0], a.scale, zeros[0], codes[1], b.scale, zeros[1], y.scale, zeros[2])
+    run = ort.mul if op.kind == "mul_s8" else ort.add
+    result = run(codes[0], a.scale, zeros[0], codes[1], b.scale, zeros[1], y.scale, zeros[2])
     return (result.astype(np.int32) - up).astype(np.int8)
 
 
@@ -318,6 +329,7 @@ OPS: dict[str, Run] = dict.fromkeys(reference_elementwise.OPS, _elementwise) | {
         conv2d_s8,
         depthwise_conv2d_s8,
         dense_s8,
+        conv2d_zero_s8,
         max_pool2d_s8,
         average_pool2d_s8,
         global_average_pool_s8,
@@ -329,7 +341,6 @@ OPS: dict[str, Run] = dict.fromkeys(reference_elementwise.OPS, _elementwise) | {
         sparse_dense_f32,
         dynamic_dense_f32,
         dynamic_conv2d_f32,
-        mul_s8,
     )
 }
 
@@ -374,4 +385,6 @@ OPS |= {
     "concat": _concat,
     "matmul_f32": _matmul,
     "matmul_s8": _matmul,
+    "mul_s8": _binary_s8,
+    "add_broadcast_s8": _binary_s8,
 }

@@ -73,11 +73,11 @@ def dynamic_codes(x: Array) -> tuple[Array, np.float32, int]:
     return np.clip(np.rint(x / scale) + zero, 0, 255).astype(np.uint8), scale, zero
 
 
-def dynamic_dense(x: Array, weight: Array, bias: Array, w_scale: Array, a: Attrs) -> Array:
+def dynamic_dense(x: Array, weight: Array, bias: Array, w_scale: Array, zeros: Array, a: Attrs) -> Array:
     """x (n, rows, n_in) -> (n, rows, n_out), float32 as the device rounds it."""
     result = []
     for sample in x.astype(np.float32).reshape(len(x), a["rows"], a["n_in"]):
         codes, scale, zero = dynamic_codes(sample)
-        sums = (codes.astype(np.int64) - zero) @ (weight.astype(np.int64) - a["weight_zero"]).T
+        sums = (codes.astype(np.int64) - zero) @ (weight.astype(np.int64) - zeros[:, None]).T
         result.append(sums.astype(np.float32) * (scale * w_scale.astype(np.float32)) + bias.astype(np.float32))
     return np.array(result)

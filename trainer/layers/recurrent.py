@@ -236,7 +236,7 @@ class Recurrent(Layer):
             outputs = [every if self.return_sequences else "", *ends]
         direction = "bidirectional" if self.directions == 2 else "forward"
         attributes = {"hidden_size": self.units, "direction": direction, **self.onnx_attributes()}
-        graph.nodes.append(graph.onnx.helper.make_node(self.onnx_op, operands, outputs, name=self.name, **attributes))
+        graph.node(self.onnx_op, self, operands, outputs=outputs, **attributes)
         if self.truncate:
             graph.truncate[self.name] = self.truncate
         if self.stateful:
@@ -252,8 +252,7 @@ class Recurrent(Layer):
     def _state_out(self, graph: GraphBuilder, state: str, end: str) -> None:
         """Make what the cell ends with an output (N, 1, H) of the graph."""
         following = graph.states[f"{self.name}.{state}"][0]
-        name = f"{self.name}.{state}.next"
-        graph.nodes.append(graph.onnx.helper.make_node("Transpose", [end], [following], name=name, perm=[1, 0, 2]))
+        graph.node("Transpose", self, [end], part=f"{state}.next", outputs=[following], perm=[1, 0, 2])
 
     def _batch_first(self, graph: GraphBuilder, value: str) -> str:
         """Add nodes from (T, D, N, H) to (N, T, D H), or from (D, N, H) to (N, D H)."""

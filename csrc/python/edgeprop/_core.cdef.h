@@ -237,23 +237,6 @@ typedef struct ep_sparse_dense_attr {
     float lo, hi;
 } ep_sparse_dense_attr;
 
-typedef struct ep_dynamic_dense_attr {
-    int32_t n_in, n_out, rows;
-    int32_t weight_zero;
-    float lo, hi;
-} ep_dynamic_dense_attr;
-
-typedef struct ep_dynamic_conv2d_attr {
-    int32_t in_h, in_w, in_c;
-    int32_t out_h, out_w, out_c;
-    int32_t kernel_h, kernel_w;
-    int32_t stride_h, stride_w;
-    int32_t dilation_h, dilation_w;
-    int32_t pad_top, pad_left;
-    int32_t groups;
-    int32_t weight_zero;
-    float lo, hi;
-} ep_dynamic_conv2d_attr;
 typedef struct ep_unary_attr {
     int32_t count;
     float alpha, beta, gamma;

@@ -71,10 +71,11 @@ def gradients(image: Image, weights: Weights, x: NDArray[Any], target: NDArray[A
     context.load(weights)
     record = _Record(context, len(x), gradients=True)
     check(lib.ep_accumulate(context.ep, ffi.from_buffer(x), ffi.from_buffer(target), len(x), ffi.NULL))
-    found = record.take(record.gradients, _GRADIENT)
+    samples = np.float32(context.ep.samples)  # the walk adds up, so what it leaves behind is not of the mean yet
+    found = {name: array / samples for name, array in record.take(record.gradients, _GRADIENT).items()}
     found.update(_of_logits(image, record.take(record.values, _VALUE), target))
     sums = np.frombuffer(ffi.buffer(lib.ep_py_sums(context.ep), image.model.param_bytes), np.float32)
-    mean = sums / np.float32(context.ep.samples)
+    mean = sums / samples
     found.update({image.tensor_name(i): part.copy() for i, part in image.split(mean).items()})
     return found
 
