@@ -15,7 +15,7 @@ import onnx
 from .analysis import snr
 from .calibrate import Array
 from .importer import Imported, load
-from .layers import layers, table_bytes
+from .layers import arithmetic, layers, table_bytes
 from .lower import identifier, lower
 from .lower.training import metadata
 from .package import package_kinds, staged
@@ -66,7 +66,8 @@ class Exported:
         costs = f"flash {self.flash_bytes:,} bytes, RAM {self.infer_arena:,} bytes{learns}"
         paths = (*self.paths.values(), *self.packages.values())
         notes = [f"note: {note}" for note in self.notes]
-        return "\n".join([f"{self.program.name}: {costs}", *(f"  {path}" for path in paths), *notes])
+        computes = arithmetic(layers(self.program))
+        return "\n".join([f"{self.program.name}: {costs}", f"  {computes}", *(f"  {path}" for path in paths), *notes])
 
 
 def save(

@@ -76,9 +76,7 @@ def run_export(args: argparse.Namespace) -> int:
     """ONNX model to .onnx (quantized), .h, .ep and a report."""
     save = _exporter("save")
     _find_model(args)
-    asked = [flag for flag, value in (("--float LAYER", args.float), ("--equalize", args.equalize)) if value]
-    if asked and not args.calibration:
-        raise UserError(f"{asked[0]} says how to quantize: add --calibration X.npz")
+    _needs_calibration(args)
     name = args.name or Path(args.model).stem
     options = {"trainable": args.trainable, "labels": _labels(args.labels), "loss": args.loss, "method": args.method}
     options["sparse"] = args.sparse
@@ -99,6 +97,14 @@ def run_export(args: argparse.Namespace) -> int:
     if samples is None and args.float is None:
         print("note: no --calibration, so nothing was quantized; float layers stay float32", file=sys.stderr)
     return OK
+
+
+def _needs_calibration(args: argparse.Namespace) -> None:
+    """Refuse options of quantizing where nothing is quantized."""
+    options = {"--float LAYER": args.float, "--equalize": args.equalize, "--calibration-method": args.method}
+    asked = [flag for flag, value in options.items() if value]
+    if asked and not args.calibration:
+        raise UserError(f"{asked[0]} says how to quantize: add --calibration X.npz")
 
 
 def _find_model(args: argparse.Namespace) -> None:
@@ -154,6 +160,7 @@ def run_check(args: argparse.Namespace) -> int:
 
 
 def _check_as_it_is(args: argparse.Namespace) -> Any:
+    _needs_calibration(args)
     inputs = read_arrays(args.inputs) if args.inputs else None
     return _exporter("check")(args.model, inputs, seed=args.seed)
 

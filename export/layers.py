@@ -36,6 +36,11 @@ class Layer:
     ram: int
     macs: int
 
+    @property
+    def arithmetic(self) -> str:
+        """What it computes with, int8 or float32; "" where it moves values, or leads from one to the other."""
+        return next((name for ending, name in (("_s8", "int8"), ("_f32", "float32")) if self.kind.endswith(ending)), "")
+
 
 def layers(program: Program) -> list[Layer]:
     """The layers in the order they run."""
@@ -62,6 +67,17 @@ def layers(program: Program) -> list[Layer]:
             )
         )
     return found
+
+
+def arithmetic(found: list[Layer]) -> str:
+    """Which layers are int8 and which float32, as a line for people: those of float32 by name where there are both."""
+    names = {kind: list(dict.fromkeys(x.name for x in found if x.arithmetic == kind)) for kind in ("int8", "float32")}
+    counts = {kind: f"{len(those)} layer{'s' * (len(those) != 1)}" for kind, those in names.items()}
+    if not names["int8"] or not names["float32"]:
+        return ", ".join(f"{kind}: {counts[kind]}" for kind, those in names.items() if those)
+    whole = sum(layer.macs for layer in found)
+    share = sum(layer.macs for layer in found if layer.arithmetic == "int8") / whole if whole else 1.0
+    return f"int8: {counts['int8']}, {share:.1%} of the multiply-accumulates; float32: {', '.join(names['float32'])}"
 
 
 def table_bytes(program: Program) -> int:

@@ -23,6 +23,7 @@ from onnx_ir.passes import common as passes
 from .calibrate import Affine, Array, CalibrationError, Range, calibrate
 from .choose import choose
 from .corrections import correct_biases, equalize
+from .groups import Group, find_groups
 from .lower.training import Mark, meant, parse_mark
 from .simplify import ACTIVATIONS, channel_axis, clip_bounds, constant, new_constant, out_channels, simplify, sole_user
 
@@ -59,7 +60,11 @@ class Rule:
     absorbs: bool = False
 
 
+#: what onnxruntime makes an integer kernel of even where scales by channel keep it from that elsewhere
+_FUSED_ANYHOW = ("AveragePool", "GlobalAveragePool", "LeakyRelu", "Sigmoid")
 _PROBABILITY = Affine(1 / 256, -128)  # 0 .. 255/256
+#: a MatMul of two computed values
+_PRODUCT = Rule(inputs=None)
 
 #: operators that become integer kernels or, of one element each, tables; all others stay float32
 RULES: dict[str, Rule] = {
@@ -71,9 +76,8 @@ RULES: dict[str, Rule] = {
     "Concat": Rule(inputs=None),
     "AveragePool": Rule(absorbs=True),
     "GlobalAveragePool": Rule(absorbs=True),
-    "LeakyRelu": Rule(),
-    "Elu": Rule(),
-    "HardSwish": Rule(),
+    **dict.fromkeys(("Abs", "Celu", "Elu", "Erf", "Gelu", "HardSwish", "LeakyRelu", "Mish", "Neg", "PRelu"), Rule()),
+    **dict.fromkeys(("Selu", "Softplus", "Softsign", "Swish", "ThresholdedRelu"), Rule()),
     "HardSigmoid": Rule(fixed=_PROBABILITY),
     "Sigmoid": Rule(fixed=_PROBABILITY),
     "Tanh": Rule(fixed=Affine(1 / 128, 0)),
@@ -123,8 +127,8 @@ def quantize(
     method, percentile : how ranges are chosen, see `calibrate`; "auto" picks the method for each value by the noise in
         the outputs (`choose`), and notes them as JSON in the metadata under KEY_METHODS
     per_channel : a weight scale for every output channel, not one for the tensor
-    keep_float : layers left float32: names or glob patterns of nodes. Of a node without weights that stands between
-        int8 values only the arithmetic is float, its result is rounded to int8 as before
+    keep_float : layers left float32: names or glob patterns of nodes. Between int8 values their result is rounded to
+        int8 as before; average pools, Sigmoid, LeakyRelu and what moves values stay integer there
     trainable : layers that learn on the device, see `find_layers`; they and what follows them stay float32
     loss, labels : what the device minimises and the names of its classes; recorded beside `trainable`
     io : "float": inputs and outputs as they were; "int8": those that are quantized become int8 themselves
@@ -188,9 +192,9 @@ class Build:
     def __call__(self, ranges: Mapping[str, Range], int8_io: bool = False) -> onnx.ModelProto:
         net = ir.from_proto(self.normal)
         keep = find_nodes(net.graph, self.keep_float)
-        nodes = quantized_nodes(net.graph, self.trainable, keep)
+        chosen = choose_nodes(net.graph, self.trainable, keep)
         kept = {node for node in net.graph if node.name in keep}
-        work = _Quantizer(net.graph, nodes, ranges, self.per_channel, int8_io, kept)
+        work = _Quantizer(net.graph, chosen, ranges, self.per_channel, int8_io, kept)
         work.choose_parameters()
         if self.bias_correction:
             if self.shifts is None:
@@ -338,7 +342,21 @@ def _aliases(node: ir.Node) -> list[str]:
     return [str(node.name)] + [str(i.name) for i in node.inputs if i is not None and constant(i) is not None]
 
 
-def quantized_nodes(graph: ir.Graph, trainable: Sequence[str], keep_float: set[str]) -> set[ir.Node]:
+@dataclass(frozen=True)
+class Chosen:
+    """What becomes integer ops.
+
+    nodes : them; of a group the last
+    groups : by its last node, the value a group of element-wise nodes is a function of
+    biases : by MatMul, the Add behind it whose constant is its bias
+    """
+
+    nodes: set[ir.Node]
+    groups: dict[ir.Node, ir.Value]
+    biases: dict[ir.Node, ir.Node]
+
+
+def choose_nodes(graph: ir.Graph, trainable: Sequence[str], keep_float: set[str]) -> Chosen:
     """The nodes that become integer ops.
 
     Not those the user keeps, nor trainable layers and what depends on them (gradients pass through it). What only moves
@@ -347,12 +365,43 @@ def quantized_nodes(graph: ir.Graph, trainable: Sequence[str], keep_float: set[s
     held = set(trainable)
     behind: set[ir.Value] = set()
     chosen: set[ir.Node] = set()
+    free: list[ir.Node] = []
     for node in graph:
         if node.name in held or any(i in behind for i in node.inputs):
             behind.update(node.outputs)
-        elif node.name not in keep_float and _fits(node) and not RULES[node.op_type].moves:
-            chosen.add(node)
-    free = (node for node in graph if node.name not in keep_float and node.outputs[0] not in behind)
+        elif node.name not in keep_float:
+            free.append(node)
+            if _fits(node) and not RULES[node.op_type].moves:
+                chosen.add(node)
+    biases = {node: add for node in chosen if (add := _bias_behind(node)) is not None and add in free}
+    chosen.update(biases.values())
+    groups = _choose_groups(graph, free, chosen, set(biases.values()))
+    _choose_movers([node for node in free if node not in groups.members], chosen)
+    return Chosen(chosen, groups.roots, biases)
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """Groups that became tables: the value each is a function of, by its last node, and all nodes in them."""
+
+    roots: dict[ir.Node, ir.Value]
+    members: set[ir.Node]
+
+
+def _choose_groups(graph: ir.Graph, free: list[ir.Node], chosen: set[ir.Node], biases: set[ir.Node]) -> _Groups:
+    """Leave of each group that holds a node of `chosen` the last one there."""
+    layers = {node for node in chosen if RULES[node.op_type].absorbs}
+    candidates: list[Group] = find_groups(graph, [node for node in free if node not in biases], layers)
+    groups = [group for group in candidates if chosen & {group.last, *group.inner}]
+    for group in groups:
+        chosen -= group.inner
+        chosen.add(group.last)
+    members = {node for group in groups for node in (group.last, *group.inner)}
+    return _Groups({group.last: group.root for group in groups}, members)
+
+
+def _choose_movers(free: list[ir.Node], chosen: set[ir.Node]) -> None:
+    """Add to `chosen` what moves values between its nodes."""
     movers = [node for node in free if _fits(node) and RULES[node.op_type].moves]
     for node in movers:  # behind integer code
         source = node.inputs[0]
@@ -365,29 +414,47 @@ def quantized_nodes(graph: ir.Graph, trainable: Sequence[str], keep_float: set[s
         outside = any(output.is_graph_output() for output in node.outputs)
         if users and not outside and all(u.node in chosen for u in users):
             chosen.add(node)
-    return chosen
+
+
+def _bias_behind(node: ir.Node) -> ir.Node | None:
+    """The Add of one constant per output channel that alone reads a MatMul, which onnxruntime makes one Gemm with it."""
+    add = sole_user(node.outputs[0]) if node.op_type == "MatMul" and is_layer(node) else None
+    if add is None or add.op_type != "Add":
+        return None
+    bias = next((array for i in add.inputs if (array := constant(i)) is not None), None)
+    return add if bias is not None and bias.shape == (out_channels(node),) else None
 
 
 def _fits(node: ir.Node) -> bool:
     """Whether the rule for a node's operator applies: float32, with constants where it wants them."""
     rule = RULES.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+    if node.op_type == "PRelu" and ((slope := constant(node.inputs[1])) is None or slope.size != 1):
+        return False  # of each channel another function
     first = node.inputs[0] if node.inputs else None
     if rule is None or first is None or (first.dtype is not None and first.dtype != ir.DataType.FLOAT):
         return False
     if node.op_type == "Resize" and node.attributes.get_string("mode", "nearest") != "nearest":
         return False  # it makes values that are no codes
-    if node.op_type == "Add" and _broadcasts(node):
-        return False
+    if node.op_type == "MatMul" and _is_product(node):
+        return True
     if rule.weights:
         return _has_weights(node)
     activations = node.inputs if rule.inputs is None else node.inputs[: rule.inputs]
-    return all(i is not None and constant(i) is None for i in activations)
+    if any(i is None for i in activations):
+        return False
+    arrays = [array for i in activations if (array := constant(i)) is not None]
+    return len(arrays) < len(activations) and all(_can_be_codes(array) for array in arrays)
 
 
-def _broadcasts(node: ir.Node) -> bool:
-    """Whether computed operands differ in shape, which no integer kernel for Add takes."""
-    shapes = [[*value.shape] for value in node.inputs if value is not None and value.shape is not None]
-    return len(shapes) == 2 and len(shapes[0]) == len(shapes[1]) and shapes[0] != shapes[1]
+def _can_be_codes(array: Array) -> bool:
+    """Whether a constant operand is worth a tensor of codes; one number makes the operator a function of one value."""
+    return array.dtype == np.float32 and array.size > 1 and bool(np.isfinite(array).all())
+
+
+def _is_product(node: ir.Node) -> bool:
+    """Whether a MatMul is one of two computed values that the integer kernel takes."""
+    ranks = [len(value.shape) if value is not None and value.shape is not None else 0 for value in node.inputs]
+    return all(constant(value) is None for value in node.inputs) and min(ranks) > 2
 
 
 def _has_weights(node: ir.Node) -> bool:
@@ -397,7 +464,8 @@ def _has_weights(node: ir.Node) -> bool:
         return False
     factors = [node.attributes.get_float(key, 1.0) for key in ("alpha", "beta")]
     plain = factors == [1.0, 1.0] and not node.attributes.get_int("transA", 0)
-    return plain and arrays[0].ndim >= 2 and all(bias.shape == (out_channels(node),) for bias in arrays[1:])
+    matrix = node.op_type == "Conv" or arrays[0].ndim == 2
+    return plain and matrix and arrays[0].ndim >= 2 and all(bias.shape == (out_channels(node),) for bias in arrays[1:])
 
 
 # ---- Weights ---------------------------------------------------------------------------------------------------------
@@ -461,45 +529,59 @@ class _Quantizer:
 
     params : of every value that has an int8 form
     absorbed : Relu and Clip nodes that saturation takes over, by the node before them
-    codes, reals : the int8 form of a value, and the float32 value read back from it
+    superfluous : those that onnxruntime would leave behind a MatMul with a bias as a layer of its own
+    operands : constant inputs that become codes with a scale
     """
 
     graph: ir.Graph
-    nodes: set[ir.Node]
+    chosen: Chosen
     ranges: Mapping[str, Range]
     per_channel: bool
     int8_io: bool
     kept: set[ir.Node] = field(default_factory=set)
     params: dict[ir.Value, Affine] = field(default_factory=dict)
     absorbed: dict[ir.Node, ir.Node] = field(default_factory=dict)
+    superfluous: list[ir.Node] = field(default_factory=list)
+    operands: list[tuple[ir.Node, int]] = field(default_factory=list)
     weights: dict[ir.Node, Weights] = field(default_factory=dict)
     bias_shifts: Mapping[str, Array] = field(default_factory=dict)
-    reals: dict[ir.Value, ir.Value] = field(default_factory=dict)
 
     # -- Parameters
 
     def choose_parameters(self) -> None:
         """Find what becomes int8 and its scale and zero point, in the order of the graph."""
         for node in self.graph:
-            if node not in self.nodes:
+            if node not in self.chosen.nodes:
                 continue
             for value in self._activations(node):
                 if value not in self.params:
                     self.params[value] = self._range(value).affine()
-            if node not in self.absorbed.values():
+            if node not in self.absorbed.values() and node not in self.chosen.biases:
                 self._choose_output(node)
-            if RULES[node.op_type].weights:
+            if self._rule(node).weights:
                 self._choose_weights(node)
+            elif self._rule(node).inputs is None and node not in self.chosen.biases.values():
+                self.operands += [(node, i) for i, value in enumerate(node.inputs) if constant(value) is not None]
+
+    def _rule(self, node: ir.Node) -> Rule:
+        """A node's rule; the last of a group has one for whatever it is."""
+        known = RULES.get(node.op_type, Rule())
+        if node in self.chosen.groups:
+            return Rule(fixed=known.fixed)
+        return _PRODUCT if known.weights and not is_layer(node) else known
 
     def _activations(self, node: ir.Node) -> list[ir.Value]:
-        """Inputs that need an int8 form; none for an absorbed activation."""
-        if node in self.absorbed.values():
+        """Inputs that need an int8 form; none for an absorbed activation or bias."""
+        if node in self.absorbed.values() or node in self.chosen.biases.values():
             return []
-        count = RULES[node.op_type].inputs
-        return [i for i in (node.inputs if count is None else node.inputs[:count]) if i is not None]
+        if node in self.chosen.groups:
+            return [self.chosen.groups[node]]
+        count = self._rule(node).inputs
+        inputs = node.inputs if count is None else node.inputs[:count]
+        return [i for i in inputs if i is not None and constant(i) is None]
 
     def _choose_output(self, node: ir.Node) -> None:
-        rule, output = RULES[node.op_type], node.outputs[0]
+        rule, output = self._rule(node), node.outputs[0]
         if rule.fixed is not None:
             self.params[output] = rule.fixed
         elif rule.moves:
@@ -510,12 +592,14 @@ class _Quantizer:
             low, high = clip_bounds(activation)
             params = self._range(activation.outputs[0]).clipped(low, high).affine(low, high)
             self.params[activation.outputs[0]] = params
+            if node in self.chosen.biases.values():
+                self.superfluous.append(activation)
         else:
             self.params[output] = self._range(output).affine()
 
     def _activation_behind(self, node: ir.Node) -> ir.Node | None:
         user = sole_user(node.outputs[0])
-        if user is None or user not in self.nodes or user.op_type not in ACTIVATIONS:
+        if user is None or user not in self.chosen.nodes or user.op_type not in ACTIVATIONS:
             return None
         low, high = clip_bounds(user)
         return user if low <= 0 <= high and low < high else None
@@ -528,12 +612,20 @@ class _Quantizer:
 
     def _choose_weights(self, node: ir.Node) -> None:
         weight = constant(node.inputs[1])
-        bias = constant(node.inputs[2]) if len(node.inputs) > 2 else None
+        _, bias = self._bias(node)
         assert weight is not None
         if not np.isfinite(weight).all() or (bias is not None and not np.isfinite(bias).all()):
             raise QuantizeError(f"{node.op_type} {node.name!r}: its weights hold NaN or infinity")
         x_scale = self.params[node.inputs[0]].scale  # type: ignore[index]
         self.weights[node] = quantize_weights(weight, bias, channel_axis(node), x_scale, self.per_channel)
+
+    def _bias(self, node: ir.Node) -> tuple[tuple[ir.Node, int], Array | None]:
+        """Where a layer's bias stands, its node and input, and the bias."""
+        add = self.chosen.biases.get(node)
+        if add is not None:
+            index = next(i for i, value in enumerate(add.inputs) if constant(value) is not None)
+            return (add, index), constant(add.inputs[index])
+        return (node, 2), constant(node.inputs[2]) if len(node.inputs) > 2 else None
 
     def weight_errors(self) -> dict[str, tuple[str, Array]]:
         """By node name: the name of its input, and what rounding changed its weight by."""
@@ -552,8 +644,13 @@ class _Quantizer:
         """Put QuantizeLinear and DequantizeLinear into the graph."""
         for node, weights in self.weights.items():
             self._store_weights(node, weights)
+        for node, index in self.operands:
+            self._store_operand(node, index)
         for value in list(self.params):
             self._insert_pair(value)
+        for node in self.superfluous:
+            node.outputs[0].replace_all_uses_with(node.inputs[0])  # type: ignore[arg-type]
+            self.graph.remove(node, safe=True)
 
     def _insert_pair(self, value: ir.Value) -> None:
         """value -> QuantizeLinear -> DequantizeLinear -> all who read it, graph outputs included."""
@@ -570,16 +667,16 @@ class _Quantizer:
             value.type = ir.TensorType(ir.DataType.INT8)
         real = self._append("DequantizeLinear", [codes, scale, zero], f"{name}.dequantized", value, ir.DataType.FLOAT)
         for user, index in users:
-            apart = user in self.kept and is_layer(user)
+            apart = user in self.kept and user.op_type not in _FUSED_ANYHOW and not self._rule(user).moves
             user.replace_input_with(index, self._dequantized_by_channel(codes, value, params) if apart else real)
         if outside:
             self._move_output(value, codes if self.int8_io else real, name)
 
     def _dequantized_by_channel(self, codes: ir.Value, value: ir.Value, params: Affine) -> ir.Value:
-        """Real values for a layer that stays float32, by a DequantizeLinear with the same scale for every channel.
+        """Real values for a node that stays float32, by a DequantizeLinear with the same scale for every channel.
 
-        From one with a single scale onnxruntime (WeightBiasQuantization) would go on to quantize the layer by itself,
-        with one scale for all its weights.
+        From one with a single scale onnxruntime would make an integer kernel of the node, where a QuantizeLinear is
+        behind it, or (WeightBiasQuantization) quantize a layer by itself with one scale for all its weights.
         """
         known = {i: size for i, size in enumerate(value.shape or []) if i and isinstance(size, int) and size > 1}
         axis, size = next(iter(known.items()), (None, 1))
@@ -619,17 +716,25 @@ class _Quantizer:
         bias = self._shifted_bias(node, weights, x_scale)
         self._replace(node, 1, weights.codes, weights.scale, channel_axis(node))
         if bias is not None:
-            self._replace(node, 2, bias, np.float32(x_scale) * weights.scale, 0)
+            self._replace(*self._bias(node)[0], bias, np.float32(x_scale) * weights.scale, 0)
+
+    def _store_operand(self, node: ir.Node, index: int) -> None:
+        """Replace a constant operand by codes, whose scale follows from its smallest and largest element."""
+        array = constant(node.inputs[index])
+        assert array is not None
+        scale, zero = Range(float(array.min()), float(array.max())).affine()
+        codes = np.clip(np.rint(array / np.float32(scale)) + zero, -128, 127).astype(np.int8)
+        self._replace(node, index, codes, np.asarray(scale, np.float32), 0, zero)
 
     def _shifted_bias(self, node: ir.Node, weights: Weights, x_scale: float) -> Array | None:
         shift = self.bias_shifts.get(str(node.name))
         if shift is None or weights.bias is None:
             return weights.bias
-        bias = constant(node.inputs[2])
+        _, bias = self._bias(node)
         assert bias is not None
         return quantize_bias(bias - shift, x_scale, weights.scale)
 
-    def _replace(self, node: ir.Node, index: int, codes: Array, scale: Array, axis: int) -> None:
+    def _replace(self, node: ir.Node, index: int, codes: Array, scale: Array, axis: int, zero: int = 0) -> None:
         old = node.inputs[index]
         assert old is not None
         name = str(old.name)
@@ -639,7 +744,7 @@ class _Quantizer:
         stored = new_constant(self.graph, name, codes)
         name = str(stored.name)
         scales = new_constant(self.graph, f"{name}.scale", scale.astype(np.float32))
-        zeros = new_constant(self.graph, f"{name}.zero_point", np.zeros(scale.shape, codes.dtype))
+        zeros = new_constant(self.graph, f"{name}.zero_point", np.full(scale.shape, zero, codes.dtype))
         attributes = {"axis": axis} if scale.ndim else {}
         dequantize = ir.node("DequantizeLinear", [stored, scales, zeros], attributes, name=f"{name}.dequantized")
         real = dequantize.outputs[0]

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from math import isfinite
 from typing import Any
 
-from .layers import Layer, layers, shape_text, table_bytes
+from .layers import Layer, arithmetic, layers, shape_text, table_bytes
 from .plan import infer_arena, lower_bounds, plan, restore_arena, sums_bytes, train_arena
 from .program import Port, Program, State
 
@@ -35,8 +35,9 @@ def to_dict(program: Program, snr: Snr | None = None) -> dict[str, Any]:
     -------
     dict with
         `name`, `source`, `source_hash`, `inputs`, `outputs`, `labels` ;
-        `layers`, a dict each: name, op, output, shape, dtype, parameters, trainable, flash_bytes, ram_bytes (of
-        activations that live while it runs), macs, snr_db (None where it is not known) ;
+        `arithmetic`, a sentence: which layers are int8, which float32 ;
+        `layers`, a dict each: name, op, output, shape, dtype, arithmetic ("int8", "float32", ""), parameters, trainable,
+        flash_bytes, ram_bytes (of activations that live while it runs), macs, snr_db (None where it is not known) ;
         `flash_bytes`, with `table_bytes` of structs on a 32-bit board, `macs`, `parameters` ;
         `infer_arena_bytes`, and `infer_bound_bytes`: the most that lives at one time, no plan needs less.
     For a model with states also `states`, a dict each: name, next, shape, bytes.
@@ -53,6 +54,7 @@ def to_dict(program: Program, snr: Snr | None = None) -> dict[str, Any]:
         "inputs": [_port(program, port) for port in program.inputs],
         "outputs": [_port(program, port) for port in program.outputs],
         "labels": [str(label) for label in program.labels],
+        "arithmetic": arithmetic(found),
         "layers": [_layer(layer, snr or {}) for layer in found],
         "flash_bytes": sum(layer.flash for layer in found) + tables,
         "table_bytes": tables,
@@ -100,6 +102,7 @@ def _layer(layer: Layer, snr: Snr) -> dict[str, Any]:
         "output": layer.output,
         "shape": list(layer.shape),
         "dtype": layer.dtype,
+        "arithmetic": layer.arithmetic,
         "parameters": layer.parameters,
         "trainable": layer.trainable > 0,
         "flash_bytes": layer.flash,
@@ -151,6 +154,7 @@ def _facts(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield what[:-1].capitalize(), _port_text(port)
     if figures["labels"]:
         yield "Labels", ", ".join(figures["labels"])
+    yield "Arithmetic", figures["arithmetic"]
     yield (
         "Flash",
         f"{figures['flash_bytes']:,} bytes: weights, constants and tables on a 32-bit board; code comes on top",

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from .analysis import output_snr
 from .calibrate import Array
-from .quantize import Build, find_ranges, is_layer, quantized_nodes
+from .quantize import Build, choose_nodes, find_ranges, is_layer
 
 #: a layer is worth its float32 where the outputs' noise falls by this many dB, and good enough outputs need none
 GAIN, ENOUGH = 1.5, 45.0
@@ -52,7 +52,7 @@ def worth_float(
         return output_snr(normal, build(ranges), few)
 
     graph = ir.from_proto(normal).graph
-    left = [str(node.name) for node in quantized_nodes(graph, trainable, set()) if is_layer(node)]
+    left = [str(node.name) for node in choose_nodes(graph, trainable, set()).nodes if is_layer(node)]
     now = score(kept)
     found: list[tuple[str, float]] = []
     while left and len(found) < most and now < ENOUGH:

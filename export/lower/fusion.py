@@ -10,7 +10,7 @@ from .context import Context
 from .shape_ops import MOVES
 
 #: operators that work element by element
-_ELEMENTWISE = {
+ELEMENTWISE = {
     "Abs",
     "Add",
     "Ceil",
@@ -100,7 +100,7 @@ def _chain(ctx: Context, quantize: ir.Node) -> Chain | None:
         elif node.op_type in MOVES:
             inside.add(node)
             todo.append(node.inputs[0])
-        elif node.op_type not in _ELEMENTWISE:
+        elif node.op_type not in ELEMENTWISE:
             return None
         elif node not in inside:
             inside.add(node)

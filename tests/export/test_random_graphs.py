@@ -102,8 +102,9 @@ def test_gradients(seeds: range) -> None:
         try:
             program, ready = device(case.model, trainable=_marks(seed), loss="mse")
         except UnsupportedError as error:
-            assert str(error.nodes[0]).startswith("trainable 'last:2'"), error  # it has one layer
-            continue
+            if not str(error.nodes[0]).startswith("trainable 'last:2'"):
+                raise
+            continue  # it has one layer
         x = case.inputs["x0"]
         target = np.random.default_rng(seed).standard_normal((len(x), 3)).astype(np.float32)
         replay, moved = Replay(program, case.inputs), Replay(program, nudged(case.inputs, 1e-6))

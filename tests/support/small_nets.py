@@ -127,10 +127,7 @@ def activations(opset: int) -> onnx.ModelProto:
     h = net.add("LeakyRelu", net.conv("x", 3, 4), alpha=0.1)
     h = net.add("Sigmoid", net.conv(h, 4, 4, 1))
     h = net.conv(h, 4, 4, 1)
-    if opset >= 14:
-        h = net.add("HardSwish", h)
-    else:
-        h = net.add("Mul", h, net.add("HardSigmoid", h, alpha=1 / 6))
+    h = net.add("HardSwish", h) if opset >= 14 else net.add("Mul", h, net.add("HardSigmoid", h, alpha=1 / 6))
     h = net.add("Tanh", net.conv(h, 4, 4, 1))
     h = net.add("Elu", net.conv(h, 4, 4, 1))
     h = net.add("HardSigmoid", net.conv(h, 4, 4, 1))
