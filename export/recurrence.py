@@ -6,6 +6,7 @@ becomes its body, once for every step.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -107,10 +108,10 @@ class _Scan:
         self.back = self._ints("scan_input_directions", len(self.inputs))
         self.steps = self._steps()
         self.nested = any(isinstance(a.value, ir.Graph) for n in self.body for a in n.attributes.values())
-        self.shared: dict[ir.Value, ir.Value] = {}
+        self.shared: dict[ir.Value, ir.Value | None] = {}
 
     def _ints(self, key: str, count: int) -> list[int]:
-        return list(self.node.attributes.get_ints(key, None) or [0] * count)
+        return list(self.node.attributes.get_ints(key, ()) or [0] * count)
 
     def _steps(self) -> int:
         """How many there are; 0: it is not known."""
@@ -172,11 +173,13 @@ class _Scan:
         given: dict[str, Any] = {"axes": [axis]}
         if self.graph.opset_imports.get("", 0) >= 13:
             more, given = [self._constant(f"{output.name}.axis", ir.tensor(np.array([axis], np.int64)))], {}
-        parts = [self._add("Unsqueeze", [row, *more], f"{output.name}.{i}", given, output) for i, row in enumerate(rows)]
+        parts = [
+            self._add("Unsqueeze", [row, *more], f"{output.name}.{i}", given, output) for i, row in enumerate(rows)
+        ]
         return self._add("Concat", parts, f"{output.name}.all", {"axis": axis}, output)
 
     def _add(
-        self, kind: str, inputs: list[ir.Value | None], name: str, attributes: dict[str, Any], like: ir.Value
+        self, kind: str, inputs: Sequence[ir.Value | None], name: str, attributes: dict[str, Any], like: ir.Value
     ) -> ir.Value:
         """A new node's output, of the type of `like`."""
         node = ir.node(kind, inputs, attributes, name=name)
@@ -189,7 +192,7 @@ class _Scan:
         if name not in self.graph.initializers:
             assert tensor is not None
             kind = ir.TensorType(tensor.dtype)
-            value = ir.Value(name=name, const_value=tensor, shape=ir.Shape(tensor.shape), type=kind)
+            value = ir.Value(name=name, const_value=tensor, shape=ir.Shape(tensor.numpy().shape), type=kind)
             self.graph.initializers[name] = value
         return self.graph.initializers[name]
 
