@@ -693,7 +693,6 @@ def test_all_refusals_in_one_message() -> None:
 LOWERED = [
     "arm_kws/DS_CNN_S.onnx",
     "arm_kws/GRU_S.onnx",
-    "community/gtcrn_simple_gru.onnx",
     "community/mnist_cntk_cnn.onnx",
     "community/mnist_pytorch.onnx",
     "community/qonnx_residual_block.onnx",
