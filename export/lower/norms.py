@@ -56,6 +56,8 @@ def _rows(ctx: Context, value: Value, kept: Sequence[int], over: Sequence[int]) 
 
 def _channels(ctx: Context, value: Value, kept: Sequence[int], over: Sequence[int]) -> Place:
     """Channels, the axes `kept`, behind the positions `over`, as images lie."""
+    if value.shape[0] != 1:
+        raise Refusal(f"it normalizes each of {value.shape[0]} samples of one input", "samples along the batch axis")
     inner = significant(value.factors(kept))
     tensor = ctx.ordered(value, [*over, *kept])
     channels = _sizes(inner)

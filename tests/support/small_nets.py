@@ -127,10 +127,8 @@ def activations(opset: int) -> onnx.ModelProto:
     h = net.add("LeakyRelu", net.conv("x", 3, 4), alpha=0.1)
     h = net.add("Sigmoid", net.conv(h, 4, 4, 1))
     h = net.conv(h, 4, 4, 1)
-    if opset >= 14:
-        h = net.add("HardSwish", h)
-    else:
-        h = net.add("Mul", h, net.add("HardSigmoid", h, alpha=1 / 6))
+    gate = net.add("HardSwish", h) if opset >= 14 else net.add("HardSigmoid", h, alpha=1 / 6)
+    h = gate if opset >= 14 else net.add("Mul", h, gate)
     h = net.add("Tanh", net.conv(h, 4, 4, 1))
     h = net.add("Elu", net.conv(h, 4, 4, 1))
     h = net.add("HardSigmoid", net.conv(h, 4, 4, 1))
@@ -168,7 +166,8 @@ def resized(opset: int) -> onnx.ModelProto:
         h = net.add("Upsample" if opset < 10 else "Resize", h, net.const([1, 1, 2, 2]), mode="nearest")
     else:
         options = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-        h = net.add("Resize", h, "", net.const([1, 1, 2, 2]), mode="nearest", **options)
+        roi = net.const([]) if opset < 13 else ""
+        h = net.add("Resize", h, roi, net.const([1, 1, 2, 2]), mode="nearest", **options)
     return net.model(net.conv(h, 4, 2))
 
 
