@@ -168,6 +168,8 @@ def _outputs_start_with(graph: onnx.GraphProto, size: int | None) -> bool:
     """Whether that may be so: a size that is not known may be it too."""
     for value in graph.output:
         dims = value.type.tensor_type.shape.dim
+        if not value.type.tensor_type.HasField("shape"):
+            continue
         if not dims or (dims[0].HasField("dim_value") and dims[0].dim_value != size):
             return False
     return True
