@@ -24,8 +24,11 @@ APPS = {
     "ds_cnn_int8_head": "ds_cnn_head",
     "head_64_10": "head_64_10",
     "mlp_64_32_10": "mlp_64_32_10",
+    "kws_gru_stream": "kws_gru_frame",
+    "kws_gru_learning": "kws_gru_32",
+    "tcn_int8": "tcn_49_int8",
 }
-LEARN = ("ds_cnn_int8_head", "head_64_10", "mlp_64_32_10")
+LEARN = ("ds_cnn_int8_head", "head_64_10", "mlp_64_32_10", "kws_gru_learning")
 SIZED = tuple(name for name in BOARDS if name != "mb")  # its code is that of m0
 PARTS = ("text", "rodata", "data", "bss", "stack", "libraries")
 SWITCHES = ("-DEP_NO_TRAIN", "-DEP_NO_ERRMSG")

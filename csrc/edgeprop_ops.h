@@ -148,17 +148,19 @@ typedef struct ep_matmul_attr {
     int32_t transposed;
     float lo, hi;
 } ep_matmul_attr;
-/* rnn_f32, gru_f32, lstm_f32: x (steps, n_in) -> y (steps, directions, n_hidden), as ONNX's RNN, GRU, LSTM.
+/* rnn_f32, gru_f32, lstm_f32: x (sequences, steps, n_in) -> y (sequences, steps, directions, n_hidden), as ONNX's RNN,
+ * GRU, LSTM: one sample is so many sequences, each of which starts from its own states.
  * Weights: w (directions, gates, n_hidden, n_in), r (directions, gates, n_hidden, n_hidden), b (directions, 2, gates,
  * n_hidden): added to what w and what r gives. Gates: gru z, r, n; lstm i, o, f, g. States, and those at the end:
- * (directions, n_hidden). `kept` is what learning needs: (directions, steps, rnn 1, gru 4, lstm 5, n_hidden); without it
- * there is no backward. The plans may leave out y and kept where nobody reads them. */
+ * (sequences, directions, n_hidden). `kept` is what learning needs: (sequences, directions, steps, rnn 1, gru 4, lstm 5,
+ * n_hidden); without it there is no backward. The plans may leave out y and kept where nobody reads them. */
 typedef struct ep_recurrent_attr {
     int32_t steps, n_in, n_hidden;
     int32_t directions; /* 1, or 2: the second goes from the last step to the first */
     int32_t reverse;    /* 1: the first does so too */
     int32_t variant;    /* rnn: 0 tanh, 1 ReLU; gru: linear_before_reset; lstm: 0 */
-    int32_t truncate;   /* the gradient does not go back past every truncate-th step from the end; 0: it does */
+    int32_t truncate;   /* the gradient does not go back past every truncate-th step from the start; 0: it does */
+    int32_t sequences;
 } ep_recurrent_attr;
 /* group_norm_f32: x (rows, size, channels) -> y, normalized over a row's positions of each group of channels; scale and bias
  * (channels). Layer normalization: size 1, groups 1; instance normalization: as many groups as channels. */
@@ -298,6 +300,9 @@ EP_OPS(EP_DECLARE)
 #undef EP_DECLARE
 #undef EP_DECLARE_G
 #undef EP_DECLARE_N
+
+/* What a header takes for dense layers of one row in place of ep_dense_f32_grad: the same bits, less code. */
+extern const ep_grad ep_dense_row_f32_grad;
 
 /* A generated header writes EP_GRAD(dense_f32); without training it is nothing. */
 #ifdef EP_NO_TRAIN

@@ -36,6 +36,10 @@ _SIZES = {"Expand": 1, "Resize": 3}
 _RECURRENT = {"RNN": {4: 0, 5: 1}, "GRU": {4: 0, 5: 1}, "LSTM": {4: 0, 5: 1, 6: 1}}
 
 
+#: what onnx raises where it knows no shape of an operator
+_INFERENCE = (onnx.shape_inference.InferenceError, onnx.defs.SchemaError, onnx.checker.ValidationError)
+
+
 class MixedSamples(ValueError):
     """The graph does not treat the samples of its batch apart from one another."""
 
@@ -109,7 +113,7 @@ def one_sample(proto: onnx.ModelProto, batch: int) -> onnx.ModelProto:
     try:
         cut = _Cut(onnx.shape_inference.infer_shapes(proto, data_prop=True), batch)
         single = cut.run()
-    except (onnx.shape_inference.InferenceError, onnx.defs.SchemaError, KeyError, ValueError, IndexError) as error:
+    except (*_INFERENCE, KeyError, ValueError, IndexError) as error:
         raise MixedSamples(f"its batch of {batch} cannot be taken apart ({error})") from error
     try:
         arrays = random_inputs(proto.graph, 0, batch)

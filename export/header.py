@@ -286,7 +286,7 @@ class _Header:
     def _node_fields(self, node: NodeRow, symbol: str, io_at: int) -> dict[str, str]:
         return {
             "op": f"&ep_{node.op.kind}",
-            "grad": f"EP_GRAD({node.op.kind})" if node.has_grad else "",
+            "grad": f"EP_GRAD({_gradient(node)})" if node.has_grad else "",
             "attr": f"&{symbol}",
             "io": f"{self.name}_io + {io_at}",
             "n_in": str(len(node.op.inputs)),
@@ -384,6 +384,12 @@ def _word(value: np.ndarray) -> str:
     if value.ndim:
         return f"{{{', '.join(str(v) for v in value.tolist())}}}"
     return number(float(value)) if value.dtype.kind == "f" else str(int(value))
+
+
+def _gradient(node: NodeRow) -> str:
+    """The backward by name: that of dense layers of one row is smaller."""
+    kind = node.op.kind
+    return "dense_row_f32" if kind == "dense_f32" and int(node.words["rows"]) == 1 else kind
 
 
 def _struct(fields: dict[str, str]) -> Iterator[str]:

@@ -12,6 +12,7 @@ import onnx.version_converter
 
 from .classical import to_tensors
 from .errors import UnsupportedError, UnsupportedNode
+from .recurrence import time_first
 from .reference import to_proto
 
 #: oldest opset whose operators mean what the lowering takes them to mean (numpy-style broadcasting)
@@ -25,12 +26,12 @@ class Imported:
     """A checked model.
 
     proto : as it was given, apart from initialisers listed as inputs (IR version 3), which are dropped from the inputs,
-        functions, which are inlined, and what `classical.to_tensors` rewrites
+        functions, which are inlined, and what `classical.to_tensors` and `recurrence.time_first` rewrite
     source : the file's name, or ""
     source_hash : sha256 of the ONNX bytes, hex
     batch : the first axis of every input and output: 0 where it may vary, its size where fixed; None: there is no batch
     batched : whether the first axis of values inside is the batch too, which nodes must then leave alone
-    given : the model as it was given
+    given : the model as it was given, as far as onnxruntime runs it
     notes : what was left out of it, a sentence each
     """
 
@@ -66,6 +67,9 @@ def load(model: onnx.ModelProto | bytes | str | Path) -> Imported:
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
     notes = to_tensors(copy)
+    if time_first(copy.graph):  # onnxruntime does not run them as they were
+        proto = onnx.ModelProto()
+        proto.CopyFrom(copy)
     if copy.functions:
         copy = onnx.inliner.inline_local_functions(copy)
     copy = _with_output_shapes(copy)
@@ -164,6 +168,8 @@ def _outputs_start_with(graph: onnx.GraphProto, size: int | None) -> bool:
     """Whether that may be so: a size that is not known may be it too."""
     for value in graph.output:
         dims = value.type.tensor_type.shape.dim
+        if not value.type.tensor_type.HasField("shape"):
+            continue
         if not dims or (dims[0].HasField("dim_value") and dims[0].dim_value != size):
             return False
     return True

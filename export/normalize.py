@@ -13,6 +13,7 @@ from onnxscript.optimizer import fold_constants_ir
 from . import reference
 from .batch import one_sample, set_first_axis
 from .importer import Imported, opsets
+from .recurrence import unroll_scans
 from .rewrites import drop_identities, rewrite
 
 #: never folded: they say where integers end and floats begin
@@ -37,8 +38,8 @@ def normalize(imported: Imported) -> Normal:
     """Bring a model into normal form.
 
     Constant expressions (shape arithmetic, transposed weights) are folded, Identity and unused nodes removed, Pad
-    moved into the Conv or pool behind it. A graph with QuantizeLinear goes through onnxruntime's own fusion
-    before that is read, so integer groups come out as QLinearConv, QGemm, ...
+    moved into the Conv or pool behind it; the steps of a Scan stand one after the other. A graph with QuantizeLinear goes
+    through onnxruntime's own fusion before that is read, so integer groups come out as QLinearConv, QGemm, ...
 
     Raises
     ------
@@ -59,6 +60,7 @@ def normalize(imported: Imported) -> Normal:
         except Exception as error:
             raise ValueError(f"onnxruntime does not accept the quantized model: {error}") from error
     model = ir.from_proto(proto)
+    unroll_scans(model.graph)
     rewrite(model.graph)
     fold_pads(model.graph)
     passes.RemoveUnusedNodesPass()(model)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 ALIGN = 16  # bytes; every block starts at a multiple
 _EFFORT = 300_000  # of branch and bound before it gives up, in blocks looked at: about a second
 _SHUFFLES = 200  # of the search around the best greedy order
+_PAIRS = 1_000_000  # of blocks that live together, looked at in that search: a second or two; large graphs get fewer
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,8 @@ class _Packer:
 def _search(packer: _Packer, best: list[int], bound: int) -> list[int]:
     """First fit in orders near that of the best packing so far: one or two blocks moved at a time."""
     chance = random.Random(0)
-    for _ in range(_SHUFFLES):
+    pairs = sum(map(len, packer.gaps))
+    for _ in range(min(_SHUFFLES, _PAIRS // max(pairs, 1))):
         if packer.total(best) == bound:
             break
         order = sorted(range(len(best)), key=lambda block: (best[block], block))

@@ -387,6 +387,10 @@ def _blocks(chains: list[list[_Tenant]]) -> list[tuple[Span, ...]]:
     return [tuple(tenant.span for tenant in chain) for chain in chains]
 
 
+#: pairs of blocks packed anew, all in all, to see whether one of them should not be in place: of a large graph not all are tried
+_REPACKED = 300_000
+
+
 def _pack(program: Program, timeline: Sequence[Step]) -> tuple[Packing, dict[Key, int]]:
     """Packs with everything in place that may be; where that misses the bound, also without one of these at a time."""
     lives = _lifetimes(program, timeline)
@@ -394,7 +398,7 @@ def _pack(program: Program, timeline: Sequence[Step]) -> tuple[Packing, dict[Key
     chains = _chains(lives, over)
     best = pack(_blocks(chains))
     if best.bytes > best.bound:
-        for key in over:
+        for key in list(over)[: _REPACKED // len(chains) ** 2]:
             other = _chains(lives, {k: v for k, v in over.items() if k != key})
             packing = pack(_blocks(other))
             if packing.bytes < best.bytes:

@@ -179,9 +179,50 @@ def _float_product(graph: ir.Graph, node: ir.Node) -> None:
     _replace(graph, node, [("MatMul", real, {}), *([("Add", [None, bias], {})] if bias is not None else [])])
 
 
+# ---- Assignment to a slice -------------------------------------------------------------------------------------------
+
+
+def _scatter(graph: ir.Graph, node: ir.Node) -> None:
+    """`data[:, 2:5] = updates`, as PyTorch writes it: what is before, the updates, and what is behind, joined."""
+    data, indices, updates = node.inputs[0], _array(node.inputs[1]), node.inputs[2]
+    shape = data.shape.numpy() if data is not None and data.shape is not None and data.shape.is_static() else None
+    if indices is None or shape is None or node.attributes.get_string("reduction", "none") != "none":
+        return
+    grid, depth = indices.shape[:-1], indices.shape[-1]
+    if len(grid) != depth or 0 in grid:
+        return
+    first = indices.reshape(-1, depth)[0]
+    if not np.array_equal(indices, np.moveaxis(np.indices(grid), 0, -1) + first) or first.min() < 0:
+        return
+    part = [axis for axis in range(depth) if grid[axis] != shape[axis]]
+    if len(part) > 1:
+        return
+    axis = part[0] if part else 0
+    start, stop = int(first[axis]), int(first[axis]) + grid[axis]
+    pieces = [_sliced(graph, node, axis, 0, start), updates, _sliced(graph, node, axis, stop, shape[axis])]
+    _replace(graph, node, [("Concat", [piece for piece in pieces if piece is not None], {"axis": axis})])
+
+
+def _sliced(graph: ir.Graph, node: ir.Node, axis: int, start: int, stop: int) -> ir.Value | None:
+    """Elements start .. stop of a node's first input along an axis; None where there are none."""
+    source = node.inputs[0]
+    assert source is not None
+    if start >= stop:
+        return None
+    name = f"{node.name or node.outputs[0].name}.{start}"
+    bounds = [
+        _constant(graph, f"{name}.{i}", np.array([value], np.int64)) for i, value in enumerate((start, stop, axis))
+    ]
+    piece = ir.node("Slice", [source, *bounds], name=name)
+    piece.outputs[0].name, piece.outputs[0].type = f"{name}.slice", source.type
+    graph.insert_before(node, piece)
+    return piece.outputs[0]
+
+
 _RULES: dict[str, Callable[[ir.Graph, ir.Node], None]] = {
     "Add": _add,
     "Einsum": _einsum,
+    "ScatterND": _scatter,
     "Where": _where,
     "com.microsoft.MatMulIntegerToFloat": _float_product,
 }

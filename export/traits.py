@@ -94,7 +94,7 @@ def _recurrent(gates: int, kept: int, optional: tuple[int, ...]) -> Traits:
     """A recurrent op; `kept`: vectors a step keeps for the backward."""
 
     def macs(a: Attrs) -> int:
-        return int(a["directions"] * a["steps"] * gates * a["n_hidden"] * (a["n_in"] + a["n_hidden"]))
+        return int(a["sequences"] * a["directions"] * a["steps"] * gates * a["n_hidden"] * (a["n_in"] + a["n_hidden"]))
 
     def scratch(a: Attrs) -> int:
         return int(4 * max(kept, 3) * a["n_hidden"])

@@ -29,6 +29,7 @@ class GraphBuilder:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self.states: dict[str, tuple[str, Sequence[Any]]] = {}
+        self.truncate: dict[str, int] = {}
 
     def node(
         self,
@@ -110,9 +111,13 @@ def to_model(net: Graph) -> onnx.ModelProto:
     opset = [helper.make_opsetid("", OPSET)]
     model: onnx.ModelProto = helper.make_model(proto, opset_imports=opset, producer_name="edgeprop")
     model.ir_version = IR_VERSION
-    if graph.states:  # the exporter keeps them on the device
-        pairs = {name: following for name, (following, _) in graph.states.items()}
-        helper.set_model_props(model, {"edgeprop.states": json.dumps(pairs)})
+    said: dict[str, dict[str, Any]] = {}  # what the device does and ONNX has no place for
+    if graph.states:
+        said["edgeprop.states"] = {name: following for name, (following, _) in graph.states.items()}
+    if graph.truncate:
+        said["edgeprop.truncate"] = graph.truncate
+    if said:
+        helper.set_model_props(model, {key: json.dumps(value) for key, value in said.items()})
     graph.onnx.checker.check_model(model, full_check=True)
     return model
 

@@ -67,7 +67,8 @@ static void emit_tiles(const ep_t *ep, const ep_node *node, const ep_sink *sink,
     }
 }
 
-static void params(const ep_t *ep, const ep_node *node, uint32_t n, const ep_sink *sink)
+/* Of a layer of one row; or of more, into the sums. */
+static void params_of_row(const ep_t *ep, const ep_node *node, uint32_t n, const ep_sink *sink)
 {
     const ep_dense_attr *a = node->attr;
     const int32_t rows = a->rows * (int32_t)n;
@@ -84,13 +85,25 @@ static void params(const ep_t *ep, const ep_node *node, uint32_t n, const ep_sin
                             rows};
         if (sum.c != NULL) {
             EP_KERNEL(ep, outer_f32)(&sum);
-        } else if (rows == 1) {
-            /* dy^T . x as it is, without memory for it */
-            ep_emit_rank_one(ep, sink, node->io[1], (uint32_t)a->n_out, (uint32_t)a->n_in, ep_dout(ep, node, 0),
-                             ep_in(ep, node, 0));
-        } else {
-            emit_tiles(ep, node, sink, rows);
+        } else { /* dy^T . x as it is, without memory for it */
+            ep_emit_rank_one(ep, sink, node->io[1], (uint32_t)a->n_out, (uint32_t)a->n_in, sum.a, sum.b);
         }
+    }
+    if (ep_trains(ep, node, 2)) {
+        ep_emit_bias(ep, node, sink, a->n_out, (uint32_t)rows);
+    }
+}
+
+static void params(const ep_t *ep, const ep_node *node, uint32_t n, const ep_sink *sink)
+{
+    const ep_dense_attr *a = node->attr;
+    const int32_t rows = a->rows * (int32_t)n;
+    if (rows == 1 || ep_sink_adds(sink)) {
+        params_of_row(ep, node, n, sink);
+        return;
+    }
+    if (ep_trains(ep, node, 1)) {
+        emit_tiles(ep, node, sink, rows);
     }
     if (ep_trains(ep, node, 2)) {
         ep_emit_bias(ep, node, sink, a->n_out, (uint32_t)rows);
@@ -103,6 +116,7 @@ static float bound(const ep_t *ep, const ep_node *node, uint32_t n)
 }
 
 const ep_grad ep_dense_f32_grad = {backward, params, bound};
+const ep_grad ep_dense_row_f32_grad = {backward, params_of_row, bound};
 
 #endif
 

@@ -18,7 +18,13 @@ static float *kept_place(const ep_t *ep, const ep_node *node, const ep_cell_kind
     return i < node->n_out ? place(ep, node, i) : NULL;
 }
 
-/* A state (n_hidden) of direction d of sample s at the start; NULL: zeros. A constant one is that of all samples. */
+/* Sequences in n samples: all of them are walked through alike. */
+static uint32_t sequences(const ep_node *node, uint32_t n)
+{
+    return n * (uint32_t)((const ep_recurrent_attr *)node->attr)->sequences;
+}
+
+/* A state (n_hidden) of direction d of sequence s at the start; NULL: zeros. A constant one is that of all samples. */
 static const float *initial(const ep_t *ep, const ep_node *node, unsigned i, uint32_t s, int32_t d)
 {
     const ep_recurrent_attr *a = node->attr;
@@ -26,7 +32,7 @@ static const float *initial(const ep_t *ep, const ep_node *node, unsigned i, uin
         return NULL;
     }
     if (ep_in_tensor(ep, node, i)->flags & EP_CONST) {
-        s = 0;
+        s %= (uint32_t)a->sequences;
     }
     return (const float *)ep_in(ep, node, i) + ((size_t)s * (size_t)a->directions + (size_t)d) * (size_t)a->n_hidden;
 }
@@ -36,7 +42,7 @@ static int goes_back(const ep_recurrent_attr *a, int32_t d)
     return d == 1 || a->reverse != 0;
 }
 
-/* The state (n_hidden) at output i, of direction d of sample s. */
+/* The state (n_hidden) at output i, of direction d of sequence s. */
 static size_t state_at(const ep_recurrent_attr *a, uint32_t s, int32_t d)
 {
     return ((size_t)s * (size_t)a->directions + (size_t)d) * (size_t)a->n_hidden;
@@ -69,17 +75,23 @@ static ep_cell cell_of(const ep_t *ep, const ep_node *node, const ep_cell_kind *
     return cell;
 }
 
+/* x . w^T + the first bias of some steps, into rows of kept. */
+static void see_inputs(const ep_cell *cell, int32_t rows, int32_t kept_step, int32_t steps)
+{
+    const int32_t n = cell->attr->n_in;
+    const ep_dots_f32 d = {cell->kept, cell->b, cell->x, cell->w, kept_step, 0, n, n, steps, rows, n};
+    EP_KERNEL(cell->ep, dots_f32)(&d);
+}
+
 void ep_cell_sums(const ep_cell *cell, int32_t gates, int32_t gates_from_h)
 {
     const ep_recurrent_attr *a = cell->attr;
     const int32_t rows = gates * a->n_hidden, from_h = gates_from_h * a->n_hidden;
-    ep_dots_f32 d = {cell->kept, cell->b, cell->x, cell->w, rows, 0, a->n_in, a->n_in, 1, rows, a->n_in};
-    EP_KERNEL(cell->ep, dots_f32)(&d);
-    d.base = cell->kept;
-    d.x = cell->h;
-    d.w = cell->r;
-    d.x_step = d.w_step = d.count = a->n_hidden;
-    d.columns = from_h;
+    const ep_dots_f32 d = {cell->kept,  cell->kept,  cell->h, cell->r, rows,       rows,
+                           a->n_hidden, a->n_hidden, 1,       from_h,  a->n_hidden};
+    if (cell->x != NULL) {
+        see_inputs(cell, rows, rows, 1);
+    }
     EP_KERNEL(cell->ep, add_f32)(cell->kept, cell->b + rows, (size_t)from_h);
     EP_KERNEL(cell->ep, dots_f32)(&d);
 }
@@ -93,7 +105,7 @@ static void start(float *state, const float *from, int32_t count)
     }
 }
 
-/* One direction of one sample. `kept`, `y`: NULL where they are not wanted. */
+/* One direction of one sequence. `kept`, `y`: NULL where they are not wanted. */
 static void run(ep_cell *cell, const ep_node *node, const ep_cell_kind *kind, uint32_t s, int32_t d, float *kept,
                 float *y)
 {
@@ -105,9 +117,14 @@ static void run(ep_cell *cell, const ep_node *node, const ep_cell_kind *kind, ui
         cell->c = (float *)ep_out(cell->ep, node, C) + state_at(a, s, d);
         start(cell->c, initial(cell->ep, node, C0, s, d), a->n_hidden);
     }
+    if (kept != NULL) { /* there is room to look at the inputs of all steps at once */
+        cell->x = x;
+        cell->kept = kept + kept_at(a, kind, s, d, 0);
+        see_inputs(cell, kind->gates * a->n_hidden, kind->kept * a->n_hidden, a->steps);
+    }
     for (int32_t k = 0; k < a->steps; k++) {
         const int32_t t = goes_back(a, d) ? a->steps - 1 - k : k;
-        cell->x = x + (size_t)t * (size_t)a->n_in;
+        cell->x = kept != NULL ? NULL : x + (size_t)t * (size_t)a->n_in;
         cell->kept = kept != NULL ? kept + kept_at(a, kind, s, d, t) : (float *)ep_scratch(cell->ep);
         kind->step(cell);
         if (y != NULL) {
@@ -122,7 +139,7 @@ void ep_recurrent_forward(const ep_t *ep, const ep_node *node, uint32_t n, const
     float *kept = kept_place(ep, node, kind), *y = place(ep, node, Y);
     for (int32_t d = 0; d < a->directions; d++) {
         ep_cell cell = cell_of(ep, node, kind, d);
-        for (uint32_t s = 0; s < n; s++) {
+        for (uint32_t s = 0; s < sequences(node, n); s++) {
             run(&cell, node, kind, s, d, kept, y);
         }
     }
@@ -154,7 +171,7 @@ static void end_back(const ep_t *ep, const ep_node *node, unsigned i, size_t at,
     }
 }
 
-/* Back through the steps of one direction of one sample: kept becomes the gradients of the gates' sums. */
+/* Back through the steps of one direction of one sequence: kept becomes the gradients of the gates' sums. */
 static void walk_back(ep_cell *cell, const ep_node *node, const ep_cell_kind *kind,
                       void (*step_back)(const ep_cell *cell), uint32_t s, int32_t d)
 {
@@ -180,7 +197,7 @@ static void walk_back(ep_cell *cell, const ep_node *node, const ep_cell_kind *ki
                                    : initial(ep, node, C0, s, d);
         }
         step_back(cell);
-        if (a->truncate > 0 && k > 0 && (a->steps - k) % a->truncate == 0) {
+        if (a->truncate > 0 && k > 0 && k % a->truncate == 0) {
             memset(cell->h, 0, (size_t)a->n_hidden * 2 * sizeof *cell->h); /* c's gradient follows h's */
         }
     }
@@ -200,7 +217,7 @@ void ep_recurrent_backward(const ep_t *ep, const ep_node *node, uint32_t n, cons
         cell.h = scratch;
         cell.c = scratch + a->n_hidden;
         cell.spare = scratch + 2 * (size_t)a->n_hidden;
-        for (uint32_t s = 0; s < n; s++) {
+        for (uint32_t s = 0; s < sequences(node, n); s++) {
             walk_back(&cell, node, kind, step_back, s, d);
             if (dx != NULL) { /* of all steps at once: dx += gradients of the sums . w */
                 const ep_outer_f32 o = {dx + (size_t)s * (size_t)a->steps * (size_t)a->n_in,
@@ -219,7 +236,8 @@ void ep_recurrent_backward(const ep_t *ep, const ep_node *node, uint32_t n, cons
     }
 }
 
-/* A weight's gradient over time: sum over `count` steps of a (rows) times b (columns), and of one pair more. */
+/* A weight's gradient over time: sum over `count` steps of a (rows) times b (columns), and of one pair more; and over the
+ * sequences of a sample. */
 typedef struct product {
     uint16_t index;
     size_t first; /* element of the weight */
@@ -227,21 +245,27 @@ typedef struct product {
     const float *a, *b;
     int32_t a_step, b_step;
     const float *a_more, *b_more; /* b_more NULL: none */
+    int32_t sequences;
+    size_t a_next, b_next, b_more_next; /* from one sequence to the next; a_more goes with a */
 } product;
 
 /* c (rows, columns), c_step apart, += rows `row` .. and columns `column` .. of the product. */
 static void add_product(const ep_t *ep, const product *p, float *c, int32_t c_step, int32_t row, int32_t column,
                         int32_t rows, int32_t columns)
 {
-    ep_outer_f32 o = {c, p->a + row, p->b + column, c_step, 1, p->a_step, p->b_step, rows, columns, p->count};
-    if (p->count > 0) {
-        EP_KERNEL(ep, outer_f32)(&o);
-    }
-    if (p->b_more != NULL) {
-        o.a = p->a_more + row;
-        o.b = p->b_more + column;
-        o.count = 1;
-        EP_KERNEL(ep, outer_f32)(&o);
+    for (size_t q = 0; q < (size_t)p->sequences; q++) {
+        ep_outer_f32 o = {c, NULL, NULL, c_step, 1, p->a_step, p->b_step, rows, columns, p->count};
+        if (p->count > 0) {
+            o.a = p->a + q * p->a_next + row;
+            o.b = p->b + q * p->b_next + column;
+            EP_KERNEL(ep, outer_f32)(&o);
+        }
+        if (p->b_more != NULL) {
+            o.a = p->a_more + q * p->a_next + row;
+            o.b = p->b_more + q * p->b_more_next + column;
+            o.count = 1;
+            EP_KERNEL(ep, outer_f32)(&o);
+        }
     }
 }
 
@@ -267,23 +291,26 @@ static void emit_product(const ep_t *ep, const ep_sink *sink, const product *p)
     }
 }
 
-/* Sum over the steps of `count` columns of kept, to elements `first` .. of the biases. */
+/* Sum over steps and sequences of `count` columns of kept, to elements `first` .. of the biases. */
 static void emit_bias(const ep_t *ep, const ep_node *node, const ep_sink *sink, size_t first, const float *kept,
                       int32_t kept_step, int32_t count)
 {
-    const int32_t steps = ((const ep_recurrent_attr *)node->attr)->steps;
+    const ep_recurrent_attr *a = node->attr;
+    const size_t next = (size_t)a->directions * (size_t)a->steps * (size_t)kept_step;
     float sum[EP_TILE_COLUMNS];
     for (int32_t k = 0; k < count; k += EP_TILE_COLUMNS) {
         const int32_t lanes = count - k < EP_TILE_COLUMNS ? count - k : EP_TILE_COLUMNS;
         memset(sum, 0, sizeof sum);
-        for (int32_t t = 0; t < steps; t++) {
-            EP_KERNEL(ep, add_f32)(sum, kept + (size_t)t * (size_t)kept_step + k, (size_t)lanes);
+        for (size_t q = 0; q < (size_t)a->sequences; q++) {
+            for (int32_t t = 0; t < a->steps; t++) {
+                EP_KERNEL(ep, add_f32)(sum, kept + q * next + (size_t)t * (size_t)kept_step + k, (size_t)lanes);
+            }
         }
         ep_emit(ep, sink, node->io[B], (uint32_t)(first + (size_t)k), (uint32_t)lanes, 1.0f, sum);
     }
 }
 
-/* dr of one block: a step's gradient times h before it, which is y of the step before. */
+/* dr of one block: a step's gradient times h before it, which is y of the step before. s: the sample's first sequence. */
 static void emit_rows(const ep_t *ep, const ep_node *node, const ep_sink *sink, const ep_cell_kind *kind,
                       const ep_cell_rows *block, uint32_t s, int32_t d)
 {
@@ -292,8 +319,18 @@ static void emit_rows(const ep_t *ep, const ep_node *node, const ep_sink *sink, 
     const float *y = (const float *)ep_out(ep, node, Y) + row_at(a, s, d, 0);
     const int32_t width = kind->kept * a->n_hidden, y_step = a->directions * a->n_hidden;
     const int32_t back = goes_back(a, d);
-    product p = {node->io[R], 0,   block->gates * a->n_hidden, a->n_hidden, a->steps, kept, NULL, width, width,
-                 NULL,        NULL};
+    const size_t next = (size_t)(a->directions * a->steps), states = (size_t)(a->directions * a->n_hidden);
+    product p;
+    memset(&p, 0, sizeof p);
+    p.index = node->io[R];
+    p.rows = block->gates * a->n_hidden;
+    p.columns = a->n_hidden;
+    p.count = a->steps;
+    p.a = kept;
+    p.a_step = p.b_step = width;
+    p.sequences = a->sequences;
+    p.a_next = p.b_next = next * (size_t)width;
+    p.b_more_next = states;
     p.first = (size_t)(d * kind->gates + block->first) * (size_t)a->n_hidden * (size_t)a->n_hidden;
     p.a += block->from * a->n_hidden;
     if (block->by != 0) {
@@ -304,6 +341,7 @@ static void emit_rows(const ep_t *ep, const ep_node *node, const ep_sink *sink, 
         p.a += back ? 0 : width;
         p.b = back ? y + y_step : y;
         p.b_step = y_step;
+        p.b_next = next * (size_t)a->n_hidden;
         p.count = a->steps - 1;
     }
     emit_product(ep, sink, &p);
@@ -317,9 +355,11 @@ static void emit_sample(const ep_t *ep, const ep_node *node, const ep_sink *sink
     const float *kept = kept_place(ep, node, kind) + kept_at(a, kind, s, d, 0);
     const int32_t width = kind->kept * a->n_hidden, all = kind->gates * a->n_hidden;
     if (ep_trains(ep, node, W)) {
-        const product p = {
-            node->io[W], (size_t)(d * all) * (size_t)a->n_in, all, a->n_in, a->steps, kept, x, width, a->n_in, NULL,
-            NULL};
+        product p = {node->io[W], 0,    all,  a->n_in,      a->steps, kept, x, width,
+                     a->n_in,     NULL, NULL, a->sequences, 0,        0,    0};
+        p.first = (size_t)(d * all) * (size_t)a->n_in;
+        p.a_next = (size_t)(a->directions * a->steps) * (size_t)width;
+        p.b_next = (size_t)a->steps * (size_t)a->n_in;
         emit_product(ep, sink, &p);
     }
     if (ep_trains(ep, node, B)) {
@@ -341,7 +381,7 @@ void ep_recurrent_params(const ep_t *ep, const ep_node *node, uint32_t n, const 
 {
     for (uint32_t s = 0; s < n; s++) {
         for (int32_t d = 0; d < ((const ep_recurrent_attr *)node->attr)->directions; d++) {
-            emit_sample(ep, node, sink, kind, rows, blocks, s, d);
+            emit_sample(ep, node, sink, kind, rows, blocks, sequences(node, s), d);
         }
     }
 }
@@ -350,7 +390,8 @@ void ep_recurrent_params(const ep_t *ep, const ep_node *node, uint32_t n, const 
 float ep_recurrent_bound(const ep_t *ep, const ep_node *node, uint32_t n, const ep_cell_kind *kind)
 {
     const ep_recurrent_attr *a = node->attr;
-    const size_t steps = (size_t)n * (size_t)a->steps, states = (size_t)a->directions * (size_t)a->n_hidden;
+    const size_t steps = (size_t)sequences(node, n) * (size_t)a->steps,
+                 states = (size_t)a->directions * (size_t)a->n_hidden;
     const float terms = (float)steps;
     const float kept = EP_KERNEL(ep, max_abs_f32)(kept_place(ep, node, kind), steps * states * (size_t)kind->kept);
     const float values[] = {
@@ -393,18 +434,19 @@ int ep_check_recurrent(const ep_model *model, const ep_node *node, const ep_cell
 {
     const ep_recurrent_attr *a = node->attr;
     const unsigned out = node->n_in, end = kind->cell_state ? 3 : 2; /* outputs in front of kept */
-    if (a == NULL || a->directions < 1 || a->directions > 2 || a->reverse < 0 || a->reverse > 1 || a->variant < 0 ||
-        a->variant >= kind->variants || a->truncate < 0) {
+    if (a == NULL || a->sequences < 1 || a->directions < 1 || a->directions > 2 || a->reverse < 0 || a->reverse > 1 ||
+        a->variant < 0 || a->variant >= kind->variants || a->truncate < 0) {
         return EP_ERR_IMAGE;
     }
-    const uint32_t states = ep_product(a->directions, a->n_hidden, 1),
-                   y = ep_product(a->steps, a->directions, a->n_hidden);
-    const uint32_t kept = ep_product(kind->kept * a->directions, a->n_hidden, a->steps);
+    const int32_t rows = (int32_t)ep_product(a->sequences, a->steps, 1); /* of x; 0: too many */
+    const uint32_t states = ep_product(a->sequences, a->directions, a->n_hidden);
+    const uint32_t y = ep_product(rows, a->directions, a->n_hidden);
+    const uint32_t kept = ep_product(kind->kept * a->directions, a->n_hidden, rows);
     const uint32_t b = ep_product(2 * kind->gates * a->directions, a->n_hidden, 1);
     const int n_in = node->n_in == 4 || node->n_in == 5 + kind->cell_state;
     const int n_out = node->n_out == end + 1u || (node->n_out == end && node->grad == NULL);
     if (!n_in || !n_out || b == 0 || kept == 0 ||
-        !ep_valid_activation(model, node, X, EP_F32, ep_product(a->steps, a->n_in, 1)) ||
+        !ep_valid_activation(model, node, X, EP_F32, ep_product(rows, a->n_in, 1)) ||
         !ep_valid_weight(model, node, W, ep_product(kind->gates * a->directions, a->n_hidden, a->n_in)) ||
         !ep_valid_weight(model, node, R, ep_product(kind->gates * a->directions, a->n_hidden, a->n_hidden)) ||
         !ep_valid_weight(model, node, B, b) || !valid_initial(model, node, H0, states) ||

@@ -11,7 +11,7 @@ typedef struct ep_cell {
     const ep_recurrent_attr *attr;
     const float *w, *r,
         *b;         /* this direction's (gates * n_hidden, n_in), (gates * n_hidden, n_hidden), (2, gates * n_hidden) */
-    const float *x; /* (n_in); forward only */
+    const float *x; /* (n_in); forward only; NULL: kept holds already what w gives */
     float *h, *c;   /* (n_hidden): forward: the state, changed in place; backward: their gradients, likewise */
     float *kept;    /* (kept, n_hidden): gates and what else backward needs; backward leaves gradients there */
     const float *h_before, *c_before, *h_after; /* backward only; NULL: zeros */

@@ -1,9 +1,19 @@
 /* y (outer, inner) = sum, maximum, .. of x (outer, size, inner) over its middle axis. */
 #include "common.h"
 
+#define NARROW 4 /* elements below which a call of a kernel costs more than the work */
+
 /* y (count,) and one slice x of the middle axis. NaN stays. */
-static void take(int32_t which, float *y, const float *x, int32_t count)
+static void take(const ep_t *ep, int32_t which, float *y, const float *x, int32_t count)
 {
+    if (which == EP_REDUCE_SUM && count >= NARROW) {
+        EP_KERNEL(ep, add_f32)(y, x, (size_t)count);
+        return;
+    }
+    if ((which == EP_REDUCE_L2 || which == EP_REDUCE_SUM_SQUARE) && count >= NARROW) {
+        EP_KERNEL(ep, multiply_add_f32)(y, x, x, (size_t)count);
+        return;
+    }
     for (int32_t i = 0; i < count; i++) {
         switch (which) {
         case EP_REDUCE_MAX: y[i] = x[i] > y[i] || isnan(x[i]) ? x[i] : y[i]; break;
@@ -28,7 +38,7 @@ static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
             y[i] = start;
         }
         for (int32_t s = 0; s < a->size; s++, x += a->inner) {
-            take(a->which, y, x, a->inner);
+            take(ep, a->which, y, x, a->inner);
         }
         for (int32_t i = 0; a->which == EP_REDUCE_L2 && i < a->inner; i++) {
             y[i] = sqrtf(y[i]);

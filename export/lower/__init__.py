@@ -103,7 +103,8 @@ NEAREST = {
     "Loop": "the loop unrolled, or LSTM, GRU, RNN",
     "NonMaxSuppression": "boxes and scores as outputs, for the caller to sift",
     "NonZero": "values of a size that is known when the model is exported",
-    "Scan": "the loop unrolled, or LSTM, GRU, RNN",
+    "Scan": "a number of steps that is known and not too large, or LSTM, GRU, RNN",
+    "ScatterND": "constant indices of one slice, as x[:, 2:5] = y writes them",
     "TopK": "the scores themselves as output, which the caller sorts",
     "Where": "Relu, Clip, Min or Max",
     "ai.onnx.ml.Binarizer": "the scores themselves as output",
@@ -215,6 +216,7 @@ def _lower(
     marks = Marks([wanted] if isinstance(wanted, str) else list(wanted))
     pairs = dict(said.get("states", {}) if states is None else states)
     streaming.check_names(imported.proto.graph, pairs)
+    recurrent.check_batch(imported)
     ctx = lower_graph(normalize(imported), imported, marks)
     program = Program(
         name=name or identifier(Path(imported.source).stem or imported.proto.graph.name or "model"),
@@ -228,7 +230,7 @@ def _lower(
         source_hash=imported.source_hash,
     )
     mark_trainable(ctx, program, marks, loss or said.get("loss"))
-    recurrent.keep_for_learning(program, int(said.get("truncate", 0)))
+    recurrent.keep_for_learning(program, said.get("truncate", 0))
     make_sparse(program, sparse)
     _drop_unused(program)
     _spread_scales(program)

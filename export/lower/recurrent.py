@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-from ..errors import Refusal
+from .. import reference
+from ..errors import Refusal, UnsupportedError, UnsupportedNode
+from ..importer import Imported
 from ..plan import backward_ops, traits
 from ..program import Program, Tensor
+from ..recurrence import scanned
+from ..samples import random_inputs
 from .context import Context, Layer
 from .float_ops import require_float
 from .operator import Operator, operator
@@ -39,14 +44,15 @@ _CELLS = {
 
 
 def recurrent(ctx: Context, node: ir.Node) -> None:
-    """RNN, GRU or LSTM with constant weights, whose axes are (steps, 1, n_in)."""
+    """RNN, GRU or LSTM with constant weights, whose axes are (steps, sequences, n_in), one sequence for a sample or more."""
     cell = _CELLS[node.op_type]
     value = ctx.value(node)
     require_float(value)
-    if len(value.shape) != 3 or value.shape[1] != 1:
-        raise Refusal(f"its input is {value.shape}, of several sequences", "an input of shape (steps, batch, n_in)")
+    if len(value.shape) != 3:
+        raise Refusal(f"its input is {value.shape}", "an input of shape (steps, batch, n_in)")
+    steps, sequences, n_in = value.shape
     weight, recurrence = ctx.needed(node, 1, "weight W"), ctx.needed(node, 2, "weight R")
-    attrs = _attributes(node, cell, weight, recurrence) | {"steps": value.shape[0], "n_in": value.shape[2]}
+    attrs = _attributes(node, cell, weight, recurrence) | {"steps": steps, "n_in": n_in, "sequences": sequences}
     directions, n_hidden = attrs["directions"], attrs["n_hidden"]
     names = [str(node.name), *(str(v.name) for v in node.inputs[1:4] if v is not None)]
     weights = [
@@ -54,20 +60,57 @@ def recurrent(ctx: Context, node: ir.Node) -> None:
         ctx.const(str(node.inputs[2].name), recurrence.reshape(directions, cell.gates, n_hidden, -1), "f32"),  # type: ignore[union-attr]
     ]
     bias = _bias(ctx, node, (directions, 2, cell.gates, n_hidden), weights)
-    source = ctx.ordered(value, (0, 2))
-    states = _initial_states(ctx, node, cell, (directions, n_hidden))
-    output = _output(ctx, node, 0, "y", (attrs["steps"], directions * n_hidden))
-    ends = [_output(ctx, node, 1 + i, "hc"[i], (directions * n_hidden,)) for i in range(cell.states)]
+    source = ctx.ordered(value, (1, 0, 2))
+    states = _initial_states(ctx, node, cell, (directions, sequences, n_hidden))
+    output = _output(ctx, node, 0, "y", (sequences * steps, directions * n_hidden))
+    ends = [_output(ctx, node, 1 + i, "hc"[i], (sequences * directions * n_hidden,)) for i in range(cell.states)]
     op = ctx.emit(cell.kind, node, [source, *weights[:2], bias, *states], output, **attrs)
     op.outputs += ends
     ctx.layers[output] = Layer(op, names, weights, directions * n_hidden)
     if _used(node, 0):
-        ctx.result(node.outputs[0], (attrs["steps"], directions, 1, n_hidden), (0, 1, 3), output)
-        ctx.batch.update(ctx.values[node.outputs[0]].dims[2])
+        ctx.result(node.outputs[0], (steps, directions, sequences, n_hidden), (2, 0, 1, 3), output)
+        ctx.batch.update(ctx.values[node.outputs[0]].dims[2] if sequences == 1 else ())
     for i, end in enumerate(ends):
         if _used(node, 1 + i):
-            ctx.result(node.outputs[1 + i], (directions, 1, n_hidden), (0, 2), end)
-            ctx.batch.update(ctx.values[node.outputs[1 + i]].dims[1])
+            ctx.result(node.outputs[1 + i], (directions, sequences, n_hidden), (1, 0, 2), end)
+            ctx.batch.update(ctx.values[node.outputs[1 + i]].dims[1] if sequences == 1 else ())
+
+
+def check_batch(imported: Imported) -> None:
+    """See that the axis of varying size, which is taken for the batch, is not what a recurrent operator steps through.
+
+    ONNX's cells have time in front and the batch behind it: a graph input (steps, 1, n_in) that goes straight into one
+    looks like a batch of `steps` samples, each of one step. What reaches each cell tells: onnxruntime is asked.
+
+    Raises
+    ------
+    UnsupportedError : the axis is the steps of some cell
+    """
+    cells = [(node, name, axis) for node in imported.proto.graph.node for name, axis in scanned(node)]
+    if imported.batch != 0 or not cells:
+        return
+    few, many = (_sizes(imported, [name for _, name, _ in cells], rows) for rows in (1, 3))
+    axis = imported.proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    why = f"the axis that may vary{f' ({axis!r})' if axis else ''} is its steps, not its batch"
+    cure = "a fixed number of steps; or one step, with the state as an input and an output of the graph (states)"
+    bad = [
+        UnsupportedNode(node.name or next(filter(None, node.output)), node.op_type, why, cure)
+        for node, name, axis in cells
+        if few and many and few[name][axis] != many[name][axis]
+    ]
+    if bad:
+        raise UnsupportedError(bad)
+
+
+def _sizes(imported: Imported, names: list[str], rows: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of values for so many rows of input; none where onnxruntime does not run so many."""
+    try:
+        arrays = random_inputs(imported.proto.graph, 0, rows)
+        inside = [name for name in dict.fromkeys(names) if name not in arrays]
+        found = reference.intermediates(imported.proto, arrays, inside) if inside else {}
+    except Exception:  # a type that no device takes, or whatever onnxruntime raises: then the batch does not vary
+        return {}
+    return {name: array.shape for name, array in {**arrays, **found}.items()}
 
 
 def _used(node: ir.Node, index: int) -> bool:
@@ -89,8 +132,6 @@ def _attributes(node: ir.Node, cell: _Cell, weight: np.ndarray, recurrence: np.n
     wanted = (directions, cell.gates * n_hidden, n_hidden)
     if weight.ndim != 3 or weight.shape[:2] != wanted[:2] or recurrence.shape != wanted:
         raise Refusal(f"weights {weight.shape} and {recurrence.shape} do not fit {direction}", f"R of shape {wanted}")
-    if get.get_int("layout", 0):
-        raise Refusal("its layout is 1", "layout 0")
     if get.get_int("input_forget", 0):
         raise Refusal("it couples input and forget gates (input_forget)", "input_forget = 0")
     if get.get_float("clip", None):
@@ -127,7 +168,7 @@ def _bias(ctx: Context, node: ir.Node, shape: tuple[int, ...], weights: list[str
     return ctx.const(f"{node.name or node.inputs[1].name}.bias", np.zeros(shape), "f32")  # type: ignore[union-attr]
 
 
-def _initial_states(ctx: Context, node: ir.Node, cell: _Cell, shape: tuple[int, int]) -> list[str]:
+def _initial_states(ctx: Context, node: ir.Node, cell: _Cell, shape: tuple[int, int, int]) -> list[str]:
     """Tensors of the states at the start: of all that the cell has, or of none where all are zero."""
     sources = [node.inputs[5 + i] if 5 + i < len(node.inputs) else None for i in range(cell.states)]
     constants = [ctx.constant(source) for source in sources]
@@ -138,18 +179,16 @@ def _initial_states(ctx: Context, node: ir.Node, cell: _Cell, shape: tuple[int, 
         if source is not None and constant is None:
             value = ctx.value(node, 5 + i)
             require_float(value)
-            if value.shape != (shape[0], 1, shape[1]):
-                raise Refusal(
-                    f"its state {value.shape} is of several sequences", "states of (directions, batch, hidden)"
-                )
-            tensors.append(ctx.ordered(value, (0, 2)))
+            if value.shape != shape:
+                raise Refusal(f"its state is {value.shape}", f"states of (directions, batch, hidden), {shape}")
+            tensors.append(ctx.ordered(value, (1, 0, 2)))
             continue
         array: np.ndarray[Any, np.dtype[Any]]
         if source is None or constant is None:
             name, array = f"{node.name}.{'hc'[i]}0", np.zeros(shape)
         else:
-            name, array = str(source.name), np.broadcast_to(constant, (shape[0], 1, shape[1])).reshape(shape)
-        tensors.append(ctx.const(name, array, "f32"))
+            name, array = str(source.name), np.broadcast_to(constant, shape)
+        tensors.append(ctx.const(name, array.transpose(1, 0, 2), "f32"))
     return tensors
 
 
@@ -159,13 +198,13 @@ def gru(ctx: Context, node: ir.Node) -> None:
     recurrent(ctx, node)
 
 
-def keep_for_learning(program: Program, truncate: int = 0) -> None:
+def keep_for_learning(program: Program, truncate: int | Mapping[str, int] = 0) -> None:
     """Give the recurrent ops that gradients go through the output that keeps what their backward needs.
 
     Parameters
     ----------
-    truncate : steps after which the gradient does not go back further (truncated backpropagation through time,
-        Williams & Peng 1990); 0: it goes back to the start
+    truncate : steps of the parts of a sequence that the gradient does not cross (truncated backpropagation through
+        time, Williams & Peng 1990); 0: it goes back to the start; of all ops, or by name of the ONNX node
     """
     if not program.trainable():
         return
@@ -173,8 +212,8 @@ def keep_for_learning(program: Program, truncate: int = 0) -> None:
         if not traits(op).recurrent:
             continue
         a = op.attrs
-        a["truncate"] = truncate
-        shape = (a["directions"] * a["steps"], traits(op).kept * a["n_hidden"])
+        a["truncate"] = truncate if isinstance(truncate, int) else truncate.get(op.name, 0)
+        shape = (a["sequences"] * a["directions"] * a["steps"], traits(op).kept * a["n_hidden"])
         name = f"{op.name}.kept"
         while name in program.tensors:
             name += "_"

@@ -96,7 +96,8 @@ def metadata(proto: onnx.ModelProto) -> dict[str, Any]:
 
     Raises
     ------
-    ValueError : `edgeprop.states` is no JSON object of texts, or `edgeprop.truncate` no number of steps
+    ValueError : `edgeprop.states` is no JSON object of texts, or `edgeprop.truncate` no number of steps and no JSON
+        object of these by node
     """
     props = {prop.key: prop.value for prop in proto.metadata_props}
     result: dict[str, Any] = {}
@@ -107,10 +108,21 @@ def metadata(proto: onnx.ModelProto) -> dict[str, Any]:
     if props.get("edgeprop.states"):
         result["states"] = _pairs(props["edgeprop.states"])
     if props.get("edgeprop.truncate"):
-        if not props["edgeprop.truncate"].isdecimal():
-            raise ValueError(f"edgeprop.truncate is {props['edgeprop.truncate']!r}: give a number of steps, 0 for all")
-        result["truncate"] = int(props["edgeprop.truncate"])
+        result["truncate"] = _steps(props["edgeprop.truncate"])
     return result
+
+
+def _steps(text: str) -> int | dict[str, int]:
+    try:
+        steps = json.loads(text)
+    except json.JSONDecodeError:
+        steps = None
+    numbers = list(steps.values()) if isinstance(steps, dict) else [steps]
+    if not all(type(n) is int and 0 <= n < 1 << 31 for n in numbers):
+        raise ValueError(
+            f'edgeprop.truncate is {text!r}: give a number of steps, 0 for all, or a JSON object such as {{"gru": 8}}'
+        )
+    return steps  # type: ignore[no-any-return]
 
 
 def _pairs(text: str) -> dict[str, str]:

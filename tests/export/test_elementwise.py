@@ -334,13 +334,17 @@ def test_two_operands_of_codes(op: str, shape: tuple[int, ...], dtype: Any) -> N
     proto = model(nodes, {"a": ["N", 3, 4, 5], "b": ["N", *shape]}, ["r.dq"], constants)
     if op == "Mul":
         assert kinds(proto) == ["quantize", "quantize", "mul_s8", "dequantize"]
+    if op == "Add":
+        add = "add_s8" if shape == (3, 4, 5) else "add_broadcast_s8"
+        assert kinds(proto) == ["quantize", "quantize", add, "dequantize"]
     same(proto, {"a": normal(0)(2, 3, 4, 5) * 2, "b": normal(1)(2, *shape) + np.float32(2)})
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8])
 @pytest.mark.parametrize("shape", [(), (3, 1, 1), (3, 4, 5), (1, 3, 4, 5)])
 @pytest.mark.parametrize("at", [0, 1])
-def test_product_with_constant_codes(shape: tuple[int, ...], at: int, dtype: Any) -> None:
+@pytest.mark.parametrize("op", ["Add", "Mul"])
+def test_constant_codes(op: str, shape: tuple[int, ...], at: int, dtype: Any) -> None:
     zero = -5 if dtype == np.int8 else 123
     parts = [qdq(name, scale, zero, dtype) for name, scale in (("a", 0.03), ("r", 0.05))]
     constants = {k: v for _, more in parts for k, v in more.items()}
@@ -348,9 +352,10 @@ def test_product_with_constant_codes(shape: tuple[int, ...], at: int, dtype: Any
     constants["c"] = np.random.default_rng(0).integers(info.min, info.max, shape).astype(dtype)
     constants |= {"c.scale": np.float32(0.01), "c.zero": np.asarray(zero, dtype)}
     names = ["a.dq", "c.dq"] if at else ["c.dq", "a.dq"]
-    nodes = [*parts[0][0], node("DequantizeLinear", ["c", "c.scale", "c.zero"], ["c.dq"]), node("Mul", names, ["r"])]
+    nodes = [*parts[0][0], node("DequantizeLinear", ["c", "c.scale", "c.zero"], ["c.dq"]), node(op, names, ["r"])]
     proto = model([*nodes, *parts[1][0]], {"a": ["N", 3, 4, 5]}, ["r.dq"], constants)
-    assert kinds(proto)[1] == ("mul_s8" if shape else "lut_s8")
+    several = {"Mul": "mul_s8", "Add": "add_broadcast_s8"}[op]
+    assert kinds(proto)[1] == (several if shape else "lut_s8")
     same(proto, {"a": normal(0)(2, 3, 4, 5) * 2})
 
 

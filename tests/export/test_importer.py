@@ -127,8 +127,11 @@ def test_reference_options() -> None:
 
 
 def test_unsupported_message_of_a_whole_model() -> None:
+    """Each node that was refused has a line of its own."""
+    nodes = [node("Det", ["x"], [name], name=name) for name in "ab"] + [node("Add", ["a", "b"], ["y"])]
     with pytest.raises(UnsupportedError) as caught:
-        lower(shared("community/gtcrn_simple_gru.onnx"))
+        lower(model(nodes, {"x": ["N", 2, 2]}, ["y"]))
     message = str(caught.value)
-    assert "ScatterND" in message
-    assert message.count("\n") == len(caught.value.nodes)
+    assert "Det 'a'" in message
+    assert "Det 'b'" in message
+    assert message.count("\n") == len(caught.value.nodes) == 2

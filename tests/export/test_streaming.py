@@ -7,17 +7,19 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 
 from edgeprop import Model
 from edgeprop.export import save
+from edgeprop.export.check import check
 from edgeprop.export.header import to_header
 from edgeprop.export.image import read_image, to_image
 from edgeprop.export.lower import UnsupportedError, lower
 from edgeprop.export.plan import plan
 from edgeprop.export.report import to_dict
 from tests.support.compiler import STRICT, program, run
-from tests.support.graphs import model, node
+from tests.support.graphs import model, node, shared
 
 N_IN, N_HIDDEN = 3, 5
 
@@ -181,3 +183,46 @@ def test_header_streams(tmp_path: Path) -> None:
     text = run([program(tmp_path / "main.c", tmp_path / "main", *STRICT, include=tmp_path)])
     wanted = Model(to_image(built)).run(x)[0]
     np.testing.assert_allclose(np.array(text.split(), np.float32).reshape(2, 8, 2), [wanted, wanted], rtol=1e-6)
+
+
+def test_speech_enhancement() -> None:
+    """GTCRN, as its authors stream it: convolution caches and hidden states stay on the device, frame after frame."""
+    path = shared("community/gtcrn_simple_gru.onnx")
+    assert check(path).status == "ok"
+    names = ("conv_cache", "tra_cache", "inter_cache")
+    device = Model(to_image(lower(path, states={name: f"{name}_out" for name in names})))
+    frames = some(2)(6, 1, 257, 1, 2)
+    session = ort.InferenceSession(path)
+    inside = {value.name: np.zeros(value.shape, np.float32) for value in session.get_inputs() if value.name in names}
+    for frame in frames:
+        wanted, *after = session.run(None, {"mix": frame, **inside})
+        (y,) = device.run(frame.reshape(1, 1, 257, 1, 2))
+        np.testing.assert_allclose(y.reshape(wanted.shape), wanted, atol=2e-5 * np.abs(wanted).max())
+        inside = dict(zip(names, after, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("start", "shape"), [((0, 0), (1, 4)), ((0, 2), (1, 3)), ((0, 0), (1, 6)), ((0, 4), (1, 2)), ((0, 1, 0), (1, 2, 3))]
+)
+def test_assignment_to_a_slice(start: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    """`cache[:, 2:5] = new`, which PyTorch writes as a ScatterND of constant indices."""
+    grid = np.moveaxis(np.indices(shape), 0, -1) + np.array(start)
+    data = [1, 6, 3]
+    proto = model(
+        [node("ScatterND", ["x", "at", "new"], ["y"])],
+        {"x": data, "new": [*shape, *data[len(shape) :]]},
+        ["y"],
+        {"at": grid},
+    )
+    assert check(proto).status == "ok"
+
+
+def test_other_scatters_are_refused() -> None:
+    """Two axes cut, or indices in another order."""
+    for indices in (np.array([[[[0, 1, 1]]]]), np.array([[0, 3], [0, 1]])):
+        new = [*indices.shape[:-1], *[1, 6, 3][indices.shape[-1] :]]
+        proto = model(
+            [node("ScatterND", ["x", "at", "new"], ["y"])], {"x": [1, 6, 3], "new": new}, ["y"], {"at": indices}
+        )
+        with pytest.raises(UnsupportedError, match="constant indices of one slice"):
+            lower(proto)

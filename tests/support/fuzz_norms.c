@@ -183,7 +183,8 @@ static void try_node(kind *k)
                            n,
                            learns ? RUN_FORWARD | RUN_BACKWARD | RUN_PARAMS : RUN_FORWARD,
                            n > 1,
-                           (uint8_t)random_below(2)};
+                           (uint8_t)random_below(2),
+                           0};
     const int rc = run_node(k->name, c.words, &args, &result);
     for (int i = 0; i <= c.n_in; i++) {
         free(c.operands[i].data);

@@ -240,7 +240,8 @@ static int try_node(const shape *s)
                            n,
                            grad ? RUN_FORWARD | RUN_BACKWARD | RUN_PARAMS : RUN_FORWARD,
                            n > 1,
-                           (uint8_t)random_below(4)};
+                           (uint8_t)random_below(4),
+                           0};
     const int rc = run_node(s->name, words, &args, &result);
     for (int i = 0; i <= n_in; i++) {
         free(operands[i].data);

@@ -25,6 +25,7 @@ typedef struct memory { /* what ep_t.arena points to */
     uint8_t *value[MAX_OPERANDS];
     float *gradient[MAX_OPERANDS];
     size_t value_size[MAX_OPERANDS], gradient_size[MAX_OPERANDS];
+    uint8_t *scratch;
 } memory;
 
 struct ep_sink {
@@ -51,8 +52,7 @@ float *ep_gradient_ptr(const ep_t *ep, uint16_t index)
 
 void *ep_scratch(const ep_t *ep)
 {
-    (void)ep;
-    return NULL; /* no op asks for any */
+    return ((const memory *)(const void *)ep->arena)->scratch;
 }
 
 /* Every element may be added to, so all count as handed over. */
@@ -273,15 +273,22 @@ int run_node(const char *name, const void *attr, const run_args *args, run_resul
                           (uint8_t)args->n_in,
                           (uint8_t)args->n_out,
                           args->accumulate};
-    const ep_model model = {
-        .abi = EP_ABI, .tensors = tensors, .nodes = &node, .n_tensors = (uint16_t)count, .n_nodes = 1};
+    const ep_model model = {.abi = EP_ABI,
+                            .tensors = tensors,
+                            .nodes = &node,
+                            .n_tensors = (uint16_t)count,
+                            .n_nodes = 1,
+                            .scratch_bytes = args->scratch_bytes};
     const ep_t ep = {.model = &model, .kernels = chosen(), .arena = (uint8_t *)(void *)&m, .batch = args->n};
     int rc = r->check(&model, &node);
     if (rc != EP_OK || args->phases == 0) {
         return rc;
     }
+    m.scratch = block(args->scratch_bytes);
     place(&m, args->operands, count, args->n);
     run(&ep, &node, args, result);
     rc = release(&m, args->operands, count);
+    rc = intact(m.scratch, args->scratch_bytes) ? rc : RUN_OUTSIDE;
+    free(m.scratch);
     return rc != 0 ? rc : result->faults != 0 ? RUN_EMIT : 0;
 }

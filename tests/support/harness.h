@@ -22,6 +22,7 @@ typedef struct run_args {
     int32_t phases;     /* RUN_FORWARD | ...; 0: only the check */
     int32_t sums;       /* the sink adds: the same element may come several times */
     uint8_t accumulate; /* as ep_node's */
+    uint32_t scratch_bytes;
 } run_args;
 
 typedef struct run_result {

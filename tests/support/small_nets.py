@@ -165,7 +165,8 @@ def resized(opset: int) -> onnx.ModelProto:
         h = net.add("Upsample" if opset < 10 else "Resize", h, net.const([1, 1, 2, 2]), mode="nearest")
     else:
         options = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-        h = net.add("Resize", h, "", net.const([1, 1, 2, 2]), mode="nearest", **options)
+        roi = net.const([]) if opset < 13 else ""
+        h = net.add("Resize", h, roi, net.const([1, 1, 2, 2]), mode="nearest", **options)
     return net.model(net.conv(h, 4, 2))
 
 

@@ -307,3 +307,32 @@ def test_closed_pipe_is_no_error(folder: Path) -> None:
     command = f"{sys.executable} -m edgeprop inspect net.ep | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_stream_from_the_shell(tmp_path: Path, run: Run) -> None:
+    """`--state`: one frame in, one answer out, the rest of the sequence in the device's memory; not in the saved head."""
+    from edgeprop.trainer import nets
+
+    whole = nets.kws_gru(units=6, seed=1)
+    frame = nets.kws_gru(units=6, in_shape=(1, 10), stateful=True)
+    frame.load_state_dict(whole.state_dict())
+    proto = frame.to_onnx()
+    states = json.loads(next(prop.value for prop in proto.metadata_props if prop.key == "edgeprop.states"))
+    del proto.metadata_props[:]  # as a model from elsewhere, which says nothing of its states
+    (tmp_path / "kws.onnx").write_bytes(proto.SerializeToString())
+    pairs = [word for state, following in states.items() for word in ("--state", f"{state}={following}")]
+    learns = ("--trainable", "head", "--loss", "softmax_cross_entropy", "-o", str(tmp_path / "out"))
+    code, _, error = run("export", str(tmp_path / "kws.onnx"), *pairs, *learns)
+    assert code == 0, error
+    model = edgeprop.Model(tmp_path / "out" / "kws.ep")
+    x = np.random.default_rng(2).normal(size=(1, 25, 10)).astype(np.float32)
+    answers = [model.run(x[:, step : step + 1])[0] for step in range(25)]
+    np.testing.assert_allclose(answers[-1].ravel(), whole.predict(x).ravel(), rtol=1e-4, atol=1e-5)
+    model.reset_state()
+    np.testing.assert_array_equal(model.run(x[:, :1])[0], answers[0])
+    model.save(tmp_path / "head")  # a power cut: what was learned is back, the stream begins anew
+    again = edgeprop.Model(tmp_path / "out" / "kws.ep")
+    assert again.restore(tmp_path / "head")
+    np.testing.assert_array_equal(again.run(x[:, :1])[0], answers[0])
+    assert model.restore(tmp_path / "head")
+    np.testing.assert_array_equal(model.run(x[:, :1])[0], answers[0])

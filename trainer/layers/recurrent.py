@@ -42,8 +42,8 @@ class Recurrent(Layer):
         does so with each epoch. The gradient does not go back past the forward. Its ONNX form has the state as an
         input and an output.
     truncate : int, optional
-        Cut the gradient's way back after each so many steps (truncated back-propagation through time, Williams &
-        Peng 1990).
+        Cut the sequence into parts of so many steps, which the gradient does not cross (truncated back-propagation
+        through time, Williams & Peng 1990); learning on the device does so too.
     bias : bool
         Whether to add biases; they start at 0.
     init, recurrent_init : str or callable
@@ -237,6 +237,8 @@ class Recurrent(Layer):
         direction = "bidirectional" if self.directions == 2 else "forward"
         attributes = {"hidden_size": self.units, "direction": direction, **self.onnx_attributes()}
         graph.node(self.onnx_op, self, operands, outputs=outputs, **attributes)
+        if self.truncate:
+            graph.truncate[self.name] = self.truncate
         if self.stateful:
             for state, end in zip(self.states, ends, strict=True):
                 self._state_out(graph, state, end)

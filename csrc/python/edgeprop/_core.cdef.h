@@ -222,6 +222,7 @@ typedef struct ep_recurrent_attr {
     int32_t reverse;
     int32_t variant;
     int32_t truncate;
+    int32_t sequences;
 } ep_recurrent_attr;
 typedef struct ep_group_norm_attr {
     int32_t rows, size, channels, groups;

@@ -513,7 +513,7 @@ class Model:
         _records.save(self._restorable(self._weights), path)
 
     def restore(self, path: str | os.PathLike[str]) -> Model:
-        """Takes up what `save` saved.
+        """Takes up what `save` saved. A stream begins anew, as in C: its states are in no record.
 
         Returns
         -------
@@ -528,7 +528,7 @@ class Model:
             context = self._restorable(None)
             _records.restore(context, path)
             self._publish(context)
-        return self
+        return self.reset_state()
 
     def reset(self) -> Model:
         """Forgets what was learned: the weights as exported. Returns the model itself."""
