@@ -90,10 +90,13 @@ def _pads(
     """Padding before and behind each axis."""
     mode = node.attributes.get_string("auto_pad", "NOTSET")
     if mode in ("SAME_UPPER", "SAME_LOWER"):
-        total = [
-            max((ceil(size / stride) - 1) * stride + extent - size, 0)
+        needed = [
+            (ceil(size / stride) - 1) * stride + extent - size
             for size, stride, extent in zip(sizes, strides, reach, strict=True)
         ]
+        if min(needed) < -2:  # onnxruntime begins inside the input then, others at its edge
+            raise Refusal(f"its stride leaves out elements, and {mode} does not say which", "pads in place of auto_pad")
+        total = [max(n, 0) for n in needed]
         small, large = [t // 2 for t in total], [t - t // 2 for t in total]
         return (small, large) if mode == "SAME_UPPER" else (large, small)
     given = list(node.attributes.get_ints("pads") or [0] * (2 * len(sizes)))

@@ -192,3 +192,17 @@ def test_a_wider_constant_beside_a_reshaped_value(front: bool) -> None:
     ]
     constants = {"slope": normal(8), "shape": np.array([0, 1, 1, 2, 16]), "w": normal(1, 3, 1, 2, 16)}
     compare(model(nodes, {"x": ["N", 4, 8]}, ["y"], constants), {"x": normal(2, 4, 8)})
+
+
+@pytest.mark.parametrize("mode", ["SAME_UPPER", "SAME_LOWER"])
+def test_same_padding_with_a_stride_far_beyond_the_kernel(mode: str) -> None:
+    """onnxruntime begins inside the input, TensorFlow at its edge."""
+    constants = {"w": normal(2, 3, 3)}
+    for stride, fits in ((4, True), (6, False)):
+        conv = node("Conv", ["x", "w"], ["y"], auto_pad=mode, kernel_shape=[3], strides=[stride])
+        proto = model([conv], {"x": ["N", 3, 12]}, ["y"], constants)
+        if fits:
+            compare(proto, {"x": normal(2, 3, 12)})
+        else:
+            with pytest.raises(UnsupportedError, match="leaves out elements"):
+                lower(proto)
