@@ -215,7 +215,10 @@ def maps_int8() -> onnx.ModelProto:
         small = Resize <mode: string = "nearest"> (most, , scales)
         cut = Slice(c, starts, ends, axes, steps)
         framed = Pad(cut, pads)
-        both = Concat <axis: int = 1> (average, framed)
+        scaled = Mul(average, framed)
+        joined = Concat <axis: int = 1> (scaled, framed)
+        level = GlobalAveragePool(joined)
+        both = Add(joined, level)
         whole = GlobalAveragePool(small)
         f1 = Flatten(whole)
         lines = Reshape(both, shape)
@@ -234,6 +237,29 @@ def maps_int8() -> onnx.ModelProto:
     places = {"starts": _ints(0, 0), "ends": _ints(6, 4), "axes": _ints(2, 3), "steps": _ints(2, 2)}
     places |= {"pads": _ints(0, 0, 0, 0, 0, 0, 0, 0), "shape": _ints(1, 8, 6)}
     return _onnx(text, {**weights, **places, "scales": _numbers(1, 1, 2, 2)})
+
+
+def zeros_int8() -> onnx.ModelProto:
+    """A graph that comes quantized, with uint8 weights whose zero points are their own."""
+    text = """
+    zeros_int8 (float[1,3,6,5] x) => (float[1,20,3,3] y) {
+        q = QuantizeLinear(x, sx, zx)
+        c = QLinearConv <strides: ints = [2, 2], pads: ints = [1, 1, 1, 1], kernel_shape: ints = [3, 3]>
+            (q, sx, zx, w, sw, zw, sy, zy, b)
+        y = DequantizeLinear(c, sy, zy)
+    }"""
+    rng = np.random.default_rng(6)
+    zero = {
+        "zx": np.array(120, np.uint8),
+        "zw": rng.integers(90, 160, 20).astype(np.uint8),
+        "zy": np.array(100, np.uint8),
+    }
+    scale = {"sx": np.array(0.02, np.float32), "sw": np.full(20, 0.005, np.float32), "sy": np.array(0.03, np.float32)}
+    weights = {
+        "w": rng.integers(0, 256, (20, 3, 3, 3)).astype(np.uint8),
+        "b": rng.integers(-900, 900, 20).astype(np.int32),
+    }
+    return _onnx(text, {**zero, **scale, **weights})
 
 
 # ---- All of them -------------------------------------------------------------------------------------------------------
@@ -256,6 +282,7 @@ NETS = {
     "kws_lstm_stream": Net(lambda: nets.kws_lstm(**_FRAME), options=_LEARN),
     "tcn": Net(lambda: nets.tcn(**_TCN), options=_LEARN),
     "tcn_int8": Net(lambda: nets.tcn(**_TCN), (4, 13), _HEAD),
+    "zeros_int8": Net(zeros_int8),
     "maps_int8": Net(maps_int8, (3, 6, 5), _HEAD),
     "mobilenet_v2_int8": Net(lambda: nets.mobilenet_v2(3, (3, 8, 8), alpha=0.1, batch_norm=False), (3, 8, 8), _HEAD),
 }

@@ -95,3 +95,13 @@ def test_another_compiler_is_not_compared(board, head, tmp_path, monkeypatch):
     count._compare(other, figures, made)
     assert not other.grown
     assert "gcc 1" in other.not_compared[0]
+
+
+def test_what_is_accepted_leaves_the_other_figures_alone(board, head, tmp_path, monkeypatch):
+    board("m4f")
+    monkeypatch.setattr(count, "TABLE", tmp_path / "counts.json")
+    made = {"head_64_10": head, "mlp_64_32_10": head}
+    count._accept({"m4f": {"head_64_10_sgd_step": 100, "mlp_64_32_10_sgd_step": 300}}, made)
+    count._accept({"m4f": {"head_64_10_sgd_step": 50}}, made)
+    kept = report.read_table(count.TABLE)["counts"][head.source]["m4f"]
+    assert kept == {"head_64_10_sgd_step": 50, "mlp_64_32_10_sgd_step": 300}
