@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 
 import onnx
@@ -19,6 +20,8 @@ from .reference import to_proto
 MIN_OPSET = 7
 #: newest opset of which onnxruntime 1.32 runs all that the device has
 NEWEST_RUN = 25
+#: of one input: what can be run on the way to a device, which has far less memory
+_MOST_ELEMENTS = 1 << 28
 
 
 @dataclass
@@ -106,7 +109,8 @@ def _check(proto: onnx.ModelProto) -> None:
         return  # the checker wants shapes and schemas; the lowering names what it does not know
     try:
         onnx.checker.check_model(proto)
-    except onnx.checker.ValidationError as error:
+        onnx.shape_inference.infer_shapes(proto, check_type=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ValueError(f"onnx.checker rejects the model: {error}") from error
 
 
@@ -156,6 +160,9 @@ def _refused(value: onnx.ValueInfoProto) -> UnsupportedNode | None:
     if not value.type.tensor_type.HasField("shape"):
         return UnsupportedNode(value.name, "input", "it has no shape", "give it one before exporting")
     shape = value.type.tensor_type.shape.dim
+    size = prod(n or 1 for n in _dims(value))
+    if size > _MOST_ELEMENTS:
+        return UnsupportedNode(value.name, "input", f"it has {size} elements", f"at most {_MOST_ELEMENTS}")
     varying = [axis for axis, size in enumerate(_dims(value)) if size is None and axis > 0]
     if not varying:
         return None

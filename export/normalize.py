@@ -43,9 +43,22 @@ def normalize(imported: Imported) -> Normal:
 
     Raises
     ------
-    ValueError : onnxruntime does not accept a quantized graph
+    ValueError : onnxruntime does not accept a quantized graph, or nodes and constants do not fit one another
     MixedSamples : the samples of a batch of fixed size cannot be taken apart
     """
+    try:
+        return _normalize(imported)
+    except ValueError:
+        raise
+    except Exception as error:  # the libraries that read and fold graphs raise of all kinds
+        root: BaseException = error
+        while root.__cause__ is not None:
+            root = root.__cause__
+        told = f"{error} ({root})" if root is not error else str(error)
+        raise ValueError(f"the model's nodes and constants do not fit one another: {told}") from error
+
+
+def _normalize(imported: Imported) -> Normal:
     proto = onnx.ModelProto()
     proto.CopyFrom(imported.proto)
     if imported.batch in (0, 1):

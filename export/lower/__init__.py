@@ -272,6 +272,10 @@ def operator_key(node: ir.Node) -> str:
     return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
 
 
+#: raised where a node is not what its operator's specification asks for, which onnx's checker does not look at
+_MALFORMED = (ArithmeticError, AssertionError, AttributeError, IndexError, TypeError, ValueError)
+
+
 def _lower_node(ctx: Context, node: ir.Node) -> UnsupportedNode | None:
     """Lower one node; what was refused, if it was. Behind a refused node, shapes the graph declares stand in."""
     key = operator_key(node)
@@ -285,6 +289,8 @@ def _lower_node(ctx: Context, node: ir.Node) -> UnsupportedNode | None:
         if key not in OPERATORS:
             raise Refusal("the device has no such operator", nearest)
         OPERATORS[key](ctx, node)
+        if any(output in ctx.values and ctx.values[output].count == 0 for output in node.outputs):
+            raise Refusal("its output has no elements", "axes of 1 or more")
     except KeyError as error:
         if isinstance(error.args[0], ir.Value):
             return None  # something before it was refused, and its shape is not known
@@ -293,6 +299,9 @@ def _lower_node(ctx: Context, node: ir.Node) -> UnsupportedNode | None:
         for output in node.outputs:
             _stand_in(ctx, output)
         return UnsupportedNode(name, key, refusal.why, refusal.nearest)
+    except _MALFORMED as error:
+        why = f"its inputs and attributes do not fit one another ({type(error).__name__}: {error})"
+        return UnsupportedNode(name, key, why, "a model that onnxruntime runs")
     return None
 
 
