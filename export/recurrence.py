@@ -128,8 +128,8 @@ class _Scan:
             outputs = self._step(step, states)
             states = outputs[: len(states)]
             found.append(outputs[len(states) :])
-        for output, value in zip(self.node.outputs, states, strict=False):
-            self._takes_place(output, value)
+        for output, state in zip(self.node.outputs, states, strict=False):
+            self._takes_place(output, state)
         axes = self._ints("scan_output_axes", len(self.results))
         back = self._ints("scan_output_directions", len(self.results))
         for i, output in enumerate(self.results):

@@ -9,11 +9,12 @@ import numpy as np
 import onnx
 import pytest
 
-from edgeprop import Model
+from edgeprop import Model, trainer
 from edgeprop.export.check import check
 from edgeprop.export.image import to_image
 from edgeprop.export.lower import UnsupportedError, lower
 from edgeprop.export.plan import plan
+from edgeprop.export.quantize import quantize
 from tests.support.graphs import model, node
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -277,3 +278,40 @@ def test_gradients(op: str, extra: dict[str, Any], direction: str, heads: tuple[
         np.testing.assert_allclose(
             (before[name] - device.parameters()[name]).ravel() / 0.5, flat.ravel(), atol=1e-5, err_msg=name
         )
+
+
+# ---- Between codes ---------------------------------------------------------------------------------------------------
+
+WEIGHTS = {"gru": ["gru.weight", "gru.recurrent_weight", "gru.bias"], "head": ["head.weight", "head.bias"]}
+
+
+@pytest.mark.parametrize(
+    ("trainable", "trained"),
+    [
+        (None, []),
+        ("last", WEIGHTS["head"]),
+        ("gru", WEIGHTS["gru"]),
+        ("*gru*", WEIGHTS["gru"]),
+        ("gru.bias", ["gru.bias"]),
+        ("last:2", WEIGHTS["gru"] + WEIGHTS["head"]),
+    ],
+)
+def test_int8_around_a_recurrent_layer(trainable: str | None, trained: list[str]) -> None:
+    """Codes up to the cell, float32 in it, codes behind it where nothing learns; equal to onnxruntime."""
+    conv, gru = trainer.Conv1D(8, 3, padding="same", name="conv"), trainer.GRU(6, name="gru")
+    net = trainer.Sequential(conv, trainer.ReLU(), trainer.Transpose(0, 2, 1), gru, trainer.Dense(3, name="head"))
+    net.build((4, 10), seed=1)
+    x = np.random.default_rng(0).normal(size=(32, 4, 10)).astype(np.float32)
+    proto = quantize(net.to_onnx(), x, trainable=trainable, loss="mse" if trainable else None)
+    built = lower(proto)
+    kinds = [op.kind for op in built.ops]
+    assert "conv2d_s8" in kinds
+    assert "gru_f32" in kinds
+    assert ("dense_s8" in kinds) == (trainable is None)
+    assert sorted(name for name, tensor in built.tensors.items() if tensor.trainable) == sorted(trained)
+    assert check(proto, {proto.graph.input[0].name: x}).status == "ok"
+    if trained:
+        device = Model(to_image(built))
+        before = {name: w.copy() for name, w in device.parameters().items()}
+        device.partial_fit(x[:8], np.ones((8, 3), np.float32), lr=0.05)
+        assert all(np.any(before[name] != device.parameters()[name]) for name in trained)
