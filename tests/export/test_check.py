@@ -12,7 +12,7 @@ from onnx import TensorProto
 from edgeprop.export.check import check
 from edgeprop.export.program import Program
 from tests.support import interpreter
-from tests.support.graphs import model, node, shared
+from tests.support.graphs import model, node
 
 
 def dense() -> Any:
@@ -110,9 +110,10 @@ def test_models_that_are_none(bad: Any) -> None:
 
 
 def test_unsupported() -> None:
-    result = run(shared("arm_kws/GRU_S.onnx"))
+    nodes = [node("Relu", ["x"], ["r"]), node("TopK", ["r", "k"], ["y", "i"], name="largest")]
+    result = run(model(nodes, {"x": ["N", 3]}, ["y"], {"k": np.array([1])}))
     assert result.status == "unsupported"
-    assert "Scan 'custom_rnn_scan_Scan__14'" in result.message
+    assert "TopK 'largest'" in result.message
 
 
 def test_batch_that_the_graph_does_not_take_after_all() -> None:

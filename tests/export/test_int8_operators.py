@@ -124,13 +124,13 @@ OPERATORS: dict[str, tuple[list[onnx.NodeProto], dict[str, Any], list[str], int]
     "Add of a vector": (
         [node("GlobalAveragePool", ["b"], ["g"]), node("Add", ["a", "g"], ["c"])],
         {},
-        ["global_average_pool_s8", "box", "add_s8"],
+        ["global_average_pool_s8", "add_broadcast_s8"],
         4,
     ),
     "Add to a vector": (
         [node("GlobalAveragePool", ["b"], ["g"]), node("Add", ["g", "a"], ["c"])],
         {},
-        ["global_average_pool_s8", "box", "add_s8"],
+        ["global_average_pool_s8", "add_broadcast_s8"],
         4,
     ),
     "Add of a row and a column": (
@@ -140,19 +140,19 @@ OPERATORS: dict[str, tuple[list[onnx.NodeProto], dict[str, Any], list[str], int]
             node("Add", ["p", "q"], ["c"]),
         ],
         {"st": integers(1), "en": integers(2), "two": integers(2), "three": integers(3)},
-        ["box", "box", "box", "box", "add_s8"],
+        ["box", "box", "add_broadcast_s8"],
         4,
     ),
     "Add of constants": (
         [node("Relu", ["a"], ["r"]), node("Add", ["k", "r"], ["c"])],
         {"k": normal(CHANNELS, SIZE, SIZE)},
-        ["concat", "add_s8"],
+        ["add_broadcast_s8"],
         4,
     ),
     "Add of a constant row": (
         [node("Relu", ["a"], ["r"]), node("Add", ["r", "k"], ["c"])],
         {"k": normal(SIZE)},
-        ["concat", "box", "add_s8"],
+        ["add_broadcast_s8"],
         4,
     ),
     "Mul": ([node("Mul", ["a", "b"], ["c"])], {}, ["mul_s8"], 4),
