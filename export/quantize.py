@@ -666,11 +666,16 @@ class _Quantizer:
         else:
             value.type = ir.TensorType(ir.DataType.INT8)
         real = self._append("DequantizeLinear", [codes, scale, zero], f"{name}.dequantized", value, ir.DataType.FLOAT)
+        apart = [use for use in users if self._stays_float(use[0])]
+        separate = self._dequantized_by_channel(codes, value, params) if apart else real
         for user, index in users:
-            apart = user in self.kept and user.op_type not in _FUSED_ANYHOW and not self._rule(user).moves
-            user.replace_input_with(index, self._dequantized_by_channel(codes, value, params) if apart else real)
+            user.replace_input_with(index, separate if (user, index) in apart else real)
         if outside:
             self._move_output(value, codes if self.int8_io else real, name)
+
+    def _stays_float(self, node: ir.Node) -> bool:
+        """Whether a node the user keeps can be kept from becoming an integer kernel."""
+        return node in self.kept and node.op_type not in _FUSED_ANYHOW and not self._rule(node).moves
 
     def _dequantized_by_channel(self, codes: ir.Value, value: ir.Value, params: Affine) -> ir.Value:
         """Real values for a node that stays float32, by a DequantizeLinear with the same scale for every channel.
