@@ -79,8 +79,8 @@ $(ORT_TRAINING)/made:
 bench: $(VENV)/bench $(ORT_TRAINING)/made ## speed beside other runtimes on this machine; BENCH="--quick --only 'ad_*'" for a part
 	$(RUN) -m benchmarks $(BENCH)
 
-accuracy: $(VENV)/demo ## int8 beside float32 on trained nets and real data, into build/accuracy.json; ACCURACY="--data FOLDER --only 'ds_*'"
-	$(RUN) -m benchmarks.accuracy $(ACCURACY)
+accuracy: $(VENV)/demo ## int8 beside float32 on trained nets and real data, into build/accuracy.json and docs/accuracy.md; ACCURACY="--data FOLDER --only 'ds_*'"
+	$(RUN) -m benchmarks.accuracy --page docs/accuracy.md $(ACCURACY)
 
 size: $(VENV)/test ## bytes of code, constants, RAM and stack of every model on every board, against benchmarks/sizes.json
 	$(RUN) -m boards size --jobs $(JOBS) $(SIZE_ARGS)

@@ -110,11 +110,33 @@ HEADER = (
 )
 
 
+PAGE = """# Accuracy
+
+Trained networks in float32 and in int8, on a part of each data set that was used for nothing else; written by `make accuracy`.
+*int8* is what the C runtime answers for the exported program, *lost* how many points of accuracy that is less than float32
+(allowed: {allowed}), *agree* how many answers are those of float32, *differ* how many outputs of the first 200 samples are not
+onnxruntime's. All figures but *differ* are per cent. Ways to quantize are those of `edgeprop export --method` and `--equalize`.
+
+"""
+
+
+def page(found: list[Row]) -> str:
+    """docs/accuracy.md."""
+    heads = ("net", "data", "samples", "way", "float32", "int8", "lost", "agree", "differ")
+    rule = " | ".join("--" if head in ("net", "data", "way") else "--:" for head in heads)
+    lines = [f"| {' | '.join(heads)} |", f"| {rule} |"]
+    for row in found:
+        figures = (f"{value:.2f}" for value in (row.float32, row.int8, row.lost, row.agree))
+        lines.append(f"| {' | '.join([row.net, row.data, f'{row.samples:,}', row.way, *figures, str(row.differ)])} |")
+    return PAGE.format(allowed=ALLOWED) + "\n".join(lines) + "\n"
+
+
 def main() -> int:
     """Command line; 1 if a row loses more than allowed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
     parser.add_argument("--data", type=Path, default=find_data(), help="folder of the data sets [EDGEPROP_DATA]")
     parser.add_argument("--out", type=Path, default=Path("build/accuracy.json"))
+    parser.add_argument("--page", type=Path, help="also write the table there, if every net was measured in every way")
     parser.add_argument("--only", nargs="*", default=["*"], metavar="NET", help="names or patterns")
     parser.add_argument("--ways", nargs="*", default=list(WAYS), choices=list(WAYS), metavar="WAY")
     args = parser.parse_args()
@@ -136,6 +158,8 @@ def main() -> int:
         return 0
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps([asdict(row) for row in done], indent=1) + "\n")
+    if args.page and len(done) == len(RECIPES) * len(WAYS):
+        args.page.write_text(page(done), encoding="utf-8")
     return int(any(row.lost > ALLOWED for row in done))
 
 
