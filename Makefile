@@ -19,7 +19,7 @@ WARNINGS := -std=c99 -Wall -Wextra -Wpedantic -Wconversion -Wdouble-promotion -W
 VARIANTS := -UEP_NONE -DEP_TRACE -DEP_NO_TRAIN -DEP_NO_ERRMSG
 
 .DEFAULT_GOAL := help
-.PHONY: accuracy conformance conformance-accept figures operators performance help venv demo test test-fast test-foreign bench boards boards-setup count count-accept size size-accept lint lint-python lint-c format wheel wheels wheels-test sdist clean
+.PHONY: accuracy conformance conformance-accept figures operators performance help venv demo test test-slow test-foreign bench boards boards-setup count count-accept size size-accept lint lint-python lint-c format wheel wheels wheels-test sdist clean
 
 help: ## this list
 	@echo "edgeprop: train on the desktop, export to ONNX and a C header, keep learning on the device."
@@ -59,11 +59,11 @@ demo: $(VENV)/demo ## train, quantize, export, compile, adapt: handwritten digit
 	@mkdir -p $(OUT)
 	$(RUN) examples/digits/demo.py --out $(OUT)
 
-test: $(VENV)/test ## set up and run the whole test suite
-	$(RUN) -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
-
-test-fast: $(VENV)/test ## the tests but those that take minutes
+test: $(VENV)/test ## set up and run the test suite, but for what takes many minutes
 	$(RUN) -m pytest -n $(JOBS) --dist loadgroup -m "not slow" $(PYTEST_ARGS)
+
+test-slow: $(VENV)/test ## the rest: whole projects built by their own tools, wheels, kernels on emulated processors
+	$(RUN) -m pytest -n $(JOBS) --dist loadgroup -m slow $(PYTEST_ARGS)
 
 # PyTorch is large, so what needs it and skl2onnx is no part of `make test`, where it is skipped.
 test-foreign: $(VENV)/test $(VENV)/foreign ## layers, losses, optimizers against PyTorch; models as PyTorch and skl2onnx write them

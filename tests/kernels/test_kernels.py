@@ -52,6 +52,7 @@ M55 = dataclasses.replace(
 CORES = {"m4": M4, "m55i": M55, **{name: BOARDS[name] for name in ("m0", "m3", "m4f", "m7", "m33", "m55")}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", ["-O2", "-Os"])
 @pytest.mark.parametrize("core", CORES)
 def test_on_a_microcontroller(core: str, level: str) -> None:
@@ -86,6 +87,7 @@ TABLES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", ["-O2", "-Os"])
 @pytest.mark.parametrize("core", CORTEX_A)
 def test_on_linux_boards(core: str, level: str) -> None:

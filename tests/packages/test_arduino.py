@@ -6,7 +6,11 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.support.packaged import Packaged, Run
+
+pytestmark = pytest.mark.slow  # builds whole projects
 
 HERE = Path(__file__).resolve().parent
 #: keys that the format 1.5 asks for, and its categories

@@ -10,6 +10,8 @@ import pytest
 
 from tests.support.packaged import Packaged, Run
 
+pytestmark = pytest.mark.slow  # builds whole projects
+
 PROJECT = """
 cmake_minimum_required(VERSION 3.20)
 project(user C)

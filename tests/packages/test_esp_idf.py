@@ -13,6 +13,8 @@ import pytest
 import edgeprop
 from tests.support.packaged import Packaged, Run
 
+pytestmark = pytest.mark.slow  # builds whole projects
+
 HERE = Path(__file__).resolve().parent
 
 

@@ -16,6 +16,8 @@ import pytest
 
 from tests.support.packaged import Packaged, Run
 
+pytestmark = pytest.mark.slow  # builds whole projects
+
 HERE = Path(__file__).resolve().parent
 
 

@@ -13,6 +13,8 @@ import pytest
 
 from tests.support.packaged import Packaged, Run
 
+pytestmark = pytest.mark.slow  # builds whole projects
+
 HERE = Path(__file__).resolve().parent
 #: symbols of Zephyr that the module and its sample name
 ZEPHYR = 'config REQUIRES_FULL_LIBC\n\tbool "full"\nconfig MAIN_STACK_SIZE\n\tint "stack"\n\tdefault 1024\n'
