@@ -182,7 +182,8 @@ static int load_node(const loader *l, const uint8_t *row, ep_node *node)
     node->n_out = row[3];
     node->accumulate = row[5];
     if (node->n_in == 0 || node->n_out == 0 || row[4] > 1 || words != known->attr_words) return EP_ERR_IMAGE;
-    if (io + node->n_in + node->n_out + 2 * (uint64_t)l->h.states + l->h.inputs + l->h.outputs > l->h.io) return EP_ERR_IMAGE;
+    if (io + node->n_in + node->n_out + 2 * (uint64_t)l->h.states + l->h.inputs + l->h.outputs > l->h.io)
+        return EP_ERR_IMAGE;
     if (word + words > l->h.words) return EP_ERR_IMAGE;
     node->op = known->op;
     node->io = (const uint16_t *)(const void *)(l->image + l->h.io_at + 2 * io);
