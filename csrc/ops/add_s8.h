@@ -2,7 +2,7 @@
 #ifndef EP_ADD_S8_H
 #define EP_ADD_S8_H
 
-#include "../edgeprop.h"
+#include "../internal.h"
 #include "../kernels/fma.h"
 #include "../kernels/kernels.h"
 

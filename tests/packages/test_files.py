@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -62,6 +63,16 @@ def test_everything_of_the_runtime_is_in(classifier: Packaged, kind: str) -> Non
     assert len(names) == len(set(names))  # archives tell their members by name
     assert b"Apache License" in found["LICENSE"]
     assert b"core_model.h" in found["README.md"]  # core.h would stand beside the runtime's core.c
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_sources_include_is_where_they_look(classifier: Packaged, kind: str) -> None:
+    """edgeprop.h may lie apart from the sources, so that a header of theirs must not name it by a way up."""
+    files = [path for path in classifier.result.packages[kind].rglob("*") if path.suffix in (".c", ".h")]
+    names = {path.name for path in files}
+    for path in files:
+        for name in re.findall(r'^#include "([^"]+)"', path.read_text(), re.MULTILINE):
+            assert (path.parent / name).is_file() or name in names, f"{path}: {name}"
 
 
 @pytest.mark.parametrize("name", ["string", "Arduino", "math"])
