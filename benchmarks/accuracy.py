@@ -21,8 +21,9 @@ import numpy as np
 import onnx
 
 from edgeprop import Model
-from edgeprop.export import lower, plan, quantize, reference
-from edgeprop.export.image import to_image
+from edgeprop.export import lower, plan, quantize
+from edgeprop.export.graph import reference
+from edgeprop.export.writers.image import to_image
 
 from .accuracy_data import LOADERS, Array, Data
 from .accuracy_nets import RECIPES, train

@@ -15,8 +15,8 @@ from edgeprop import trainer as t
 from edgeprop._context import Context, capacity
 from edgeprop._core import ffi, lib
 from edgeprop.errors import check
-from edgeprop.export.image import to_image
-from edgeprop.export.program import Program
+from edgeprop.export.program.program import Program
+from edgeprop.export.writers.image import to_image
 
 from . import peak
 from .learners import LEARNERS

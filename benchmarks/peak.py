@@ -11,8 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from edgeprop.export.layers import Layer, layers
-from edgeprop.export.program import Program
+from edgeprop.export.program.layers import Layer, layers
+from edgeprop.export.program.program import Program
 
 SOURCE = Path(__file__).with_name("peak.c")
 PROGRAM = Path("build") / "peak"

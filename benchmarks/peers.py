@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 import edgeprop
 from edgeprop._core import ffi, lib
-from edgeprop.export.image import to_image
-from edgeprop.export.program import Program
+from edgeprop.export.program.program import Program
+from edgeprop.export.writers.image import to_image
 
 from . import spent
 from .timing import Call

@@ -7,8 +7,8 @@ import onnx
 
 from edgeprop import export
 from edgeprop import trainer as t
-from edgeprop.export.plan import infer_arena, lower_bounds, train_arena
-from edgeprop.export.program import Program
+from edgeprop.export.program.plan import infer_arena, lower_bounds, train_arena
+from edgeprop.export.program.program import Program
 
 from . import models, peak
 from .learners import LEARNERS

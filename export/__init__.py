@@ -15,34 +15,34 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .analysis import snr
     from .api import Exported, ExportError, save
-    from .calibrate import CalibrationError, calibrate
     from .check import check
     from .errors import UnsupportedError
+    from .graph.sklearn import from_sklearn
     from .lower import lower, supported_operators
     from .package import PackageError
-    from .plan import plan
-    from .quantize import QuantizeError, find_layers, quantize
-    from .sklearn import from_sklearn
+    from .program.plan import plan
+    from .quantization.analysis import snr
+    from .quantization.calibrate import CalibrationError, calibrate
+    from .quantization.quantize import QuantizeError, find_layers, quantize
 
 #: where each public name lives
 _HOMES = {
-    "CalibrationError": "calibrate",
+    "CalibrationError": "quantization.calibrate",
     "ExportError": "api",
     "Exported": "api",
     "PackageError": "package",
-    "QuantizeError": "quantize",
+    "QuantizeError": "quantization.quantize",
     "UnsupportedError": "errors",
-    "calibrate": "calibrate",
+    "calibrate": "quantization.calibrate",
     "check": "check",
-    "find_layers": "quantize",
-    "from_sklearn": "sklearn",
+    "find_layers": "quantization.quantize",
+    "from_sklearn": "graph.sklearn",
     "lower": "lower",
-    "plan": "plan",
-    "quantize": "quantize",
+    "plan": "program.plan",
+    "quantize": "quantization.quantize",
     "save": "api",
-    "snr": "analysis",
+    "snr": "quantization.analysis",
     "supported_operators": "lower",
 }
 

@@ -13,17 +13,17 @@ from typing import Any
 
 import onnx
 
-from .analysis import snr
-from .calibrate import Array
-from .importer import Imported, load
-from .layers import arithmetic, layers, table_bytes
+from .graph.importer import Imported, load
+from .graph.sklearn import from_sklearn, is_estimator
 from .lower import identifier, lower
 from .lower.training import metadata
 from .package import package_kinds, staged
-from .plan import infer_arena, plan, train_arena
-from .program import Program
-from .quantize import mark, prepare, quantize
-from .sklearn import from_sklearn, is_estimator
+from .program.layers import arithmetic, layers, table_bytes
+from .program.plan import infer_arena, plan, train_arena
+from .program.program import Program
+from .quantization.analysis import snr
+from .quantization.calibrate import Array
+from .quantization.quantize import mark, prepare, quantize
 
 #: endings of the files `save` writes
 SUFFIXES = {"onnx": ".onnx", "header": ".h", "image": ".ep", "markdown": ".report.md", "html": ".report.html"}
@@ -168,7 +168,7 @@ def _props(model: onnx.ModelProto) -> dict[str, str]:
 
 def _writers() -> dict[str, Callable[[Exported], bytes]]:
     """How each file but the ONNX one comes from what was exported."""
-    from . import header, image, report
+    from .writers import header, image, report
 
     return {
         "header": lambda e: header.to_header(e.program).encode(),

@@ -16,11 +16,11 @@ from onnx.backend.base import Backend as OnnxBackend
 from onnx.backend.base import BackendRep, Device, DeviceType
 
 from .errors import UnsupportedError
-from .image import to_image
-from .importer import load
+from .graph.importer import load
 from .lower import lower_with_values
-from .plan import plan
-from .program import Program
+from .program.plan import plan
+from .program.program import Program
+from .writers.image import to_image
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

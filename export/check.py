@@ -16,18 +16,18 @@ from typing import Any
 import numpy as np
 import onnx
 
-from . import reference
-from .analysis import output_snr, quantize_inputs, snr
-from .calibrate import Runner
 from .errors import UnsupportedError
-from .importer import Imported, load
-from .layout import Value, permute_array
+from .graph import reference
+from .graph.importer import Imported, load
+from .graph.samples import random_inputs, shapes
 from .lower import lower_with_values
 from .lower.context import Context
-from .program import Program
-from .quantize import prepare, quantize
-from .samples import random_inputs, shapes
-from .sensitivity import worth_float
+from .lower.layout import Value, permute_array
+from .program.program import Program
+from .quantization.analysis import output_snr, quantize_inputs, snr
+from .quantization.calibrate import Runner
+from .quantization.quantize import prepare, quantize
+from .quantization.sensitivity import worth_float
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Arrays = dict[str, Array]
@@ -183,7 +183,7 @@ def check(
 def run_on_device(program: Program, inputs: Mapping[str, Array]) -> tuple[Arrays, Arrays]:
     """Write a program's image in memory, and run that through the C runtime."""
     from .. import Model
-    from .image import to_image
+    from .writers.image import to_image
 
     model = Model(to_image(program))
     arrays = [np.asarray(inputs[port.name]).reshape((-1, *port.shape[1:])) for port in program.inputs]

@@ -223,7 +223,7 @@ def _inspect_onnx(path: str) -> str:
         raise UserError(f"{path} is not a model image, a saved head or an .onnx file")
     program = _exporter("lower")(path)
     _exporter("plan")(program)
-    return edgeprop.Model(_exporter("to_image", "edgeprop.export.image")(program)).summary()
+    return edgeprop.Model(_exporter("to_image", "edgeprop.export.writers.image")(program)).summary()
 
 
 _INSPECTORS: dict[bytes, Callable[[str], str]] = {b"EPM1": _inspect_image, b"EPH1": _inspect_head}

@@ -28,8 +28,8 @@ from shifted_world import shifted
 import edgeprop
 from edgeprop import export
 from edgeprop import trainer as t
-from edgeprop.export import reference
-from edgeprop.export.image import to_image
+from edgeprop.export.graph import reference
+from edgeprop.export.writers.image import to_image
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -16,14 +16,13 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
-from ..batch import MixedSamples, samples_apart
-from ..codes import move_codes
 from ..errors import Refusal, UnsupportedError, UnsupportedNode
-from ..importer import Imported, load
-from ..islands import take_islands
-from ..layout import Order, Storage, Value, new_dims, port_permutation, significant
-from ..normalize import Normal, normalize
-from ..program import Op, Port, Program, Tensor
+from ..graph.batch import MixedSamples, samples_apart
+from ..graph.codes import move_codes
+from ..graph.importer import Imported, load
+from ..graph.islands import take_islands
+from ..graph.normalize import Normal, normalize
+from ..program.program import Op, Port, Program, Tensor
 from . import (
     binary_codes,
     casts,
@@ -43,6 +42,7 @@ from . import (
 )
 from .context import DTYPE_OF, Context, no_limits
 from .fusion import find_chains
+from .layout import Order, Storage, Value, new_dims, port_permutation, significant
 from .operator import Operator, operator
 from .sparse import make_sparse
 from .training import Marks, mark_trainable, metadata

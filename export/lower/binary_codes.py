@@ -8,11 +8,11 @@ import numpy as np
 import onnx_ir as ir
 
 from ..errors import Refusal
-from ..layout import Value
 from . import int8_ops
 from .context import Context
 from .elementwise import Constants, broadcast
 from .float_ops import emit_add
+from .layout import Value
 from .operator import Operator, operator
 
 Operand = Value | np.ndarray

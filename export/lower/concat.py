@@ -8,12 +8,12 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from .. import reference
 from ..errors import Refusal
-from ..layout import Storage, Value
-from ..program import DTYPES
+from ..graph import reference
+from ..program.program import DTYPES
 from . import int8_ops
 from .context import Context, no_limits
+from .layout import Storage, Value
 from .movement import Array, keep_batch, memory_axes, output_like
 from .operator import Operator, operator
 

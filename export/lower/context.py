@@ -12,9 +12,11 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from .. import reference
 from ..errors import Refusal
-from ..layout import (
+from ..graph import reference
+from ..graph.normalize import Normal, array_of
+from ..program.program import DTYPES, Op, Tensor
+from .layout import (
     Factor,
     Order,
     Storage,
@@ -26,8 +28,6 @@ from ..layout import (
     regroup,
     significant,
 )
-from ..normalize import Normal, array_of
-from ..program import DTYPES, Op, Tensor
 
 #: ONNX element types a value may have on the device
 DTYPE_OF = {

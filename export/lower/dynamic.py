@@ -11,10 +11,10 @@ import numpy as np
 import onnx_ir as ir
 
 from ..errors import Refusal
-from ..layout import Value
 from .context import Context, no_limits
 from .float_ops import convolution_shape, dense_weight, require_float
 from .int8_ops import matmul_integer_to_float
+from .layout import Value
 from .operator import Operator, operator
 from .windows import spatial_axes
 

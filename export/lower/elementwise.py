@@ -10,10 +10,10 @@ import numpy as np
 import onnx_ir as ir
 
 from ..errors import Refusal
-from ..layout import Factor, Order, Storage, Value, new_dims, permute_array, refine, significant
 from . import float_ops, int8_ops
 from .context import Context, Layer, no_limits
 from .float_ops import require_float
+from .layout import Factor, Order, Storage, Value, new_dims, permute_array, refine, significant
 from .operator import Operator, operator
 
 Parameters = Callable[[ir.Node], dict[str, float]]

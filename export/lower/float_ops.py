@@ -8,10 +8,10 @@ import numpy as np
 import onnx_ir as ir
 
 from ..errors import Refusal
-from ..layout import Factor, Value, permute_array, significant
-from ..program import Op
-from ..traits import TRAITS
+from ..program.program import Op
+from ..program.traits import TRAITS
 from .context import Context, Layer, no_limits
+from .layout import Factor, Value, permute_array, significant
 from .windows import Window, spatial_axes, window
 
 #: ops whose weights can take up a scale and an offset behind them

@@ -13,20 +13,13 @@ from math import inf, prod
 import numpy as np
 import onnx_ir as ir
 
-from .. import reference
 from ..errors import Refusal
-from ..islands import HIGHEST, LOWEST
-from ..layout import Storage, Value
+from ..graph import reference
+from ..graph.islands import HIGHEST, LOWEST
 from .context import Context, no_limits, proto_of
-from .float_ops import (
-    convolution_shape,
-    convolution_weight,
-    dense_weight,
-    permute_columns,
-    pool_attrs,
-    softmax_axes,
-)
+from .float_ops import convolution_shape, convolution_weight, dense_weight, permute_columns, pool_attrs, softmax_axes
 from .fusion import Chain
+from .layout import Storage, Value
 from .shape_ops import MOVES, moved
 from .windows import spatial_axes
 

@@ -14,9 +14,9 @@ import numpy as np
 import onnx_ir as ir
 
 from ..errors import Refusal
-from ..layout import Factor, Order, Storage, Value, new_dims, regroup, significant
-from ..program import DTYPES
+from ..program.program import DTYPES
 from .context import Context, Layer, no_limits
+from .layout import Factor, Order, Storage, Value, new_dims, regroup, significant
 from .operator import Operator, operator
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -10,10 +10,10 @@ import numpy as np
 import onnx_ir as ir
 
 from ..errors import Refusal
-from ..layout import Factor, Value, permute_array, significant
-from ..normalize import array_of
+from ..graph.normalize import array_of
 from .context import Context, Layer, no_limits
 from .float_ops import axes_of, require_float
+from .layout import Factor, Value, permute_array, significant
 from .operator import Operator, operator
 
 #: what `fuse_norms` puts in place of the nodes an exporter spelled a normalization out with

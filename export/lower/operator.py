@@ -8,7 +8,7 @@ from functools import partial
 
 import onnx_ir as ir
 
-from ..traits import TRAITS
+from ..program.traits import TRAITS
 from .context import Context
 
 Lowering = Callable[[Context, ir.Node], None]

@@ -9,9 +9,9 @@ import numpy as np
 import onnx_ir as ir
 
 from ..errors import Refusal
-from ..layout import Factor, Order, Storage, Value, new_dims, significant
 from . import float_ops, int8_ops
 from .context import Context, Layer, no_limits
+from .layout import Factor, Order, Storage, Value, new_dims, significant
 from .movement import Array, box, output_like, strides_of
 from .operator import Operator, operator
 from .windows import pair, spatial_axes

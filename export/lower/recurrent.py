@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from .. import reference
 from ..errors import Refusal, UnsupportedError, UnsupportedNode
-from ..importer import Imported
-from ..plan import backward_ops, traits
-from ..program import Program, Tensor
-from ..recurrence import scanned
-from ..samples import random_inputs
+from ..graph import reference
+from ..graph.importer import Imported
+from ..graph.recurrence import scanned
+from ..graph.samples import random_inputs
+from ..program.plan import backward_ops, traits
+from ..program.program import Program, Tensor
 from .context import Context, Layer
 from .float_ops import require_float
 from .operator import Operator, operator

@@ -8,10 +8,10 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from .. import reference
 from ..errors import Refusal
-from ..layout import Value
+from ..graph import reference
 from .context import Context, proto_of
+from .layout import Value
 from .movement import Array, by_tables, keep_batch, memory_axes
 from .operator import Operator, operator
 

@@ -8,9 +8,9 @@ import numpy as np
 import onnx_ir as ir
 
 from ..errors import Refusal
-from ..layout import Factor, Value
 from .context import Context
 from .float_ops import axes_of
+from .layout import Factor, Value
 from .operator import Operator, operator
 
 

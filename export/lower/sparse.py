@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..program import Op, Program, Tensor
+from ..program.program import Op, Program, Tensor
 
 #: what users may ask for
 CHOICES = ("auto", "never", "always")

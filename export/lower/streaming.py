@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import onnx
 
 from ..errors import Refusal, UnsupportedError, UnsupportedNode
-from ..layout import refine, significant
-from ..program import State
+from ..program.program import State
 from .context import Context, no_limits
+from .layout import refine, significant
 
 
 def check_names(graph: onnx.GraphProto, pairs: Mapping[str, str]) -> None:

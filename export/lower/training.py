@@ -12,8 +12,8 @@ from typing import Any
 import onnx
 
 from ..errors import TrainableError, UnsupportedNode
-from ..program import Op, Program
-from ..traits import TRAITS
+from ..program.program import Op, Program
+from ..program.traits import TRAITS
 from .context import Context, Layer
 
 #: loss that belongs to the op at the end of a network, and looks at that op's input

@@ -9,7 +9,7 @@ from math import ceil
 import onnx_ir as ir
 
 from ..errors import Refusal
-from ..layout import Value
+from .layout import Value
 
 
 @dataclass

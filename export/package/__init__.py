@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ..program import Program
+from ..program.program import Program
 from . import arduino, cmake, esp_idf, platformio, zephyr
 from .folder import Folder, PackageError
 from .library import Library

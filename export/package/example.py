@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ... import runtime
-from ..c_text import comment
+from ..writers.c_text import comment
 from .library import Library
 
 _C_TYPES = {"f32": "float", "i8": "int8_t", "i32": "int32_t", "u8": "uint8_t"}

@@ -6,10 +6,10 @@ from functools import cached_property
 from pathlib import PurePath
 
 from ... import __version__, sources
-from ..c_text import identifier
-from ..header import to_header
-from ..plan import infer_arena, train_arena
-from ..program import Program
+from ..program.plan import infer_arena, train_arena
+from ..program.program import Program
+from ..writers.c_text import identifier
+from ..writers.header import to_header
 
 #: the runtime's headers that users include
 PUBLIC = ("edgeprop.h", "edgeprop_ops.h")

@@ -11,15 +11,15 @@ import numpy as np
 import onnx
 import pytest
 
-from edgeprop.export.analysis import output_snr
-from edgeprop.export.calibrate import METHODS
 from edgeprop.export.check import CheckResult, check, check_quantized
-from edgeprop.export.corrections import LARGEST_FACTOR, equalize
 from edgeprop.export.lower import lower
-from edgeprop.export.program import Program
-from edgeprop.export.quantize import KEY_METHODS, prepare, quantize
-from edgeprop.export.sensitivity import worth_float
-from edgeprop.export.simplify import simplify
+from edgeprop.export.program.program import Program
+from edgeprop.export.quantization.analysis import output_snr
+from edgeprop.export.quantization.calibrate import METHODS
+from edgeprop.export.quantization.corrections import LARGEST_FACTOR, equalize
+from edgeprop.export.quantization.quantize import KEY_METHODS, prepare, quantize
+from edgeprop.export.quantization.sensitivity import worth_float
+from edgeprop.export.quantization.simplify import simplify
 from tests.support import interpreter
 from tests.support.graphs import model, node, qdq
 
@@ -180,7 +180,7 @@ def uneven(cap: float | None) -> onnx.ModelProto:
 
 
 def answers(proto: onnx.ModelProto, x: Array) -> Array:
-    from edgeprop.export import reference
+    from edgeprop.export.graph import reference
 
     return reference.run(proto, {"x": x})["y"]
 

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from edgeprop.export.calibrate import (
+from edgeprop.export.quantization.calibrate import (
     METHODS,
     CalibrationError,
     Histogram,

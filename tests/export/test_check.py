@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto
 
 from edgeprop.export.check import check
-from edgeprop.export.program import Program
+from edgeprop.export.program.program import Program
 from tests.support import interpreter
 from tests.support.graphs import model, node
 

@@ -10,8 +10,8 @@ import onnx
 import pytest
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from edgeprop.export import reference
 from edgeprop.export.check import check
+from edgeprop.export.graph import reference
 from edgeprop.export.lower import UnsupportedError, lower
 from tests.support import interpreter
 from tests.support.graphs import golden, model, node, shared

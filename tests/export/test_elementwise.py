@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 
 import edgeprop
-from edgeprop.export import image
 from edgeprop.export.check import check
 from edgeprop.export.lower import UnsupportedError, lower
+from edgeprop.export.writers import image
 from tests.support.graphs import model, node, qdq, shared
 
 seeds = st.integers(0, 2**32 - 1)

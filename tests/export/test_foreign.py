@@ -16,10 +16,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeprop import Model, export
 from edgeprop.export.check import check
-from edgeprop.export.image import to_image
-from edgeprop.export.importer import load
+from edgeprop.export.graph.importer import load
+from edgeprop.export.graph.samples import random_inputs
 from edgeprop.export.lower import UnsupportedError, lower
-from edgeprop.export.samples import random_inputs
+from edgeprop.export.writers.image import to_image
 from tests.support.graphs import model, node, shared
 
 FLOAT = TensorProto.FLOAT

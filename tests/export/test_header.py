@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeprop import runtime
-from edgeprop.export.c_text import comment, identifier, number, rows, string, wrap
-from edgeprop.export.header import to_header
-from edgeprop.export.image import to_image
-from edgeprop.export.plan import infer_arena, plan, restore_arena, train_arena
-from edgeprop.export.program import Plan, Program
+from edgeprop.export.program.plan import infer_arena, plan, restore_arena, train_arena
+from edgeprop.export.program.program import Plan, Program
+from edgeprop.export.writers.c_text import comment, identifier, number, rows, string, wrap
+from edgeprop.export.writers.header import to_header
+from edgeprop.export.writers.image import to_image
 from tests.support import interpreter, programs
 from tests.support.compiler import CSRC, HERE, STRICT, image_driver, program, run
 from tests.support.programs import Builder

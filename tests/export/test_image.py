@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeprop import runtime
-from edgeprop.export.image import ImageError, read_image, to_image
-from edgeprop.export.plan import plan
-from edgeprop.export.program import NONE
+from edgeprop.export.program.plan import plan
+from edgeprop.export.program.program import NONE
+from edgeprop.export.writers.image import ImageError, read_image, to_image
 from tests.support import programs
 
 BUILT = [programs.head, programs.mlp, programs.cnn, programs.residual, programs.ds_cnn_int8]

@@ -10,10 +10,10 @@ import numpy as np
 import onnx
 import pytest
 
-from edgeprop.export import reference
-from edgeprop.export.importer import load
+from edgeprop.export.graph import reference
+from edgeprop.export.graph.importer import load
+from edgeprop.export.graph.normalize import normalize
 from edgeprop.export.lower import UnsupportedError, lower
-from edgeprop.export.normalize import normalize
 from tests.support.graphs import model, node, qdq, shared
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import onnx
 import pytest
 
-from edgeprop.export.analysis import output_snr
 from edgeprop.export.check import check
 from edgeprop.export.lower import lower
-from edgeprop.export.quantize import quantize
+from edgeprop.export.quantization.analysis import output_snr
+from edgeprop.export.quantization.quantize import quantize
 from tests.support.graphs import model, node
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -262,7 +262,7 @@ FLOAT: dict[str, tuple[list[onnx.NodeProto], dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("name", FLOAT)
 def test_operators_without_an_integer_kernel_are_float_and_the_report_says_so(name: str) -> None:
-    from edgeprop.export.report import to_dict, to_markdown
+    from edgeprop.export.writers.report import to_dict, to_markdown
 
     nodes, constants, kind = FLOAT[name]
     proto = quantized(between(nodes, constants))

@@ -13,8 +13,8 @@ from onnx import TensorProto, helper
 
 from edgeprop import Model
 from edgeprop.export.check import check
-from edgeprop.export.image import to_image
 from edgeprop.export.lower import UnsupportedError, lower, supported_operators
+from edgeprop.export.writers.image import to_image
 from tests.support import graphs, interpreter
 from tests.support.graphs import golden, model, node, qdq, shared
 

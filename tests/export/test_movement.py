@@ -15,10 +15,10 @@ from onnx import TensorProto
 
 from edgeprop import Model
 from edgeprop.export.check import check
-from edgeprop.export.header import to_header
-from edgeprop.export.image import to_image
 from edgeprop.export.lower import UnsupportedError, lower
-from edgeprop.export.plan import plan
+from edgeprop.export.program.plan import plan
+from edgeprop.export.writers.header import to_header
+from edgeprop.export.writers.image import to_image
 from tests.support import compiler, interpreter, replay
 from tests.support.graphs import model, node, qdq
 

@@ -9,10 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeprop.export.packing import Span, live_bound, pack
-from edgeprop.export.plan import infer_arena, live_bytes, lower_bounds, plan, restore_arena, sums_bytes, train_arena
-from edgeprop.export.program import Plan, Program
-from edgeprop.export.traits import TRAITS, Traits
+from edgeprop.export.program.packing import Span, live_bound, pack
+from edgeprop.export.program.plan import (
+    infer_arena,
+    live_bytes,
+    lower_bounds,
+    plan,
+    restore_arena,
+    sums_bytes,
+    train_arena,
+)
+from edgeprop.export.program.program import Plan, Program
+from edgeprop.export.program.traits import TRAITS, Traits
 from tests.support import programs
 from tests.support.replay import Clobbered, replay_inference, replay_training
 

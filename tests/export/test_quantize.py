@@ -16,12 +16,12 @@ from onnx import TensorProto, helper, numpy_helper
 from sklearn.datasets import load_digits
 
 from edgeprop import trainer as t
-from edgeprop.export import reference
-from edgeprop.export.analysis import snr
-from edgeprop.export.calibrate import METHODS
+from edgeprop.export.graph import reference
 from edgeprop.export.lower import lower
-from edgeprop.export.quantize import QuantizeError, find_layers, quantize, quantize_weights
-from edgeprop.export.simplify import simplify
+from edgeprop.export.quantization.analysis import snr
+from edgeprop.export.quantization.calibrate import METHODS
+from edgeprop.export.quantization.quantize import QuantizeError, find_layers, quantize, quantize_weights
+from edgeprop.export.quantization.simplify import simplify
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -193,7 +193,7 @@ def test_bias_correction_takes_the_mean_error_out() -> None:
 
 
 def test_equalization_evens_out_channels_without_changing_the_function() -> None:
-    from edgeprop.export.corrections import equalize
+    from edgeprop.export.quantization.corrections import equalize
 
     normal = simplify(trained())
     x, _ = digits()

@@ -16,8 +16,8 @@ import pytest
 
 import edgeprop
 from edgeprop.export import UnsupportedError, lower, plan
-from edgeprop.export.image import to_image
-from edgeprop.export.program import Program
+from edgeprop.export.program.program import Program
+from edgeprop.export.writers.image import to_image
 from tests.support import random_graphs
 from tests.support.float64 import Replay
 from tests.support.graphs import model, node

@@ -11,10 +11,10 @@ import pytest
 
 from edgeprop import Model, trainer
 from edgeprop.export.check import check
-from edgeprop.export.image import to_image
 from edgeprop.export.lower import UnsupportedError, lower
-from edgeprop.export.plan import plan
-from edgeprop.export.quantize import quantize
+from edgeprop.export.program.plan import plan
+from edgeprop.export.quantization.quantize import quantize
+from edgeprop.export.writers.image import to_image
 from tests.support.graphs import model, node
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -12,8 +12,8 @@ from onnx.reference import ReferenceEvaluator
 
 from edgeprop import Model
 from edgeprop.export.check import check
-from edgeprop.export.image import to_image
 from edgeprop.export.lower import UnsupportedError, lower
+from edgeprop.export.writers.image import to_image
 from tests.support.graphs import model, node, shared
 
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}

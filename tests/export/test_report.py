@@ -8,8 +8,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from edgeprop.export.plan import infer_arena, train_arena
-from edgeprop.export.report import to_dict, to_html, to_markdown
+from edgeprop.export.program.plan import infer_arena, train_arena
+from edgeprop.export.writers.report import to_dict, to_html, to_markdown
 from tests.support import programs
 
 

@@ -15,8 +15,9 @@ import pytest
 import edgeprop
 from edgeprop import export
 from edgeprop import trainer as t
-from edgeprop.export import api, reference
-from edgeprop.export.quantize import KEY_LABELS, KEY_TRAINABLE
+from edgeprop.export import api
+from edgeprop.export.graph import reference
+from edgeprop.export.quantization.quantize import KEY_LABELS, KEY_TRAINABLE
 
 Array = np.ndarray[Any, np.dtype[Any]]
 ENDINGS = [".ep", ".h", ".onnx", ".report.html", ".report.md"]
@@ -190,8 +191,8 @@ def run_python(code: str) -> str:
 
 def test_functions_win_over_modules_of_their_name() -> None:
     code = """
-import edgeprop.export.check, edgeprop.export.quantize, edgeprop.export.lower.training
-from edgeprop.export.calibrate import Range
+import edgeprop.export.check, edgeprop.export.quantization.quantize, edgeprop.export.lower.training
+from edgeprop.export.quantization.calibrate import Range
 from edgeprop import export
 print(all(callable(getattr(export, name)) for name in export.__all__), set(export.__all__) <= set(dir(export)))
 """

@@ -12,11 +12,11 @@ import pytest
 import edgeprop
 from edgeprop.export import save
 from edgeprop.export.check import check
-from edgeprop.export.header import to_header
-from edgeprop.export.image import to_image
 from edgeprop.export.lower import lower
-from edgeprop.export.plan import plan
-from edgeprop.export.traits import TRAITS
+from edgeprop.export.program.plan import plan
+from edgeprop.export.program.traits import TRAITS
+from edgeprop.export.writers.header import to_header
+from edgeprop.export.writers.image import to_image
 from tests.support import interpreter
 from tests.support.compiler import HERE, STRICT, image_driver, program, run
 from tests.support.graphs import model, node

@@ -13,11 +13,11 @@ import pytest
 from edgeprop import Model
 from edgeprop.export import save
 from edgeprop.export.check import check
-from edgeprop.export.header import to_header
-from edgeprop.export.image import read_image, to_image
 from edgeprop.export.lower import UnsupportedError, lower
-from edgeprop.export.plan import plan
-from edgeprop.export.report import to_dict
+from edgeprop.export.program.plan import plan
+from edgeprop.export.writers.header import to_header
+from edgeprop.export.writers.image import read_image, to_image
+from edgeprop.export.writers.report import to_dict
 from tests.support.compiler import STRICT, program, run
 from tests.support.graphs import model, node, shared
 

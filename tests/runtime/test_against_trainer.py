@@ -14,7 +14,7 @@ import pytest
 import edgeprop
 from edgeprop import export
 from edgeprop import trainer as t
-from edgeprop.export.image import to_image
+from edgeprop.export.writers.image import to_image
 
 Array = np.ndarray[Any, np.dtype[Any]]
 IMAGE = (3, 7, 6)

@@ -14,7 +14,7 @@ import pytest
 import edgeprop
 from edgeprop import export
 from edgeprop import trainer as t
-from edgeprop.export.image import to_image
+from edgeprop.export.writers.image import to_image
 
 PROGRAMS = Path(__file__).parents[1] / "c"
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g"]

@@ -10,8 +10,8 @@ import pytest
 from edgeprop import Model
 from edgeprop import trainer as t
 from edgeprop.export import save
-from edgeprop.export.image import to_image
 from edgeprop.export.lower import lower, supported_operators
+from edgeprop.export.writers.image import to_image
 from edgeprop.trainer import nets
 
 SMALLER = {

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from edgeprop.export.traits import TRAITS
+from edgeprop.export.program.traits import TRAITS
 from tests.support import cases_f32, cases_movement, ops, reference
 from tests.support.cases_f32 import Case, Draw
 from tests.support.ops import Tensor

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from edgeprop.export import reference as ort
+from edgeprop.export.graph import reference as ort
 from tests.support import ops
 from tests.support import reference_norms as reference
 from tests.support.cases_f32 import Draw

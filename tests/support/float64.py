@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from edgeprop.export.program import Op, Program
-from edgeprop.export.traits import TRAITS
+from edgeprop.export.program.program import Op, Program
+from edgeprop.export.program.traits import TRAITS
 
 from . import reference, reference_norms
 

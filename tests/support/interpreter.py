@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeprop.export.program import DTYPES, Op, Program, Tensor
+from edgeprop.export.program.program import DTYPES, Op, Program, Tensor
 
 from . import ort_arithmetic as ort
 from . import reference_elementwise, reference_movement

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeprop.export.program import Op, Port, Program, Tensor
+from edgeprop.export.program.program import Op, Port, Program, Tensor
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from edgeprop.export.program import Op, Plan, Program
+from edgeprop.export.program.program import Op, Plan, Program
 
 #: ops that compute element i of y from element i of their inputs, so y may lie exactly on one of them
 ELEMENTWISE = {

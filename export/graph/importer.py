@@ -11,8 +11,8 @@ import onnx
 import onnx.inliner
 import onnx.version_converter
 
+from ..errors import UnsupportedError, UnsupportedNode
 from .classical import to_tensors
-from .errors import UnsupportedError, UnsupportedNode
 from .recurrence import time_first
 from .reference import to_proto
 

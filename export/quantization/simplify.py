@@ -16,10 +16,10 @@ import onnx_ir as ir
 from onnx_ir.passes import common as passes
 from onnxscript.optimizer import fold_constants_ir
 
+from ..graph.importer import load
+from ..graph.rewrites import drop_identities
+from ..graph.rewrites import rewrite as rewrite_foreign
 from .calibrate import Array
-from .importer import load
-from .rewrites import drop_identities
-from .rewrites import rewrite as rewrite_foreign
 
 MIN_OPSET = 13  # the oldest whose QuantizeLinear has an axis
 

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .. import runtime
+from ... import runtime
+from ..program.layers import Layer, layers, shape_text, table_bytes
+from ..program.plan import infer_arena, restore_arena, sums_bytes, train_arena, traits
+from ..program.program import NONE, Op, Port, Program, Tensor
+from ..program.tables import NodeRow, Tables, TensorRow, tables, values
 from .c_text import Names, comment, identifier, number, rows, string, word, wrap
-from .layers import Layer, layers, shape_text, table_bytes
-from .plan import infer_arena, restore_arena, sums_bytes, train_arena, traits
-from .program import NONE, Op, Port, Program, Tensor
-from .tables import NodeRow, Tables, TensorRow, tables, values
 
 _C_TYPES = {"f32": "float", "i8": "int8_t", "i32": "int32_t", "u8": "uint8_t"}
 _TYPE_NAMES = {"f32": "float32", "i8": "int8", "i32": "int32", "u8": "uint8"}

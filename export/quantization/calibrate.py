@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from .importer import find_batch
+from ..graph.importer import find_batch
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

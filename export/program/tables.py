@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import runtime
+from ... import runtime
 from .packing import rounded
 from .plan import plan
 from .program import DTYPES, NONE, Op, Plan, Program, Tensor

@@ -20,11 +20,11 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
+from ..lower.training import Mark, meant, parse_mark
 from .calibrate import Affine, Array, CalibrationError, Range, calibrate
 from .choose import choose
 from .corrections import correct_biases, equalize
 from .groups import Group, find_groups
-from .lower.training import Mark, meant, parse_mark
 from .simplify import ACTIVATIONS, channel_axis, clip_bounds, constant, new_constant, out_channels, simplify, sole_user
 
 #: method of calibration that picks one of the others for each value

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import runtime
-from .program import DTYPES, NONE, Op, Plan, Port, Program, State, Tensor
-from .tables import DTYPE_CODES, NODE, PARAM, TENSOR, Tables, padded, sections, tables
+from ... import runtime
+from ..program.program import DTYPES, NONE, Op, Plan, Port, Program, State, Tensor
+from ..program.tables import DTYPE_CODES, NODE, PARAM, TENSOR, Tables, padded, sections, tables
 
 MAGIC, VERSION = b"EPM1", 1
 HEADER = np.dtype(

@@ -17,7 +17,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from .. import runtime
+from ... import runtime
 from .packing import Packing, Span, live_bound, pack, rounded, size_at
 from .program import Op, Plan, Program
 from .traits import GRADIENT_IN_PLACE, TRAITS, Traits

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from math import isfinite
 from typing import Any
 
-from .layers import Layer, arithmetic, layers, shape_text, table_bytes
-from .plan import infer_arena, lower_bounds, plan, restore_arena, sums_bytes, train_arena
-from .program import Port, Program, State
+from ..program.layers import Layer, arithmetic, layers, shape_text, table_bytes
+from ..program.plan import infer_arena, lower_bounds, plan, restore_arena, sums_bytes, train_arena
+from ..program.program import Port, Program, State
 
 Snr = Mapping[str, float]
 

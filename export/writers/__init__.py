@@ -1,0 +1,1 @@
+"""A Program as files: the C header, the image, the report."""
