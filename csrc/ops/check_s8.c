@@ -1,5 +1,6 @@
 /* What the checks of the int8 ops share. */
 #include "check_s8.h"
+#include "binary.h"
 
 static int valid_activation(const ep_tensor *t)
 {
@@ -59,4 +60,21 @@ int ep_valid_operand_s8(const ep_model *model, const ep_node *node, unsigned ind
         (t->flags == 0 && t->count > 0) || (index < 2 && ep_valid_const(model, node, index, EP_I8, t->count));
     return there && t->dtype == EP_I8 && t->scale > 0.0f && t->scale <= 3.0e38f && t->zero_point >= -128 &&
            t->zero_point <= 127;
+}
+
+int ep_valid_binary_s8(const ep_model *model, const ep_node *node)
+{
+    if (!ep_valid_arity(node, 2, 0)) {
+        return 0;
+    }
+    for (unsigned i = 0; i < 3; i++) {
+        if (!ep_valid_operand_s8(model, node, i)) {
+            return 0;
+        }
+    }
+    const ep_binary_attr *attr = node->attr;
+    const uint32_t count =
+        ep_valid_broadcast(attr, model->tensors[node->io[0]].count, model->tensors[node->io[1]].count);
+    return count != 0 && model->tensors[node->io[2]].count == count && (attr->alpha == 0.0f || attr->alpha == 128.0f) &&
+           ep_valid_clamp_s8(model, node, attr->lo, attr->hi);
 }

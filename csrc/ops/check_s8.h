@@ -21,4 +21,7 @@ int ep_valid_pool_s8(const ep_model *model, const ep_node *node);
 /* 1 if operand 0 or 1 of two, or output 2, is int8 with a scale and a zero point; an operand may be constant. */
 int ep_valid_operand_s8(const ep_model *model, const ep_node *node, unsigned index);
 
+/* 1 if a node of ep_binary_attr has two such operands and such an output, and its attributes make sense and fit them. */
+int ep_valid_binary_s8(const ep_model *model, const ep_node *node);
+
 #endif
