@@ -30,7 +30,9 @@ _HIDING = [
 
 
 def _has_uint8_activations(model: onnx.ModelProto) -> bool:
-    """True where a QuantizeLinear gives uint8: onnxruntime needs another option for those than for int8."""
+    """True where activations are uint8, as dynamic ones always are: onnxruntime needs another option for those than for int8."""
+    if any(node.op_type.startswith("DynamicQuantize") for node in model.graph.node):
+        return True
     types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     nodes = [node for node in model.graph.node if node.op_type in ("QuantizeLinear", "QLinearConv")]
     zero_points = [node.input[2 if node.op_type == "QuantizeLinear" else 7 : 9] for node in nodes]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from edgeprop.export.check import check
@@ -56,6 +57,30 @@ def test_dense(tmp_path: Path, weights: Any, per_channel: bool) -> None:
     proto = model(nodes, {"x": [1, 3, 30]}, ["y"], constants)
     proto = dynamic(proto, tmp_path, weight_type=weights, per_channel=per_channel)
     same(proto, ["dynamic_dense_f32", "dynamic_dense_f32", "add_f32", "dynamic_dense_f32"])
+
+
+def test_the_program_does_not_depend_on_the_processor(tmp_path: Path) -> None:
+    """Where products of uint8 and int8 would saturate, onnxruntime turns int8 weights into uint8: it is the same program.
+
+    Without `session.x64quantprecision`, such a processor (AVX2 without VNNI) gives other sums than all others.
+    """
+    nodes = [node("MatMul", ["x", "m"], ["a"]), node("Add", ["a", "b"], ["y"])]
+    proto = model(nodes, {"x": [1, 40]}, ["y"], {"m": normal(40, 7), "b": normal(7)})
+    signed = dynamic(proto, tmp_path, weight_type=QuantType.QInt8)
+    unsigned = onnx.ModelProto()
+    unsigned.CopyFrom(signed)
+    for tensor in unsigned.graph.initializer:
+        if tensor.data_type == TensorProto.INT8:
+            codes = numpy_helper.to_array(tensor).astype(np.int16) + 128
+            tensor.CopyFrom(numpy_helper.from_array(codes.astype(np.uint8), tensor.name))
+    for twin in (signed, unsigned):
+        options = reference.options(twin)
+        assert options.get_session_config_entry("session.x64quantprecision") == "1"
+    ours, theirs = lower(signed), lower(unsigned)
+    assert [(op.kind, op.attrs) for op in ours.ops] == [(op.kind, op.attrs) for op in theirs.ops]
+    assert list(ours.tensors) == list(theirs.tensors)
+    for name, tensor in ours.tensors.items():
+        np.testing.assert_array_equal(tensor.data, theirs.tensors[name].data, name)
 
 
 @pytest.mark.parametrize("weights", [QuantType.QInt8, QuantType.QUInt8])
