@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -86,7 +87,35 @@ def fuse(model: onnx.ModelProto) -> onnx.ModelProto:
         ort.InferenceSession(
             model.SerializeToString(), chosen, providers=["CPUExecutionProvider"], disabled_optimizers=_HIDING
         )
-        return onnx.load(path)
+        fused = onnx.load(path)
+    _restore_names(fused.graph)
+    return fused
+
+
+#: what onnxruntime appends to the name of an int8 constant that it turns into uint8
+_CONVERTED = re.compile(r"_s8_2_u8(_token_\d+)?$")
+
+
+def _restore_names(graph: onnx.GraphProto) -> None:
+    """Give constants that onnxruntime converted their names back: it does so on processors without VNNI alone.
+
+    Layers are chosen by the names of their weights, and files must not depend on where they were made.
+    """
+    kept: dict[str, bytes] = {t.name: t.raw_data for t in graph.initializer if not _CONVERTED.search(t.name)}
+    names: dict[str, str] = {}
+    for tensor in [t for t in graph.initializer if _CONVERTED.search(t.name)]:
+        plain = _CONVERTED.sub("", tensor.name)
+        if plain not in kept:
+            names[tensor.name] = plain
+            kept[plain] = tensor.raw_data
+            tensor.name = plain
+        elif plain in names.values() and kept[plain] == tensor.raw_data:  # converted once for every node that reads it
+            names[tensor.name] = plain
+            graph.initializer.remove(tensor)
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+    for value in [v for v in graph.value_info if v.name in names or v.name in names.values()]:
+        graph.value_info.remove(value)  # it tells the type from before the conversion
 
 
 def intermediates(

@@ -83,6 +83,22 @@ def test_the_program_does_not_depend_on_the_processor(tmp_path: Path) -> None:
         np.testing.assert_array_equal(tensor.data, theirs.tensors[name].data, name)
 
 
+def test_converted_constants_get_their_names_back() -> None:
+    """As onnxruntime leaves a graph on a processor without VNNI: a constant of two nodes is converted twice."""
+    names = ["w_s8_2_u8", "z_s8_2_u8", "v_s8_2_u8", "z_s8_2_u8_token_3", "kept"]
+    nodes = [
+        node("MatMulInteger", ["q", names[0], "", names[1]], ["a"]),
+        node("MatMulInteger", ["q", names[2], "", names[3]], ["y"]),
+    ]
+    arrays = [np.full((2, 2), 7), np.array(128), np.full((2, 2), 9), np.array(128), np.array(1)]
+    proto = model(nodes, {"q": [2, 2]}, ["y"], {n: a.astype(np.uint8) for n, a in zip(names, arrays, strict=True)})
+    proto.graph.value_info.append(onnx.helper.make_tensor_value_info("w", TensorProto.INT8, [2, 2]))
+    reference._restore_names(proto.graph)
+    assert [list(n.input) for n in proto.graph.node] == [["q", "w", "", "z"], ["q", "v", "", "z"]]
+    assert [t.name for t in proto.graph.initializer] == ["w", "z", "v", "kept"]
+    assert not proto.graph.value_info
+
+
 @pytest.mark.parametrize("weights", [QuantType.QInt8, QuantType.QUInt8])
 @pytest.mark.parametrize("groups", [1, 2, 6])
 def test_convolution(tmp_path: Path, weights: Any, groups: int) -> None:
