@@ -30,16 +30,38 @@ _HIDING = [
 ]
 
 
+#: operators of codes, and which of their operands are zero points of activations
+_ZERO_POINTS = {
+    "QuantizeLinear": (2,),
+    "QLinearConv": (2, 7),
+    "QLinearMatMul": (2, 7),
+    "QGemm": (2, 8),
+    "MatMulInteger": (2,),
+    "ConvInteger": (2,),
+}
+_UINT8 = onnx.TensorProto.UINT8
+
+
 def _has_uint8_activations(model: onnx.ModelProto) -> bool:
     """True where activations are uint8, as dynamic ones always are: onnxruntime needs another option for those than for int8."""
-    if any(node.op_type.startswith("DynamicQuantize") for node in model.graph.node):
-        return True
-    types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
-    nodes = [node for node in model.graph.node if node.op_type in ("QuantizeLinear", "QLinearConv")]
-    zero_points = [node.input[2 if node.op_type == "QuantizeLinear" else 7 : 9] for node in nodes]
-    return any(
-        not names or types.get(names[0], onnx.TensorProto.UINT8) == onnx.TensorProto.UINT8 for names in zero_points
+    graph = model.graph
+    types = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    types.update(
+        (n.output[0], n.attribute[0].t.data_type) for n in graph.node if n.op_type == "Constant" and n.attribute
     )
+    if any(value.type.tensor_type.elem_type == _UINT8 and value.name not in types for value in graph.input):
+        return True
+    for node in graph.node:
+        if node.op_type.startswith("DynamicQuantize"):
+            return True
+        if node.op_type == "QuantizeLinear" and len(node.input) < 3:
+            wanted = {attribute.i for attribute in node.attribute if attribute.name == "output_dtype"} - {0}
+            if wanted <= {_UINT8}:  # the default
+                return True
+        names = [node.input[i] for i in _ZERO_POINTS.get(node.op_type, ()) if i < len(node.input)]
+        if any(types.get(name) == _UINT8 for name in names):
+            return True
+    return False
 
 
 def options(model: onnx.ModelProto) -> ort.SessionOptions:

@@ -126,6 +126,44 @@ def test_reference_options() -> None:
         np.testing.assert_allclose(got, np.float32([[0, 0.1, low * 0.1, (top - 3) * 0.1]]), rtol=1e-6)
 
 
+def test_reference_options_see_every_form_of_codes() -> None:
+    """uint8 as an operator's zero point, a default, an input of the graph or a Constant; weights do not count."""
+    zeros = {
+        "u": np.uint8(3),
+        "s": np.int8(3),
+        "scale": np.float32(0.1),
+        "w": np.ones((4, 4), np.uint8),
+        "m": np.ones((4, 4), np.int8),
+    }
+
+    def key(nodes: list[onnx.NodeProto], dtype: int = onnx.TensorProto.FLOAT) -> str:
+        proto = model(nodes, {"x": [1, 4]}, ["y"], {k: v for k, v in zeros.items() if any(k in n.input for n in nodes)})
+        proto.graph.input[0].type.tensor_type.elem_type = dtype
+        chosen = reference.options(proto)
+        try:
+            assert chosen.get_session_config_entry(uint8) == "1"
+            return uint8
+        except RuntimeError:
+            assert chosen.get_session_config_entry(int8) == "1"
+            return int8
+
+    uint8, int8 = "session.x64quantprecision", "session.qdqisint8allowed"
+    product = ["x", "scale", "s", "w", "scale", "u", "scale", "s"]
+    gemm = ["x", "scale", "s", "w", "scale", "u", "", "scale", "s"]
+    constant = node("Constant", [], ["c"], value=onnx.numpy_helper.from_array(np.int8(3)))
+    assert key([node("QuantizeLinear", ["x", "scale", "u"], ["y"])]) == uint8
+    assert key([node("QuantizeLinear", ["x", "scale"], ["y"])]) == uint8
+    assert key([node("QuantizeLinear", ["x", "scale"], ["y"], output_dtype=onnx.TensorProto.INT8)]) == int8
+    assert key([constant, node("QuantizeLinear", ["x", "scale", "c"], ["y"])]) == int8
+    assert key([node("QLinearMatMul", product, ["y"])], onnx.TensorProto.INT8) == int8
+    assert key([node("QLinearMatMul", [*product[:7], "u"], ["y"])], onnx.TensorProto.INT8) == uint8
+    assert key([node("QGemm", gemm, ["y"], domain="com.microsoft")], onnx.TensorProto.INT8) == int8
+    assert key([node("QGemm", [*gemm[:8], "u"], ["y"], domain="com.microsoft")], onnx.TensorProto.INT8) == uint8
+    assert key([node("MatMulInteger", ["x", "m"], ["y"])], onnx.TensorProto.UINT8) == uint8
+    assert key([node("MatMulInteger", ["x", "m", "s"], ["y"])], onnx.TensorProto.INT8) == int8
+    assert key([node("DynamicQuantizeLinear", ["x"], ["q", "d", "y"])]) == uint8
+
+
 def test_unsupported_message_of_a_whole_model() -> None:
     """Each node that was refused has a line of its own."""
     nodes = [node("Det", ["x"], [name], name=name) for name in "ab"] + [node("Add", ["a", "b"], ["y"])]
