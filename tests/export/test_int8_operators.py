@@ -73,6 +73,10 @@ TABLES: dict[str, tuple[list[onnx.NodeProto], dict[str, Any]]] = {
         [node("Relu", ["a"], ["r"]), node("Sigmoid", ["r"], ["s"]), node("Mul", ["s", "r"], ["c"])],
         {},
     ),
+    "gate of its Relu": (
+        [node("Relu", ["a"], ["r"]), node("Sigmoid", ["r"], ["s"]), node("Mul", ["s", "a"], ["c"])],
+        {},
+    ),
     "HardSwish of HardSigmoid": ([node("HardSigmoid", ["a"], ["s"], alpha=1 / 6), node("Mul", ["a", "s"], ["c"])], {}),
     "HardSwish of Clip": (
         [
@@ -102,6 +106,33 @@ TABLES: dict[str, tuple[list[onnx.NodeProto], dict[str, Any]]] = {
 def test_a_function_of_one_value_is_one_table(name: str) -> None:
     proto = quantized(between(*TABLES[name]))
     assert kinds(proto) == ["lut_s8"]
+    same_bits(proto)
+
+
+@pytest.mark.parametrize("layer", ["Conv", "MatMul", "Add"])
+@pytest.mark.parametrize("rule", ["Relu", "Clip"])
+def test_a_layer_takes_up_the_relu_before_a_table(layer: str, rule: str) -> None:
+    """Its codes then are of what is kept, where a table of Relu and all would spend half of them on what it drops."""
+    made = {
+        "Conv": [],
+        "MatMul": [node("MatMul", ["a", "m"], ["l"])],
+        "Add": [node("Add", ["a", "b"], ["l"])],
+    }[layer]
+    bounds = ["zero", "cap"] if rule == "Clip" else []
+    nodes = [
+        *made,
+        node(rule, ["l" if made else "a", *bounds], ["r"]),
+        node("Tanh", ["r"], ["t"]),
+        node("Mul", ["t", "half"], ["c"]),
+    ]
+    constants = {"half": HALF, "m": normal(SIZE, SIZE), "zero": np.float32(0), "cap": np.float32(0.7)}
+    proto = quantized(between(nodes, constants))
+    program = lower(proto)
+    table = next(op for op in program.ops if op.kind == "lut_s8")
+    codes = program.tensors[table.inputs[0]]
+    assert codes.zero_point == -128
+    if rule == "Clip":
+        assert codes.scale == pytest.approx(0.7 / 255, rel=1e-3)
     same_bits(proto)
 
 
