@@ -8,11 +8,15 @@ import numpy as np
 import onnx
 import pytest
 
+from edgeprop import Model
 from edgeprop.export.check import check
 from edgeprop.export.lower import lower
 from edgeprop.export.quantization.analysis import output_snr
 from edgeprop.export.quantization.quantize import quantize
+from edgeprop.export.writers.image import to_image
+from tests.support import ort_arithmetic as reference
 from tests.support.graphs import model, node
+from tests.support.qdq import Graph, session
 
 Array = np.ndarray[Any, np.dtype[Any]]
 RANDOM = np.random.default_rng(4)
@@ -252,6 +256,48 @@ def test_integer_kernels(name: str) -> None:
     proto = quantized(between(nodes, constants, channels))
     assert kinds(proto) == expected
     same_bits(proto)
+
+
+COLUMN, ROW, WHOLE = (1, 256, 1), (1, 1, 256), (1, 256, 256)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale", "zeros"), [(np.int8, 0.029883051, (-95, -13, -35)), (np.uint8, 0.014085232, (248, 94, 227))]
+)
+@pytest.mark.parametrize("constant", ["", "a", "b"])
+@pytest.mark.parametrize(
+    ("a", "b"), [(COLUMN, ROW), (ROW, COLUMN), (WHOLE, ROW), (ROW, WHOLE), (WHOLE, COLUMN), (COLUMN, WHOLE)]
+)
+def test_sums_keep_the_order_of_their_roundings(
+    a: tuple[int, ...], b: tuple[int, ...], constant: str, dtype: Any, scale: float, zeros: tuple[int, ...]
+) -> None:
+    """All pairs of codes at scales where 2 a + b instead of b + 2 a gives thousands of them another result; an operand of
+    either kind of codes, computed or constant."""
+    codes = np.arange(256) + np.iinfo(dtype).min
+    along = {COLUMN: codes.reshape(1, 256, 1), ROW: codes.reshape(1, 1, 256)}
+    values = {}
+    for name, shape, other in (("a", a, b), ("b", b, a)):
+        whole = np.broadcast_to(along[ROW if other == COLUMN else COLUMN], WHOLE) if shape == WHOLE else along[shape]
+        values[name] = np.ascontiguousarray(whole.astype(dtype))
+    sa = np.float32(scale)
+    sy = np.float32(2 * sa) * np.float32(1 + 2.0**-23)
+    scales = {"a": sa, "b": np.float32(2 * sa), "y": sy}
+    one, other = (
+        reference.add(*(v for n in names for v in (values[n], scales[n], zeros["ab".index(n)])), sy, zeros[2])
+        for names in ("ab", "ba")
+    )
+    assert (one != other).sum() > 1000
+    g = Graph()
+    sides = [
+        g.dequantize(g.constant(values[n]) if n == constant else g.feed(n, values[n]), scales[n], dtype(zero))
+        for n, zero in zip("ab", zeros, strict=False)
+    ]
+    proto = g.model(g.quantize(g.op("Add", *sides), sy, dtype(zeros[2])), dtype)
+    wanted = session(proto, dtype).run(None, g.inputs)[0]
+    program = lower(proto)
+    assert "add_broadcast_s8" in [op.kind for op in program.ops]
+    found = Model(to_image(program)).run(*(g.inputs[port.name] for port in program.inputs))[0]
+    np.testing.assert_array_equal(found.reshape(WHOLE), wanted)
 
 
 def test_concat_through_tables() -> None:

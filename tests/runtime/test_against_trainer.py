@@ -56,14 +56,17 @@ NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[t.Layer]]]] = {
     "lstm": ((5, 3), lambda: [t.LSTM(6), t.Dense(4)]),
     "rnn_truncated": ((5, 3), lambda: [t.SimpleRNN(6, truncate=2), t.Dense(4)]),
     "gru_truncated": (
-        (7, 3),
+        (
+            8,
+            3,
+        ),  # of no use where the last step is a multiple of `truncate`: both directions then cut at the same places
         lambda: [
             t.GRU(4, truncate=3, bidirectional=True, return_sequences=True),
-            t.GRU(5, truncate=4, linear_before_reset=False),
+            t.GRU(5, truncate=5, linear_before_reset=False),
             t.Dense(4),
         ],
     ),
-    "lstm_truncated": ((7, 3), lambda: [t.LSTM(4, truncate=3, bidirectional=True), t.Dense(4)]),
+    "lstm_truncated": ((8, 3), lambda: [t.LSTM(4, truncate=3, bidirectional=True), t.Dense(4)]),
     "residual_shortcut": (
         IMAGE,
         lambda: [
@@ -166,6 +169,41 @@ def test_gradients(name: str, loss: str) -> None:
         expected = in_device_layout(net, {p.name: p.grad for p in net.parameters()})
         for weight, gradient in expected.items():
             assert_close(got[weight].reshape(gradient.shape), gradient, weight)
+
+
+@pytest.mark.parametrize("truncate", [1, 2, 3, 5, 7, 8, 100])
+@pytest.mark.parametrize(
+    "cell",
+    [t.SimpleRNN, t.LSTM, t.GRU, functools.partial(t.GRU, linear_before_reset=False)],
+    ids=["rnn", "lstm", "gru", "gru_reset_first"],
+)
+def test_truncations(cell: Callable[..., t.Layer], truncate: int) -> None:
+    """Of 8 steps, two cells with the same settings behind each other, both ways and one: gradients of a batch, and the
+    weights after steps in place and by sums."""
+    net = t.Sequential(
+        cell(3, truncate=truncate, bidirectional=True, return_sequences=True), cell(4, truncate=truncate), t.Dense(2)
+    )
+    net.build((8, 3), seed=truncate)
+    image = to_image(export.lower(net.to_onnx(), trainable="*", loss="mse"))
+    rng = np.random.default_rng(truncate)
+    x, y = rng.normal(size=(4, 8, 3)).astype(np.float32), rng.normal(size=(4, 2)).astype(np.float32)
+    measure = t.MeanSquaredError()
+    measure.forward(net.forward(x, training=True), y)
+    net.backward(measure.backward())
+    gradients = edgeprop.Model(image).gradients(x, y)
+    for parameter in net.parameters():
+        assert_close(gradients[parameter.name].reshape(parameter.grad.shape), parameter.grad, parameter.name)
+    start = net.state_dict()
+    for batch_size in (1, 4):
+        net.load_state_dict(start)
+        rule, device = t.SGD(0.1), edgeprop.Model(image)
+        for first in range(0, 4, batch_size):
+            part = slice(first, first + batch_size)
+            t.partial_fit(net, x[part], y[part], loss="mse", optimizer=rule)
+        device.partial_fit(x, y, lr=0.1, batch_size=batch_size)
+        for parameter in net.parameters():
+            found = device.parameters()[parameter.name]
+            assert_close(found.reshape(parameter.value.shape), parameter.value, parameter.name)
 
 
 def clear_of_kinks(net: t.Sequential, x: Array) -> bool:
