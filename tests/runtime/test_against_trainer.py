@@ -268,3 +268,51 @@ def test_frozen_layers_stay(name: str) -> None:
     for key in weights:
         np.testing.assert_array_equal(got[key], full[key])
     assert model.arena_size(train=True) < whole.arena_size(train=True)
+
+
+# ---- Selective backprop ----------------------------------------------------------------------------------------------
+
+
+class Rule:
+    """What `ep_skip_small` says (edgeprop.h): a loss below `below`, or below a quantile that follows the losses."""
+
+    def __init__(self, below: float, share: float) -> None:
+        self.below, self.share, self.at = below, share, 0.0
+
+    def skips(self, loss: float) -> bool:
+        at = self.at
+        if self.share > 0:
+            self.at = loss if at == 0 else at * (1 + (self.share - 1 if loss < at else self.share) * 0.1)
+            self.at = max(self.at, 1e-6)
+        return loss < self.below or (self.share > 0 and loss < at)
+
+
+@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "hinge", "mse"])
+@pytest.mark.parametrize(
+    ("below", "share"), [(1.2, 0.0), (0.0, 0.5), (1.0, 0.25), (1e9, 0.0)], ids=["below", "share", "both", "all"]
+)
+def test_what_is_skipped_and_what_is_learned(loss: str, below: float, share: float) -> None:
+    """The trainer passes over the same samples by the same rule: as many, and the same weights after two epochs; a step
+    of momentum, so that a sample skipped is no step of 0 either."""
+    net, model = make("mlp_tanh", loss)
+    rng = np.random.default_rng(5)
+    x, y = rng.normal(size=(60, 6)).astype(np.float32), targets(loss, 60, rng)
+    rule, optimizer, measure = Rule(below, share), t.Momentum(0.02), t.LOSSES[loss]()
+    losses, skipped = [], 0
+    for _ in range(2):
+        for i in range(60):
+            one = measure.check(y[i : i + 1], 1, (4,), np.float32)
+            losses.append(measure.forward(net.forward(x[i : i + 1]), one))
+            margins = [abs(losses[-1] - at) for at in (below, rule.at)]
+            assert min(margins) > 1e-6 or losses[-1] == 0  # not for rounding to decide
+            if rule.skips(losses[-1]):
+                skipped += 1
+            else:
+                t.partial_fit(net, x[i : i + 1], y[i : i + 1], loss=loss, optimizer=optimizer)
+    model.partial_fit(x, y, lr=0.02, optimizer="momentum", epochs=2, skip_below=below, skip_share=share)
+    assert model.skipped_ == skipped
+    assert (0 < skipped < 120) == (below < 1e9)
+    np.testing.assert_allclose(model.loss_curve_, np.reshape(losses, (2, 60)).mean(1), rtol=1e-4)
+    found = model.parameters()
+    for weight, value in in_device_layout(net, {p.name: p.value for p in net.parameters()}).items():
+        np.testing.assert_allclose(found[weight].reshape(value.shape), value, rtol=2e-4, atol=2e-5, err_msg=weight)
