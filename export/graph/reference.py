@@ -27,6 +27,8 @@ _HIDING = [
     "GatherSliceToSplitFusion",
     "ConvAddActivationFusion",
 ]
+#: makes one of equal small constants, of which each layer that learns needs its own
+_SHARING = ["ConstantSharing"]
 
 
 def _has_uint8_activations(model: onnx.ModelProto) -> bool:
@@ -82,7 +84,10 @@ def fuse(model: onnx.ModelProto) -> onnx.ModelProto:
         chosen.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         chosen.optimized_model_filepath = str(path)
         ort.InferenceSession(
-            model.SerializeToString(), chosen, providers=["CPUExecutionProvider"], disabled_optimizers=_HIDING
+            model.SerializeToString(),
+            chosen,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=_HIDING + _SHARING,
         )
         return onnx.load(path)
 

@@ -618,6 +618,25 @@ def test_a_wrong_name_is_told_before_a_missing_loss() -> None:
         lower(mlp(), trainable="fc9")
 
 
+def test_layers_of_equal_small_weights_train_apart() -> None:
+    """Behind integer layers, where onnxruntime would make one constant of equal slopes, and of biases that are 0 still."""
+    pair, constants = qdq("x", 0.05, 0)
+    codes, params = weights(normal(0)(5, 3), "w", None)
+    back, more = qdq("m", 0.05, 0)
+    nodes = [*pair, *codes, node("MatMul", ["x.dq", "w"], ["m"], name="body"), *back]
+    value = "m.dq"
+    for name in ("one", "two"):
+        nodes.append(node("Gemm", [value, f"{name}.weight", f"{name}.bias"], [f"{name}.y"], name=name, transB=1))
+        nodes.append(node("PRelu", [f"{name}.y", f"{name}.slope"], [value := f"{name}.z"], name=f"{name}_act"))
+        constants |= {f"{name}.weight": np.eye(3, dtype=np.float32), f"{name}.bias": np.zeros(3, np.float32)}
+        constants[f"{name}.slope"] = np.full(1, 0.25, np.float32)
+    proto = model(nodes, {"x": ["N", 5]}, [value], constants | params | more)
+    program = lower(proto, trainable=["two", "two_act"], loss="mse")
+    assert [t.name for t in program.trainable()] == ["two.weight", "two.bias", "two.slope"]
+    both = lower(proto, trainable=["bias", "*_act"], loss="mse")
+    assert [t.name for t in both.trainable()] == ["one.bias", "one.slope", "two.bias", "two.slope"]
+
+
 def test_layers_beside_the_loss_and_weights_of_several() -> None:
     """A layer whose output the loss does not see, and a weight that two layers share."""
     nodes = [
