@@ -237,7 +237,7 @@ def run_adapt(args: argparse.Namespace) -> int:
     x, y = read_samples(args.data)
     held_out = read_samples(args.validation) if args.validation else None
     before = _scores(model, (x, y), held_out)
-    model.partial_fit(
+    model.reset_state().partial_fit(
         x,
         y,
         lr=args.lr,
@@ -260,7 +260,8 @@ def run_adapt(args: argparse.Namespace) -> int:
 def _scores(model: edgeprop.Model, *sets: tuple[NDArray[Any], NDArray[Any]] | None) -> dict[str, float]:
     what = "accuracy" if hasattr(model, "classes_") else "R2"
     names = (f"{what} on these samples", f"{what} on the validation samples")
-    return {name: model.score(*samples) for name, samples in zip(names, sets, strict=True) if samples is not None}
+    given = {name: samples for name, samples in zip(names, sets, strict=True) if samples is not None}
+    return {name: model.reset_state().score(*samples) for name, samples in given.items()}  # a stream begins anew
 
 
 def run_version(args: argparse.Namespace) -> int:

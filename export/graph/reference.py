@@ -28,6 +28,8 @@ _HIDING = [
     "GatherSliceToSplitFusion",
     "ConvAddActivationFusion",
 ]
+#: makes one of equal small constants, of which each layer that learns needs its own
+_SHARING = ["ConstantSharing"]
 
 
 #: operators of codes, and which of their operands are zero points of activations
@@ -107,7 +109,10 @@ def fuse(model: onnx.ModelProto) -> onnx.ModelProto:
         chosen.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         chosen.optimized_model_filepath = str(path)
         ort.InferenceSession(
-            model.SerializeToString(), chosen, providers=["CPUExecutionProvider"], disabled_optimizers=_HIDING
+            model.SerializeToString(),
+            chosen,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=_HIDING + _SHARING,
         )
         fused = onnx.load(path)
     _restore_names(fused.graph)

@@ -218,6 +218,53 @@ def test_equalization_leaves_trainable_layers_alone_and_has_a_limit() -> None:
     assert factors.min() < 0.5
 
 
+def two_points(weight: Array, bias: Array, reader: Array, clip: tuple[float, float]) -> onnx.ModelProto:
+    """A pointwise convolution of one channel, Clip, another pointwise one."""
+    constants = {"p": weight.reshape(-1, 1, 1, 1), "b": bias, "q": reader.reshape(1, -1, 1, 1)}
+    constants |= {"low": np.float32(clip[0]), "high": np.float32(clip[1])}
+    nodes = [
+        node("Conv", ["x", "p", "b"], ["v"], name="first"),
+        node("Clip", ["v", "low", "high"], ["c"], name="clip"),
+        node("Conv", ["c", "q"], ["y"], name="second"),
+    ]
+    arrays = {name: np.asarray(array, np.float32) for name, array in constants.items()}
+    return model(nodes, {"x": ["n", 1, 4, 4]}, ["y"], arrays)
+
+
+def factors_of(proto: onnx.ModelProto, x: Array) -> tuple[Array, Array]:
+    """What the channels of the first layer were divided by, and the largest change of an answer, relative."""
+    normal = simplify(proto)
+    even = equalize(normal, samples=x)
+    before, after = (
+        onnx.numpy_helper.to_array(next(t for t in each.graph.initializer if t.name == "p")).ravel()
+        for each in (normal, even)
+    )
+    exact = answers(normal, x)
+    return before / after, np.abs(answers(even, x) - exact).max() / np.abs(exact).max()
+
+
+def test_a_nearly_dead_channel_is_not_blown_up_without_end() -> None:
+    """Its bias would come to be the largest value of all."""
+    x = np.random.default_rng(9).uniform(-1, 1, (32, 1, 4, 4)).astype(np.float32)
+    dead = np.array([1, 1, 1e-4, 1e-4])
+    factors, change = factors_of(two_points(dead, dead / 10, np.array([1, 2, 1, 30]), (0, 1e6)), x)
+    assert 1 / 8.01 < factors.min() < 1 / 7.99
+    assert factors.max() < 8.01
+    assert change < 1e-5
+
+
+@pytest.mark.parametrize("clip", [(0, 6), (-6, 6), (-0.5, 6), (-6, 1e6), (-1, 1)])
+@pytest.mark.parametrize("weak", [0, 1, 2])
+def test_no_channel_is_moved_across_a_bound(clip: tuple[float, float], weak: int) -> None:
+    """Of channels that a Clip cuts above, below or nowhere: whichever has the small weights behind it, and so the large
+    factor wanted, what is cut off stays so and nothing more is."""
+    x = np.random.default_rng(9).uniform(-1, 1, (32, 1, 4, 4)).astype(np.float32)
+    reader = np.array([3.0, 3.0, 3.0])
+    reader[weak] = 0.02
+    factors, change = factors_of(two_points(np.array([8, 0.8, 0.1]), np.zeros(3), reader, clip), x)
+    assert change < 1e-5, factors
+
+
 # ---- What check says -------------------------------------------------------------------------------------------------
 
 

@@ -8,11 +8,15 @@ import numpy as np
 import onnx
 import pytest
 
+from edgeprop import Model
 from edgeprop.export.check import check
 from edgeprop.export.lower import lower
 from edgeprop.export.quantization.analysis import output_snr
 from edgeprop.export.quantization.quantize import quantize
+from edgeprop.export.writers.image import to_image
+from tests.support import ort_arithmetic as reference
 from tests.support.graphs import model, node
+from tests.support.qdq import Graph, session
 
 Array = np.ndarray[Any, np.dtype[Any]]
 RANDOM = np.random.default_rng(4)
@@ -73,6 +77,10 @@ TABLES: dict[str, tuple[list[onnx.NodeProto], dict[str, Any]]] = {
         [node("Relu", ["a"], ["r"]), node("Sigmoid", ["r"], ["s"]), node("Mul", ["s", "r"], ["c"])],
         {},
     ),
+    "gate of its Relu": (
+        [node("Relu", ["a"], ["r"]), node("Sigmoid", ["r"], ["s"]), node("Mul", ["s", "a"], ["c"])],
+        {},
+    ),
     "HardSwish of HardSigmoid": ([node("HardSigmoid", ["a"], ["s"], alpha=1 / 6), node("Mul", ["a", "s"], ["c"])], {}),
     "HardSwish of Clip": (
         [
@@ -102,6 +110,33 @@ TABLES: dict[str, tuple[list[onnx.NodeProto], dict[str, Any]]] = {
 def test_a_function_of_one_value_is_one_table(name: str) -> None:
     proto = quantized(between(*TABLES[name]))
     assert kinds(proto) == ["lut_s8"]
+    same_bits(proto)
+
+
+@pytest.mark.parametrize("layer", ["Conv", "MatMul", "Add"])
+@pytest.mark.parametrize("rule", ["Relu", "Clip"])
+def test_a_layer_takes_up_the_relu_before_a_table(layer: str, rule: str) -> None:
+    """Its codes then are of what is kept, where a table of Relu and all would spend half of them on what it drops."""
+    made = {
+        "Conv": [],
+        "MatMul": [node("MatMul", ["a", "m"], ["l"])],
+        "Add": [node("Add", ["a", "b"], ["l"])],
+    }[layer]
+    bounds = ["zero", "cap"] if rule == "Clip" else []
+    nodes = [
+        *made,
+        node(rule, ["l" if made else "a", *bounds], ["r"]),
+        node("Tanh", ["r"], ["t"]),
+        node("Mul", ["t", "half"], ["c"]),
+    ]
+    constants = {"half": HALF, "m": normal(SIZE, SIZE), "zero": np.float32(0), "cap": np.float32(0.7)}
+    proto = quantized(between(nodes, constants))
+    program = lower(proto)
+    table = next(op for op in program.ops if op.kind == "lut_s8")
+    codes = program.tensors[table.inputs[0]]
+    assert codes.zero_point == -128
+    if rule == "Clip":
+        assert codes.scale == pytest.approx(0.7 / 255, rel=1e-3)
     same_bits(proto)
 
 
@@ -221,6 +256,48 @@ def test_integer_kernels(name: str) -> None:
     proto = quantized(between(nodes, constants, channels))
     assert kinds(proto) == expected
     same_bits(proto)
+
+
+COLUMN, ROW, WHOLE = (1, 256, 1), (1, 1, 256), (1, 256, 256)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale", "zeros"), [(np.int8, 0.029883051, (-95, -13, -35)), (np.uint8, 0.014085232, (248, 94, 227))]
+)
+@pytest.mark.parametrize("constant", ["", "a", "b"])
+@pytest.mark.parametrize(
+    ("a", "b"), [(COLUMN, ROW), (ROW, COLUMN), (WHOLE, ROW), (ROW, WHOLE), (WHOLE, COLUMN), (COLUMN, WHOLE)]
+)
+def test_sums_keep_the_order_of_their_roundings(
+    a: tuple[int, ...], b: tuple[int, ...], constant: str, dtype: Any, scale: float, zeros: tuple[int, ...]
+) -> None:
+    """All pairs of codes at scales where 2 a + b instead of b + 2 a gives thousands of them another result; an operand of
+    either kind of codes, computed or constant."""
+    codes = np.arange(256) + np.iinfo(dtype).min
+    along = {COLUMN: codes.reshape(1, 256, 1), ROW: codes.reshape(1, 1, 256)}
+    values = {}
+    for name, shape, other in (("a", a, b), ("b", b, a)):
+        whole = np.broadcast_to(along[ROW if other == COLUMN else COLUMN], WHOLE) if shape == WHOLE else along[shape]
+        values[name] = np.ascontiguousarray(whole.astype(dtype))
+    sa = np.float32(scale)
+    sy = np.float32(2 * sa) * np.float32(1 + 2.0**-23)
+    scales = {"a": sa, "b": np.float32(2 * sa), "y": sy}
+    one, other = (
+        reference.add(*(v for n in names for v in (values[n], scales[n], zeros["ab".index(n)])), sy, zeros[2])
+        for names in ("ab", "ba")
+    )
+    assert (one != other).sum() > 1000
+    g = Graph()
+    sides = [
+        g.dequantize(g.constant(values[n]) if n == constant else g.feed(n, values[n]), scales[n], dtype(zero))
+        for n, zero in zip("ab", zeros, strict=False)
+    ]
+    proto = g.model(g.quantize(g.op("Add", *sides), sy, dtype(zeros[2])), dtype)
+    wanted = session(proto, dtype).run(None, g.inputs)[0]
+    program = lower(proto)
+    assert "add_broadcast_s8" in [op.kind for op in program.ops]
+    found = Model(to_image(program)).run(*(g.inputs[port.name] for port in program.inputs))[0]
+    np.testing.assert_array_equal(found.reshape(WHOLE), wanted)
 
 
 def test_concat_through_tables() -> None:

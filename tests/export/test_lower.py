@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 
 from edgeprop import Model
 from edgeprop.export.check import check
-from edgeprop.export.lower import UnsupportedError, lower, supported_operators
+from edgeprop.export.lower import UnsupportedError, lower, supported_operators, training
 from edgeprop.export.writers.image import to_image
 from tests.support import graphs, interpreter
 from tests.support.graphs import golden, model, node, qdq, shared
@@ -589,6 +589,69 @@ def test_all_that_stands_in_the_way_of_training() -> None:
     assert str(caught.value).startswith("2 obstacles to training:")
     assert "but has no backward" in str(caught.value)
     assert "trainable 'tail': it matches no layer; layers that can train: head" in str(caught.value)
+
+
+def test_each_obstacle_is_told_once_with_name_op_why_and_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Layers of an op that has no backward, one more that lies behind them, and a name that means nothing."""
+    monkeypatch.setattr(training, "has_backward", lambda kind: kind not in ("dense_f32", "tanh_f32"))
+    proto = mlp()
+    proto.graph.node[1].op_type = "Tanh"
+    with pytest.raises(UnsupportedError) as caught:
+        lower(proto, trainable=["fc2", "fc*", "fc9", "fc9"], loss="mse")
+    freeze, cure = "freeze it", "keep everything behind the first trainable layer in float32"
+    assert str(caught.value).splitlines() == [
+        "4 obstacles to training:",
+        "  trainable 'fc9': it matches no layer; layers that can train: /fc1/Gemm, node_linear_1",
+        f"  dense_f32 '/fc1/Gemm': it is marked trainable, but has no backward; {freeze}",
+        f"  tanh_f32 '/relu/Relu': it lies between a trainable layer and the loss, and has no backward; {cure}",
+        f"  dense_f32 'node_linear_1': it is marked trainable, but has no backward; {freeze}",
+    ]
+    assert [(n.op, n.name) for n in caught.value.nodes[1:]] == [
+        ("dense_f32", "/fc1/Gemm"),
+        ("tanh_f32", "/relu/Relu"),
+        ("dense_f32", "node_linear_1"),
+    ]
+
+
+def test_a_wrong_name_is_told_before_a_missing_loss() -> None:
+    with pytest.raises(UnsupportedError, match=r"^1 obstacle to training:\n  trainable 'fc9': it matches no layer"):
+        lower(mlp(), trainable="fc9")
+
+
+def test_layers_of_equal_small_weights_train_apart() -> None:
+    """Behind integer layers, where onnxruntime would make one constant of equal slopes, and of biases that are 0 still."""
+    pair, constants = qdq("x", 0.05, 0)
+    codes, params = weights(normal(0)(5, 3), "w", None)
+    back, more = qdq("m", 0.05, 0)
+    nodes = [*pair, *codes, node("MatMul", ["x.dq", "w"], ["m"], name="body"), *back]
+    value = "m.dq"
+    for name in ("one", "two"):
+        nodes.append(node("Gemm", [value, f"{name}.weight", f"{name}.bias"], [f"{name}.y"], name=name, transB=1))
+        nodes.append(node("PRelu", [f"{name}.y", f"{name}.slope"], [value := f"{name}.z"], name=f"{name}_act"))
+        constants |= {f"{name}.weight": np.eye(3, dtype=np.float32), f"{name}.bias": np.zeros(3, np.float32)}
+        constants[f"{name}.slope"] = np.full(1, 0.25, np.float32)
+    proto = model(nodes, {"x": ["N", 5]}, [value], constants | params | more)
+    program = lower(proto, trainable=["two", "two_act"], loss="mse")
+    assert [t.name for t in program.trainable()] == ["two.weight", "two.bias", "two.slope"]
+    both = lower(proto, trainable=["bias", "*_act"], loss="mse")
+    assert [t.name for t in both.trainable()] == ["one.bias", "one.slope", "two.bias", "two.slope"]
+
+
+def test_layers_beside_the_loss_and_weights_of_several() -> None:
+    """A layer whose output the loss does not see, and a weight that two layers share."""
+    nodes = [
+        node("Gemm", ["x", "w"], ["a"], name="one"),
+        node("Gemm", ["a", "w"], ["y"], name="two"),
+        node("Gemm", ["a", "v"], ["z"], name="beside"),
+    ]
+    proto = model(nodes, {"x": ["N", 4]}, ["y", "z"], {"w": normal(0)(4, 4), "v": normal(1)(4, 2)})
+    with pytest.raises(UnsupportedError) as caught:
+        lower(proto, trainable=["one", "beside"], loss="mse")
+    assert str(caught.value).splitlines() == [
+        "2 obstacles to training:",
+        "  dense_f32 'one': it is marked trainable, but weight 'w' is shared by several layers; freeze them",
+        "  dense_f32 'beside': it is marked trainable, but the loss on 'y' does not depend on it; freeze it",
+    ]
 
 
 def test_a_weight_that_is_folded_keeps_its_name() -> None:

@@ -1,6 +1,7 @@
 /* Every kernel an instruction set brings, against the portable one, on random shapes and values. Runs on a PC, where all
  * tables of the processor take their turn, and on boards; prints a line per kernel, exits with the number of failures. */
-#ifdef GUARD
+#if defined(GUARD) && (defined(__unix__) || defined(__APPLE__))
+#define GUARD_PAGES 1
 #define _DEFAULT_SOURCE 1 /* MAP_ANONYMOUS */
 #include <sys/mman.h>
 #endif
@@ -46,9 +47,10 @@ static float random_float(void)
     return (float)between(-1000000, 1000000) * 1e-6f;
 }
 
-/* ---- Memory: blocks that end where the next page faults, exact blocks where a sanitizer may watch, or a pool ------- */
+/* ---- Memory: blocks that end where the next page faults, exact blocks where a sanitizer may watch, or a pool, where a
+ * microcontroller's MPU may keep what lies behind a block ------------------------------------------------------------- */
 
-#ifdef GUARD
+#ifdef GUARD_PAGES
 #define LONG 1100 /* codes or elements of the longest rows */
 enum { PAGE = 4096, MOST = 1 << 19 };
 static uint8_t *regions[24]; /* of MOST bytes, with a page behind that nothing may touch */
@@ -92,17 +94,79 @@ static void drop_all(void)
 static union {
     float aligned;
     uint8_t bytes[160000];
-} pool;
+} pool __attribute__((aligned(32)));
 static size_t used;
 
+static void need(size_t size)
+{
+    if (size > sizeof pool.bytes) {
+        printf("the pool is too small\n");
+        exit(99);
+    }
+}
+
+#ifdef GUARD
+static volatile uint32_t *const mpu = (volatile uint32_t *)0xE000ED90;
+enum { TYPE = 0, CTRL = 1, RNR = 2, RBAR = 3, RASR = 4, RLAR = 4, MAIR0 = 12 }; /* registers, in words */
+enum { REDZONE = 32 }; /* bytes, the least that an MPU can keep */
+static uint32_t n_guards;
+
+/* A region: nobody's, or to read and write. ARMv8-M refuses the privileged nothing but what lies in two regions. */
+static void set_region(uint32_t region, const uint8_t *at, size_t size, int ours)
+{
+    mpu[RNR] = region;
+#if __ARM_ARCH >= 8
+    (void)ours;
+    mpu[RBAR] = (uint32_t)at | 3; /* to read and write, no code */
+    mpu[RLAR] = ((uint32_t)at + (uint32_t)size - 1) / 32 * 32 | 1;
+#else
+    (void)size;
+    mpu[RBAR] = (uint32_t)at;
+    mpu[RASR] = ours ? 0 : 1u << 28 | 4 << 1 | 1; /* no access, no code, 2^(4 + 1) bytes */
+#endif
+}
+
+/* Blocks end where nobody may read, the first ones, as many as there are regions. */
+static void *take(size_t size)
+{
+    const size_t end = (used + size + REDZONE - 1) / REDZONE * REDZONE;
+    const uint32_t regions = mpu[TYPE] >> 8 & 255;
+    if (regions == 0) {
+        printf("no MPU\n");
+        exit(99);
+    }
+    need(end + REDZONE);
+    if (used == 0) {
+        mpu[MAIR0] = 0x44; /* plain memory */
+        if (__ARM_ARCH >= 8) {
+            set_region(n_guards++, pool.bytes, sizeof pool.bytes, 1);
+        }
+    }
+    if (n_guards < regions) {
+        set_region(n_guards++, pool.bytes + end, REDZONE, 0);
+    }
+    mpu[CTRL] = 5; /* on, and all else as it was */
+    __asm__ volatile("dsb\n isb" ::: "memory");
+    used = end + REDZONE;
+    return pool.bytes + end - size;
+}
+
+static void drop_all(void)
+{
+    mpu[CTRL] = 0;
+    __asm__ volatile("dsb\n isb" ::: "memory");
+    while (n_guards > 0) {
+        mpu[RNR] = --n_guards;
+        mpu[RASR] = 0;
+    }
+    used = 0;
+}
+#else
 static void *take(size_t size)
 {
     void *block = pool.bytes + used;
     used += (size + 15) / 16 * 16;
-    if (used > sizeof pool.bytes) {
-        printf("the pool is too small\n");
-        exit(99);
-    }
+    need(used);
     return block;
 }
 
@@ -110,6 +174,7 @@ static void drop_all(void)
 {
     used = 0;
 }
+#endif
 #endif
 
 /* Now and then all values are the extreme one: sums that do not fit in between show. */

@@ -56,14 +56,17 @@ NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[t.Layer]]]] = {
     "lstm": ((5, 3), lambda: [t.LSTM(6), t.Dense(4)]),
     "rnn_truncated": ((5, 3), lambda: [t.SimpleRNN(6, truncate=2), t.Dense(4)]),
     "gru_truncated": (
-        (7, 3),
+        (
+            8,
+            3,
+        ),  # of no use where the last step is a multiple of `truncate`: both directions then cut at the same places
         lambda: [
             t.GRU(4, truncate=3, bidirectional=True, return_sequences=True),
-            t.GRU(5, truncate=4, linear_before_reset=False),
+            t.GRU(5, truncate=5, linear_before_reset=False),
             t.Dense(4),
         ],
     ),
-    "lstm_truncated": ((7, 3), lambda: [t.LSTM(4, truncate=3, bidirectional=True), t.Dense(4)]),
+    "lstm_truncated": ((8, 3), lambda: [t.LSTM(4, truncate=3, bidirectional=True), t.Dense(4)]),
     "residual_shortcut": (
         IMAGE,
         lambda: [
@@ -168,6 +171,41 @@ def test_gradients(name: str, loss: str) -> None:
             assert_close(got[weight].reshape(gradient.shape), gradient, weight)
 
 
+@pytest.mark.parametrize("truncate", [1, 2, 3, 5, 7, 8, 100])
+@pytest.mark.parametrize(
+    "cell",
+    [t.SimpleRNN, t.LSTM, t.GRU, functools.partial(t.GRU, linear_before_reset=False)],
+    ids=["rnn", "lstm", "gru", "gru_reset_first"],
+)
+def test_truncations(cell: Callable[..., t.Layer], truncate: int) -> None:
+    """Of 8 steps, two cells with the same settings behind each other, both ways and one: gradients of a batch, and the
+    weights after steps in place and by sums."""
+    net = t.Sequential(
+        cell(3, truncate=truncate, bidirectional=True, return_sequences=True), cell(4, truncate=truncate), t.Dense(2)
+    )
+    net.build((8, 3), seed=truncate)
+    image = to_image(export.lower(net.to_onnx(), trainable="*", loss="mse"))
+    rng = np.random.default_rng(truncate)
+    x, y = rng.normal(size=(4, 8, 3)).astype(np.float32), rng.normal(size=(4, 2)).astype(np.float32)
+    measure = t.MeanSquaredError()
+    measure.forward(net.forward(x, training=True), y)
+    net.backward(measure.backward())
+    gradients = edgeprop.Model(image).gradients(x, y)
+    for parameter in net.parameters():
+        assert_close(gradients[parameter.name].reshape(parameter.grad.shape), parameter.grad, parameter.name)
+    start = net.state_dict()
+    for batch_size in (1, 4):
+        net.load_state_dict(start)
+        rule, device = t.SGD(0.1), edgeprop.Model(image)
+        for first in range(0, 4, batch_size):
+            part = slice(first, first + batch_size)
+            t.partial_fit(net, x[part], y[part], loss="mse", optimizer=rule)
+        device.partial_fit(x, y, lr=0.1, batch_size=batch_size)
+        for parameter in net.parameters():
+            found = device.parameters()[parameter.name]
+            assert_close(found.reshape(parameter.value.shape), parameter.value, parameter.name)
+
+
 def clear_of_kinks(net: t.Sequential, x: Array) -> bool:
     """Whether no ReLU sees a value so near its kink that rounding decides on which side it falls."""
     nearest = [np.inf]
@@ -230,3 +268,51 @@ def test_frozen_layers_stay(name: str) -> None:
     for key in weights:
         np.testing.assert_array_equal(got[key], full[key])
     assert model.arena_size(train=True) < whole.arena_size(train=True)
+
+
+# ---- Selective backprop ----------------------------------------------------------------------------------------------
+
+
+class Rule:
+    """What `ep_skip_small` says (edgeprop.h): a loss below `below`, or below a quantile that follows the losses."""
+
+    def __init__(self, below: float, share: float) -> None:
+        self.below, self.share, self.at = below, share, 0.0
+
+    def skips(self, loss: float) -> bool:
+        at = self.at
+        if self.share > 0:
+            self.at = loss if at == 0 else at * (1 + (self.share - 1 if loss < at else self.share) * 0.1)
+            self.at = max(self.at, 1e-6)
+        return loss < self.below or (self.share > 0 and loss < at)
+
+
+@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "hinge", "mse"])
+@pytest.mark.parametrize(
+    ("below", "share"), [(1.2, 0.0), (0.0, 0.5), (1.0, 0.25), (1e9, 0.0)], ids=["below", "share", "both", "all"]
+)
+def test_what_is_skipped_and_what_is_learned(loss: str, below: float, share: float) -> None:
+    """The trainer passes over the same samples by the same rule: as many, and the same weights after two epochs; a step
+    of momentum, so that a sample skipped is no step of 0 either."""
+    net, model = make("mlp_tanh", loss)
+    rng = np.random.default_rng(5)
+    x, y = rng.normal(size=(60, 6)).astype(np.float32), targets(loss, 60, rng)
+    rule, optimizer, measure = Rule(below, share), t.Momentum(0.02), t.LOSSES[loss]()
+    losses, skipped = [], 0
+    for _ in range(2):
+        for i in range(60):
+            one = measure.check(y[i : i + 1], 1, (4,), np.float32)
+            losses.append(measure.forward(net.forward(x[i : i + 1]), one))
+            margins = [abs(losses[-1] - at) for at in (below, rule.at)]
+            assert min(margins) > 1e-6 or losses[-1] == 0  # not for rounding to decide
+            if rule.skips(losses[-1]):
+                skipped += 1
+            else:
+                t.partial_fit(net, x[i : i + 1], y[i : i + 1], loss=loss, optimizer=optimizer)
+    model.partial_fit(x, y, lr=0.02, optimizer="momentum", epochs=2, skip_below=below, skip_share=share)
+    assert model.skipped_ == skipped
+    assert (0 < skipped < 120) == (below < 1e9)
+    np.testing.assert_allclose(model.loss_curve_, np.reshape(losses, (2, 60)).mean(1), rtol=1e-4)
+    found = model.parameters()
+    for weight, value in in_device_layout(net, {p.name: p.value for p in net.parameters()}).items():
+        np.testing.assert_allclose(found[weight].reshape(value.shape), value, rtol=2e-4, atol=2e-5, err_msg=weight)

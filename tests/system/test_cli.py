@@ -336,3 +336,122 @@ def test_a_stream_from_the_shell(tmp_path: Path, run: Run) -> None:
     np.testing.assert_array_equal(again.run(x[:, :1])[0], answers[0])
     assert model.restore(tmp_path / "head")
     np.testing.assert_array_equal(model.run(x[:, :1])[0], answers[0])
+
+
+# ---- Everything at once ----------------------------------------------------------------------------------------------
+
+STATE = "gru.h=gru.h_next"
+#: layers of the network below that have weights
+LAYERS = "conv1, conv2, gru, neck, head"
+
+
+@pytest.fixture
+def stream(folder: Path) -> Path:
+    """A frame of a stream through convolutions, a GRU and two dense layers, that says nothing of itself; its samples."""
+    from edgeprop import trainer as t
+
+    net = t.Sequential(
+        *(t.Conv1D(8, 3, padding="same", name="conv1"), t.ReLU(), t.Conv1D(6, 3, padding="same", name="conv2")),
+        *(t.ReLU(), t.Transpose(0, 2, 1), t.GRU(5, stateful=True, name="gru"), t.Dense(6, name="neck"), t.ReLU()),
+        t.Dense(3, name="head"),
+    )
+    net.build((4, 10), seed=1)
+    proto = net.to_onnx()
+    del proto.metadata_props[:]
+    (folder / "stream.onnx").write_bytes(proto.SerializeToString())
+    x = RANDOM.normal(size=(40, 4, 10)).astype("f4")
+    np.savez("calibration.npz", **{"input": x, "gru.h": RANDOM.uniform(-1, 1, (40, 1, 5)).astype("f4")})
+    np.savez("labelled.npz", x=x, y=(x[:, 0].mean(1) > 0).astype("i4") + (x[:, 1].mean(1) > 0))
+    return folder
+
+
+def test_export_with_all_options_and_what_comes_of_it(run: Run, stream: Path) -> None:
+    code, out, err = run(
+        *("export", "stream.onnx", "--calibration", "calibration.npz", "--method", "auto", "--equalize"),
+        *("--state", STATE, "--float", "conv2", "--trainable", "last:2", "--trainable", "gru.bias"),
+        *("--loss", "softmax_cross_entropy", "--labels", "range:3", "--name", "ears", "-o", "out"),
+    )
+    assert code == 0, err
+    assert "float32: conv2, gru, neck, head" in out
+    assert {path.name for path in Path("out").iterdir()} == {
+        f"ears.{end}" for end in ("onnx", "h", "ep", "report.md", "report.html")
+    }
+    code, out, err = run("check", "out/ears.onnx")
+    assert code == 0, out + err
+    assert out.startswith("ok: 0 of ")
+    code, out, _ = run("inspect", "out/ears.ep")
+    assert code == 0
+    rows = {
+        line.split()[0]: line.split()[1:] for line in out.splitlines() if line.startswith("  ") and line.split()[1:]
+    }
+    assert rows["conv1"][0] == "conv2d_s8"
+    assert rows["conv2"] == ["conv2d_f32", "1x10x6", "150"]  # has no column of what trains
+    assert [rows[name][-1] for name in ("gru", "neck", "head")] == ["30", "36", "21"]
+    assert rows["state"] == ["gru.h,", "then", "gru.h_next"]
+    assert run("inspect", "out/ears.onnx")[1].splitlines()[5:] == out.splitlines()[5:]
+    adapt = ("adapt", "out/ears.ep", "--data", "labelled.npz", "--lr", "0.05", "--epochs", "30", "--save", "me.head")
+    before = edgeprop.Model("out/ears.ep").parameters()
+    code, out, err = run(*adapt, "--validation", "labelled.npz", "--optimizer", "momentum")
+    assert code == 0, err
+    assert "87 weights, whole" in run("inspect", "me.head")[1]
+    after = edgeprop.Model("out/ears.ep").restore("me.head")
+    assert sorted(before) == ["gru.bias", "head.bias", "head.weight", "neck.bias", "neck.weight"]
+    assert all(np.any(after.parameters()[name] != before[name]) for name in before)
+    first, last = (float(word) for word in out.split("loss ")[1].split("\n")[0].split(" -> "))
+    assert last < first
+    samples = np.load("labelled.npz")
+    expected = edgeprop.Model("out/ears.ep").partial_fit(
+        samples["x"], samples["y"], lr=0.05, epochs=30, optimizer="momentum"
+    )
+    fresh = expected.reset_state()
+    assert f"-> {fresh.score(samples['x'], samples['y']):.4f}" in out  # what was looked at before has no say in it
+    for name, value in after.parameters().items():
+        np.testing.assert_array_equal(value, expected.parameters()[name])
+
+
+@pytest.mark.parametrize(
+    ("words", "trained", "float32"),
+    [
+        (["last"], ["head.bias", "head.weight"], "gru, head"),
+        (["last:2"], ["head.bias", "head.weight", "neck.bias", "neck.weight"], "gru, neck, head"),
+        (["h*"], ["head.bias", "head.weight"], "gru, head"),
+        (["?eck", "last.bias"], ["head.bias", "neck.bias", "neck.weight"], "gru, neck, head"),
+        (["bias"], [f"{name}.bias" for name in ("conv1", "conv2", "gru", "head", "neck")], "5 layers"),
+    ],
+)
+def test_what_trainable_means(run: Run, stream: Path, words: list[str], trained: list[str], float32: str) -> None:
+    given = [part for word in words for part in ("--trainable", word)]
+    code, out, err = run(
+        *("export", "stream.onnx", "--calibration", "calibration.npz", "--state", STATE, "--loss", "mse", "-o", "out"),
+        *given,
+    )
+    assert code == 0, err
+    assert f"float32: {float32}\n" in out
+    assert sorted(edgeprop.Model("out/stream.ep").parameters()) == trained
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nix", "head", "last:9"], f"no layer is called 'nix', 'last:9'; there are: {LAYERS}"),
+        (["relu_1"], f"no layer is called 'relu_1'; there are: {LAYERS}"),
+        (["nix.bias"], f"no layer with a bias is called 'nix.bias'; there are: {LAYERS}"),
+    ],
+)
+@pytest.mark.parametrize("quantized", [True, False])
+def test_names_that_do_not_exist(run: Run, stream: Path, words: list[str], message: str, quantized: bool) -> None:
+    """Both roads name all of them, and what there is; no file is written."""
+    given = [part for word in words for part in ("--trainable", word)]
+    how = ["--calibration", "calibration.npz"] if quantized else ["--float"]
+    code, out, err = run("export", "stream.onnx", *how, "--state", STATE, "--loss", "mse", "-o", "out", *given)
+    assert (code, out) == (2, "")
+    if quantized:
+        assert err == f"edgeprop: error: {message}\n"
+    else:
+        bad = [word for word in words if word != "head"]
+        assert err.startswith(f"edgeprop: error: {len(bad)} obstacle{'s' * (len(bad) > 1)} to training:\n")
+        assert all(f"trainable '{word}'" in err and f"layers that can train: {LAYERS}" in err for word in bad)
+    assert not list(Path("out").iterdir())
+    code, _, err = run("export", "stream.onnx", "--calibration", "calibration.npz", "--float", "conv9", "-o", "out")
+    assert code == 2
+    assert "no node is called 'conv9'; there are: conv1" in err

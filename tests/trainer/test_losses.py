@@ -250,6 +250,51 @@ def test_bad_options_are_named(make, message):
         make()
 
 
+#: a loss, scores on an edge, and the target
+EDGES = {
+    "hinge with a margin just met": (t.Hinge(), [[2.0, 1.0, 0.5], [0.0, -1.0, 3.0]], [0, 0]),
+    "a weight of 0 for every sample": (t.SoftmaxCrossEntropy(class_weights=[1, 3, 0]), SCORES, [2, 2]),
+    "a weight of 0 for one": (t.SoftmaxCrossEntropy(class_weights=[0, 3, 1]), SCORES, [0, 1]),
+    "smoothing and a weight of 0": (
+        t.SoftmaxCrossEntropy(class_weights=[0, 3, 1], label_smoothing=0.2),
+        SCORES,
+        [1, 2],
+    ),
+    "one class": (t.SoftmaxCrossEntropy(label_smoothing=0.2), [[1.0], [2.0]], [0, 0]),
+    "sigmoid with weights of 0": (
+        t.SigmoidCrossEntropy(class_weights=[0, 1, 2], positive_weights=[0, 0, 3]),
+        SCORES,
+        [[1, 1, 0], [0, 1, 1]],
+    ),
+    "huber at delta": (t.Huber(delta=0.5), [[0.5, -0.5, 0.0], [0.51, -0.49, 7.0]], np.zeros((2, 3))),
+}
+
+
+@pytest.mark.parametrize("name", EDGES)
+def test_gradients_on_edges(name):
+    """Against differences of the loss in float64, to the side where a margin is met."""
+    loss, scores, target = EDGES[name]
+    scores = np.array(scores)
+    value, dscores, _ = value_and_gradient(loss, target, scores)
+    assert np.isfinite(value)
+    assert np.isfinite(dscores).all()
+    for at in np.ndindex(scores.shape):
+        slopes = []
+        for step in (1e-6, -1e-6):
+            moved = scores.copy()
+            moved[at] += step
+            slopes.append((value_and_gradient(loss, target, moved)[0] - value) / step)
+        low, high = sorted(slopes)
+        assert low - 1e-6 <= dscores[at] <= high + 1e-6, (at, slopes)
+        assert high - low < 1e-5 or dscores[at] in (0, pytest.approx(min(slopes, key=abs), abs=1e-6))
+
+
+def test_gradient_at_a_hinge_of_exactly_one_is_0():
+    value, dscores, _ = value_and_gradient(t.Hinge(), [0, 1], np.array([[2.0, 1.0], [-1.0, 0.0]]))
+    assert value == 0
+    assert not dscores.any()
+
+
 # ---- Embeddings ------------------------------------------------------------------------------------------------------
 
 
@@ -285,6 +330,43 @@ def test_contrastive_by_hand():
     value, dscores, _ = value_and_gradient(t.Contrastive(), [0, 1], np.zeros((2, 2)))  # no way to part them
     assert value == 0.5
     assert not dscores.any()
+
+
+@pytest.mark.parametrize("mining", ["semi_hard", "hard", "given"])
+def test_a_triplet_that_just_meets_its_margin_is_at_rest(mining):
+    """|a - p|^2 = 1, |a - n|^2 = 4: a margin of 3 is met, one a hair larger pulls."""
+    points, labels = np.array([[0.0, 0], [1, 0], [0, 2]]), [0, 0, 1]
+    anchors = 1 if mining == "given" else 2  # 1 is an anchor too: its negative is farther by far
+    for margin, pulls in ((3.0, False), (3.0 + 1e-6, True)):
+        value, dscores, _ = value_and_gradient(t.Triplet(margin=margin, mining=mining), labels, points)
+        assert value == pytest.approx(1e-6 / anchors if pulls else 0, abs=1e-9)
+        assert dscores.any() == pulls
+    np.testing.assert_allclose(dscores, np.array([[-2, 4], [2, 0], [0, -4]]) / anchors)
+
+
+def test_equal_embeddings_of_one_label_are_a_triplet():
+    """The farthest positive may lie on the anchor, and a sample is never its own."""
+    points = np.array([[1.0, 0], [1, 0], [1.1, 0]])
+    value, dscores, _ = value_and_gradient(t.Triplet(margin=1.0, mining="hard"), [0, 0, 1], points)
+    assert value == pytest.approx(1 - 0.01)
+    assert dscores.any()
+    alone, _, _ = value_and_gradient(t.Triplet(margin=1.0, mining="hard"), [0, 2, 1], points)
+    assert alone == 0
+
+
+@pytest.mark.parametrize("pairs", ["all", "given"])
+def test_a_pair_that_just_meets_its_margin_is_at_rest(pairs):
+    points = np.array([[0.0, 0], [3, 4]])
+    for margin, pull in ((5.0, 0), (5.0 + 1e-6, 1e-6)):
+        value, dscores, _ = value_and_gradient(t.Contrastive(margin=margin, pairs=pairs), [0, 1], points)
+        assert value == pytest.approx(pull**2 / 2, abs=1e-15)
+        np.testing.assert_allclose(dscores, pull * np.array([[0.6, 0.8], [-0.6, -0.8]]), atol=1e-14)
+    value, dscores, _ = value_and_gradient(t.Contrastive(pairs=pairs), [0, 0], np.zeros((2, 2)))  # alike and equal
+    assert value == 0
+    assert not dscores.any()
+    with np.errstate(all="raise"):
+        value, dscores, _ = value_and_gradient(t.Contrastive(), [3], np.ones((1, 2)))  # no pair
+    assert (value, dscores.tolist()) == (0, [[0, 0]])
 
 
 def test_batches_without_triplets_and_pairs_are_worth_nothing():
