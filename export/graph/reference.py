@@ -145,6 +145,15 @@ def _restore_names(graph: onnx.GraphProto) -> None:
         graph.value_info.remove(value)  # it tells the type from before the conversion
 
 
+def _as_written() -> ort.SessionOptions:
+    """For a graph that runs once, as it is: starting threads would take longer than the run."""
+    result = ort.SessionOptions()
+    result.log_severity_level = 4
+    result.intra_op_num_threads = 1
+    result.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return result
+
+
 def intermediates(
     fused: onnx.ModelProto, inputs: Mapping[str, np.ndarray], names: Sequence[str]
 ) -> dict[str, np.ndarray]:
@@ -153,10 +162,7 @@ def intermediates(
     graph.CopyFrom(fused)
     del graph.graph.output[:]
     graph.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    chosen = ort.SessionOptions()
-    chosen.log_severity_level = 4
-    chosen.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    opened = ort.InferenceSession(graph.SerializeToString(), chosen, providers=["CPUExecutionProvider"])
+    opened = ort.InferenceSession(graph.SerializeToString(), _as_written(), providers=["CPUExecutionProvider"])
     return dict(zip(names, opened.run(list(names), dict(inputs)), strict=True))
 
 
@@ -180,10 +186,7 @@ def run_nodes(
     )
     imports = [onnx.helper.make_opsetid(domain, version) for domain, version in opsets.items()]
     model = onnx.helper.make_model(graph, opset_imports=imports, ir_version=8)
-    chosen = ort.SessionOptions()
-    chosen.log_severity_level = 4
-    chosen.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    opened = ort.InferenceSession(model.SerializeToString(), chosen, providers=["CPUExecutionProvider"])
+    opened = ort.InferenceSession(model.SerializeToString(), _as_written(), providers=["CPUExecutionProvider"])
     return np.asarray(opened.run([output], dict(inputs))[0])
 
 

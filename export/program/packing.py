@@ -137,35 +137,36 @@ class _BranchAndBound:
     def __init__(self, packer: _Packer, best: list[int], bound: int) -> None:
         self.packer, self.best, self.bound = packer, best, bound
         self.total = packer.total(best)
+        self.gaps = [list(gaps.items()) for gaps in packer.gaps]
+        self.places = [0] * len(best)
         self.left = _EFFORT
 
     def run(self) -> bool:
         """Improves `best`; True if it is the optimum."""
-        self._place({}, [0] * len(self.best), 0)
+        by_height = sorted(range(len(self.best)), key=lambda block: (-self.packer.heights[block], block))
+        self._place(by_height, [0] * len(self.best), 0)
         return self.left > 0
 
-    def _place(self, placed: dict[int, int], lowest: list[int], last: int) -> None:
-        """`lowest`: of each block, its place on top of those placed; `last`: the highest place so far."""
-        heights = self.packer.heights
-        free = [block for block in range(len(lowest)) if block not in placed]
+    def _place(self, free: list[int], lowest: list[int], last: int) -> None:
+        """`free`: blocks without a place, the highest first; `lowest`: of each of them, its place on top of those placed;
+        `last`: the highest place so far."""
         self.left -= len(free) + 1
         if not free:
-            self.best = [placed[block] for block in range(len(lowest))]
+            self.best = self.places.copy()
             self.total = self.packer.total(self.best)
             return
-        for block in sorted(free, key=lambda b: (lowest[b], -heights[b], b)):
-            # what rests on anything lower than the last one was tried in another order already
-            if lowest[block] < last:
-                continue
-            if self.left <= 0 or self.total == self.bound:
+        heights = self.packer.heights
+        least = max([lowest[block] + heights[block] for block in free])
+        # what rests on anything lower than the last one was tried in another order already
+        for block in sorted([block for block in free if lowest[block] >= last], key=lowest.__getitem__):
+            if least >= self.total or self.left <= 0 or self.total == self.bound:
                 return
-            if any(lowest[b] + heights[b] >= self.total for b in free):
-                return
-            at = lowest[block]
+            at = self.places[block] = lowest[block]
             above = lowest.copy()
-            for other, gap in self.packer.gaps[block].items():
-                above[other] = max(above[other], at + gap)
-            self._place({**placed, block: at}, above, at)
+            for other, gap in self.gaps[block]:
+                if above[other] < at + gap:
+                    above[other] = at + gap
+            self._place([other for other in free if other != block], above, at)
 
 
 def pack(blocks: Sequence[Block]) -> Packing:
