@@ -18,6 +18,9 @@ from .rewrites import drop_identities, rewrite
 
 #: never folded: they say where integers end and floats begin
 _QUANTIZATION = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
+#: nor these, whose values differ from run to run
+RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+_NEVER_FOLDED = _QUANTIZATION | RANDOM
 
 
 @dataclass
@@ -86,14 +89,16 @@ def _fold(proto: onnx.ModelProto) -> onnx.ModelProto:
     model = ir.from_proto(proto)
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     origins = _moved_weights(model.graph)
-    fold_constants_ir(
-        model,
-        onnx_shape_inference="com.microsoft" not in opsets(proto),
-        input_size_limit=1 << 28,
-        output_size_limit=1 << 28,
-        should_fold=lambda node: False if node.op_type in _QUANTIZATION else None,
-    )
-    _fold_with_onnxruntime(model.graph)
+    while True:  # amounts of padding that onnxruntime works out are what shapes behind them wait for
+        fold_constants_ir(
+            model,
+            onnx_shape_inference="com.microsoft" not in opsets(proto),
+            input_size_limit=1 << 28,
+            output_size_limit=1 << 28,
+            should_fold=lambda node: False if node.op_type in _NEVER_FOLDED else None,
+        )
+        if not _fold_with_onnxruntime(model.graph):
+            break
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     drop_identities(model)
     passes.RemoveUnusedNodesPass()(model)
@@ -103,11 +108,15 @@ def _fold(proto: onnx.ModelProto) -> onnx.ModelProto:
     return ir.to_proto(model)
 
 
-def _fold_with_onnxruntime(graph: ir.Graph) -> None:
-    """Fold what the folding by reference code left, such as amounts of padding that PyTorch works out in the graph."""
+def _fold_with_onnxruntime(graph: ir.Graph) -> bool:
+    """Fold what the folding by reference code left, such as amounts of padding that PyTorch works out in the graph.
+
+    Returns whether there was something.
+    """
+    folded = False
     for node in list(graph):
         known = {str(value.name): array_of(value) for value in node.inputs if value is not None}
-        opaque = node.op_type in _QUANTIZATION or any(isinstance(a.value, ir.Graph) for a in node.attributes.values())
+        opaque = node.op_type in _NEVER_FOLDED or any(isinstance(a.value, ir.Graph) for a in node.attributes.values())
         if opaque or not known or any(array is None for array in known.values()):
             continue
         if any(value.is_graph_output() for value in node.outputs):
@@ -129,6 +138,8 @@ def _fold_with_onnxruntime(graph: ir.Graph) -> None:
             graph.initializers[name] = value
             output.replace_all_uses_with(value)
         graph.remove(node, safe=True)
+        folded = True
+    return folded
 
 
 def _moved_weights(graph: ir.Graph) -> dict[str, str]:

@@ -103,6 +103,10 @@ NEAREST = {
     "Loop": "the loop unrolled, or LSTM, GRU, RNN",
     "NonMaxSuppression": "boxes and scores as outputs, for the caller to sift",
     "NonZero": "values of a size that is known when the model is exported",
+    **dict.fromkeys(
+        ("Bernoulli", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"),
+        "the network in evaluation mode, the mean in place of a sample, or the noise as an input",
+    ),
     "Scan": "a number of steps that is known and not too large, or LSTM, GRU, RNN",
     "ScatterND": "constant indices of one slice, as x[:, 2:5] = y writes them",
     "TopK": "the scores themselves as output, which the caller sorts",

@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from ..errors import Refusal
 from ..graph import reference
-from ..graph.normalize import Normal, array_of
+from ..graph.normalize import RANDOM, Normal, array_of
 from ..program.program import DTYPES, Op, Tensor
 from .layout import (
     Factor,
@@ -105,6 +105,8 @@ class Context:
         return self._constants[value]
 
     def _evaluate(self, node: ir.Node, value: ir.Value) -> np.ndarray | None:
+        if node.op_type in RANDOM:
+            return None
         arrays = {str(i.name): a for i in node.inputs if i is not None and (a := self.constant(i)) is not None}
         proto = ir.to_proto(node)
         try:

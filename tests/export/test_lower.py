@@ -298,6 +298,41 @@ def test_dynamic_shape_arithmetic_folds() -> None:
     same(proto)
 
 
+def test_shapes_behind_a_computed_padding_fold() -> None:
+    """PyTorch's F.pad works its amounts out in the graph; what asks for a shape behind it waits for them."""
+    nodes = [
+        node("ConstantOfShape", ["none"], ["zeros"], value=helper.make_tensor("v", TensorProto.INT64, [1], [0])),
+        node("Concat", ["given", "zeros"], ["all"], axis=0),
+        node("Reshape", ["all", "pairs"], ["two"]),
+        node("Slice", ["two", "last", "lowest", "first", "last"], ["turned"]),
+        node("Transpose", ["turned"], ["columns"], perm=[1, 0]),
+        node("Reshape", ["columns", "flat"], ["amounts"]),
+        node("Cast", ["amounts"], ["pads"], to=TensorProto.INT64),
+        node("Pad", ["x", "pads", ""], ["p"]),
+        node("Conv", ["p", "w"], ["c"]),
+        node("Shape", ["c"], ["s"]),
+        node("Gather", ["s", "zero"], ["n"]),
+        node("Unsqueeze", ["n", "first"], ["u"]),
+        node("Concat", ["u", "flat", "seven"], ["t"], axis=0),
+        node("Reshape", ["c", "t"], ["y"]),
+    ]
+    constants = {"none": np.array([4]), "given": np.array([1, 2, 1, 2]), "pairs": np.array([-1, 2])}
+    constants |= {"last": np.array([-1]), "lowest": np.array([-(2**62)]), "first": np.array([0]), "zero": np.array(0)}
+    constants |= {"flat": np.array([-1]), "seven": np.array([7]), "w": normal(0)(4, 3, 3, 3)}
+    proto = model(nodes, {"x": ["N", 3, 6, 6]}, ["y"], constants, opset=14)
+    assert kinds(proto)[-2:] == ["conv2d_f32", "transpose"]
+    same(proto)
+
+
+@pytest.mark.parametrize("op", ["RandomNormalLike", "RandomUniformLike"])
+def test_what_is_random_is_not_folded(op: str) -> None:
+    """Also where its shape is constant: onnxruntime's next numbers are others."""
+    nodes = [node(op, ["zeros"], ["noise"], name="noise"), node("Add", ["x", "noise"], ["y"])]
+    proto = model(nodes, {"x": ["N", 4]}, ["y"], {"zeros": np.zeros((1, 4), np.float32)})
+    with pytest.raises(UnsupportedError, match=f"{op} 'noise': .*; the network in evaluation mode"):
+        lower(proto)
+
+
 # ---- Element-wise, pools ---------------------------------------------------------------------------------------------
 
 
