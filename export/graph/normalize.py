@@ -18,6 +18,8 @@ from .rewrites import drop_identities, rewrite
 
 #: never folded: they say where integers end and floats begin
 _QUANTIZATION = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
+#: of folding: what onnxruntime works out, such as the amounts of a Pad, gives shapes, and these fold what reads them
+_ROUNDS = 50
 
 
 @dataclass
@@ -86,14 +88,17 @@ def _fold(proto: onnx.ModelProto) -> onnx.ModelProto:
     model = ir.from_proto(proto)
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     origins = _moved_weights(model.graph)
-    fold_constants_ir(
-        model,
-        onnx_shape_inference="com.microsoft" not in opsets(proto),
-        input_size_limit=1 << 28,
-        output_size_limit=1 << 28,
-        should_fold=lambda node: False if node.op_type in _QUANTIZATION else None,
-    )
-    _fold_with_onnxruntime(model.graph)
+    infer = "com.microsoft" not in opsets(proto)
+    for _ in range(_ROUNDS):
+        fold_constants_ir(
+            model,
+            onnx_shape_inference=infer,
+            input_size_limit=1 << 28,
+            output_size_limit=1 << 28,
+            should_fold=lambda node: False if node.op_type in _QUANTIZATION else None,
+        )
+        if not _fold_with_onnxruntime(model.graph):
+            break
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     drop_identities(model)
     passes.RemoveUnusedNodesPass()(model)
@@ -103,8 +108,12 @@ def _fold(proto: onnx.ModelProto) -> onnx.ModelProto:
     return ir.to_proto(model)
 
 
-def _fold_with_onnxruntime(graph: ir.Graph) -> None:
-    """Fold what the folding by reference code left, such as amounts of padding that PyTorch works out in the graph."""
+def _fold_with_onnxruntime(graph: ir.Graph) -> bool:
+    """Fold what the folding by reference code left, such as amounts of padding that PyTorch works out in the graph.
+
+    True if there was anything.
+    """
+    found = False
     for node in list(graph):
         known = {str(value.name): array_of(value) for value in node.inputs if value is not None}
         opaque = node.op_type in _QUANTIZATION or any(isinstance(a.value, ir.Graph) for a in node.attributes.values())
@@ -129,6 +138,8 @@ def _fold_with_onnxruntime(graph: ir.Graph) -> None:
             graph.initializers[name] = value
             output.replace_all_uses_with(value)
         graph.remove(node, safe=True)
+        found = True
+    return found
 
 
 def _moved_weights(graph: ir.Graph) -> dict[str, str]:
