@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 ALIGN = 16  # bytes; every block starts at a multiple
-_EFFORT = 300_000  # of branch and bound before it gives up, in blocks looked at: about a second
+EFFORT = 300_000  # of branch and bound before it gives up, in blocks looked at: about a second
 _SHUFFLES = 200  # of the search around the best greedy order
 _PAIRS = 1_000_000  # of blocks that live together, looked at in that search: a second or two; large graphs get fewer
 
@@ -38,12 +38,14 @@ class Packing:
     bytes : of the arena that holds them
     bound : the most that lives at one time: no packing is smaller
     optimal : whether `bytes` is known to be the least possible
+    effort : what branch and bound took, in blocks looked at
     """
 
     offsets: tuple[int, ...]
     bytes: int
     bound: int
     optimal: bool
+    effort: int = 0
 
 
 def rounded(size: int) -> int:
@@ -134,12 +136,12 @@ def _search(packer: _Packer, best: list[int], bound: int) -> list[int]:
 class _BranchAndBound:
     """Tries all packings in order of rising offset, where each block rests on one that was placed before it."""
 
-    def __init__(self, packer: _Packer, best: list[int], bound: int) -> None:
+    def __init__(self, packer: _Packer, best: list[int], bound: int, effort: int) -> None:
         self.packer, self.best, self.bound = packer, best, bound
         self.total = packer.total(best)
         self.gaps = [list(gaps.items()) for gaps in packer.gaps]
         self.places = [0] * len(best)
-        self.left = _EFFORT
+        self.left = effort
 
     def run(self) -> bool:
         """Improves `best`; True if it is the optimum."""
@@ -169,7 +171,7 @@ class _BranchAndBound:
             self._place([other for other in free if other != block], above, at)
 
 
-def pack(blocks: Sequence[Block]) -> Packing:
+def pack(blocks: Sequence[Block], effort: int = EFFORT) -> Packing:
     """Places for blocks such that no two that live at one time overlap.
 
     Deterministic: the same blocks in the same order get the same places.
@@ -177,6 +179,7 @@ def pack(blocks: Sequence[Block]) -> Packing:
     Parameters
     ----------
     blocks : in any order; the spans of a block may touch or overlap in time, and then share their bytes
+    effort : the most that branch and bound takes, in blocks looked at; 0 for none
 
     Returns
     -------
@@ -186,9 +189,9 @@ def pack(blocks: Sequence[Block]) -> Packing:
     best = min((packer.first_fit(order) for order in packer.greedy_orders()), key=packer.total)
     if packer.total(best) > bound:
         best = _search(packer, best, bound)
-    optimal = packer.total(best) == bound
-    if not optimal:
-        exact = _BranchAndBound(packer, best, bound)
+    optimal, taken = packer.total(best) == bound, 0
+    if not optimal and effort > 0:
+        exact = _BranchAndBound(packer, best, bound, effort)
         optimal = exact.run() or exact.total == bound
-        best = exact.best
-    return Packing(tuple(best), packer.total(best), bound, optimal)
+        best, taken = exact.best, effort - max(exact.left, 0)
+    return Packing(tuple(best), packer.total(best), bound, optimal, taken)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ... import runtime
-from .packing import Packing, Span, live_bound, pack, rounded, size_at
+from .packing import EFFORT, Packing, Span, live_bound, pack, rounded, size_at
 from .program import Op, Plan, Program
 from .traits import GRADIENT_IN_PLACE, TRAITS, Traits
 
@@ -398,9 +398,11 @@ def _pack(program: Program, timeline: Sequence[Step]) -> tuple[Packing, dict[Key
     chains = _chains(lives, over)
     best = pack(_blocks(chains))
     if best.bytes > best.bound:
+        left = EFFORT  # for all of them: what a small graph takes is little, and a large one is not solved anyway
         for key in list(over)[: _REPACKED // len(chains) ** 2]:
             other = _chains(lives, {k: v for k, v in over.items() if k != key})
-            packing = pack(_blocks(other))
+            packing = pack(_blocks(other), left)
+            left -= packing.effort
             if packing.bytes < best.bytes:
                 best, chains = packing, other
     places = {tenant.key: at for chain, at in zip(chains, best.offsets, strict=True) for tenant in chain}

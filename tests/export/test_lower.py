@@ -9,7 +9,7 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from edgeprop import Model
 from edgeprop.export.check import check
@@ -334,6 +334,36 @@ def test_what_is_random_is_not_folded(op: str) -> None:
 
 
 # ---- Element-wise, pools ---------------------------------------------------------------------------------------------
+
+
+def test_shapes_behind_a_pad_worked_out_in_the_graph_fold() -> None:
+    """As PyTorch traces F.pad: amounts turned about by a Slice backwards, and a state that is as large as what is padded."""
+    nodes = [
+        node("ConstantOfShape", ["three"], ["rest"], value=numpy_helper.from_array(np.zeros(1, np.int64))),
+        node("Concat", ["given", "rest"], ["all"], axis=0),
+        node("Reshape", ["all", "pairs"], ["p1"]),
+        node("Slice", ["p1", "minus_one", "lowest", "zero", "minus_one"], ["p2"]),
+        node("Transpose", ["p2"], ["p3"], perm=[1, 0]),
+        node("Reshape", ["p3", "minus_one"], ["amounts"]),
+        node("Pad", ["x", "amounts"], ["padded"]),
+        node("Shape", ["padded"], ["s1"]),
+        node("Gather", ["s1", "zero"], ["n"], axis=0),
+        node("Concat", ["n", "ones"], ["target"], axis=0),
+        node("Expand", ["token", "target"], ["tokens"]),
+        node("Concat", ["tokens", "padded"], ["joined"], axis=1),
+        node("Shape", ["joined"], ["s2"]),
+        node("Gather", ["s2", "one"], ["steps"], axis=0),
+        node("Slice", ["places", "zero", "steps", "zero"], ["some"]),
+        node("Add", ["joined", "some"], ["y"]),
+    ]
+    constants = {"three": [3], "given": [0, 0, 2], "pairs": [-1, 2], "minus_one": [-1], "zero": [0], "one": [1]}
+    constants = {name: np.array(value, np.int64) for name, value in constants.items()}
+    constants |= {"lowest": np.array([-(2**62)]), "ones": np.array([1, 4]), "token": np.ones((1, 1, 4), np.float32)}
+    constants["places"] = np.arange(40, dtype=np.float32).reshape(10, 4)
+    proto = model(nodes, {"x": ["N", 5, 4]}, ["y"], constants)
+    result = check(proto)
+    assert result.status == "ok", result.message
+    assert lower(proto).outputs[0].shape == (0, 8, 4)
 
 
 @pytest.mark.parametrize("op", ["Relu", "Sigmoid", "Tanh", "LeakyRelu", "Identity", "Dropout", "Clip"])

@@ -5,10 +5,13 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgeprop.export.lower import lower
+from edgeprop.export.program import plan as plans
 from edgeprop.export.program.packing import Span, live_bound, pack
 from edgeprop.export.program.plan import (
     infer_arena,
@@ -22,6 +25,7 @@ from edgeprop.export.program.plan import (
 from edgeprop.export.program.program import Plan, Program
 from edgeprop.export.program.traits import TRAITS, Traits
 from tests.support import programs
+from tests.support.graphs import model, node
 from tests.support.replay import Clobbered, replay_inference, replay_training
 
 BUILT = [programs.head, programs.mlp, programs.cnn, programs.residual]
@@ -130,6 +134,50 @@ def test_packing_that_greedy_orders_miss():
     packing = pack(blocks)
     assert packing.optimal
     assert packing.bytes >= live_bound(blocks)
+
+
+def test_what_branch_and_bound_takes_is_limited(monkeypatch):
+    """Also where a graph is packed again and again without one of the blocks that share a place."""
+    limit, taken = 20_000, []
+
+    def counted(blocks, effort=limit):
+        packing = pack(blocks, effort)
+        taken.append(packing.effort)
+        return packing
+
+    monkeypatch.setattr(plans, "pack", counted)
+    monkeypatch.setattr(plans, "EFFORT", limit)
+    plan(lower(_steps_of_a_cell(5)))
+    assert len(taken) > 5
+    assert limit <= sum(taken) <= 2 * limit + 1000
+
+
+def _steps_of_a_cell(steps: int) -> onnx.ModelProto:
+    """An LSTM cell written out, step after step: many small values, whose least arena is not found soon."""
+    nodes, h, c = [], "h0", "c0"
+    for t in range(steps):
+        n = lambda name, t=t: f"{name}.{t}"  # noqa: E731
+        nodes += [
+            node("Gather", ["x", f"t{t}"], [n("x")], axis=1),
+            node("Gemm", [n("x"), "w"], [n("a")]),
+            node("Gemm", [h, "r"], [n("b")]) if t else node("Mul", [n("a"), "one"], [n("b")]),
+            node("Add", [n("a"), n("b")], [n("g")]),
+            node("Split", [n("g")], [n("i"), n("f"), n("k"), n("o")], axis=1),
+            *(node("Sigmoid", [n(gate)], [n(f"{gate}s")]) for gate in "ifo"),
+            node("Tanh", [n("k")], [n("kt")]),
+            node("Mul", [n("is"), n("kt")], [n("m")]),
+            node("Mul", [n("fs"), c if t else n("is")], [n("old")]),
+            node("Add", [n("old"), n("m")], [n("c")]),
+            node("Tanh", [n("c")], [n("ct")]),
+            node("Mul", [n("os"), n("ct")], [n("h")]),
+        ]
+        h, c = n("h"), n("c")
+    nodes.append(node("Gemm", [h, "head"], ["y"]))
+    random = np.random.default_rng(0)
+    shapes = {"w": (3, 32), "r": (8, 32), "head": (8, 2), "one": ()}
+    constants = {name: np.asarray(random.standard_normal(shape), np.float32) for name, shape in shapes.items()}
+    constants |= {f"t{t}": np.array(t) for t in range(steps)}
+    return model(nodes, {"x": ["N", steps, 3]}, ["y"], constants)
 
 
 def test_nothing_to_pack():
