@@ -86,6 +86,40 @@ def test_percentile_cuts_outliers_off() -> None:
     assert (whole.low, whole.high) == (values.min(), 400.0)
 
 
+@pytest.mark.parametrize(("percentile", "left"), [(90.0, 0.9), (50.001, 0.5), (99.0, 0.99)])
+def test_a_percentile_is_shared_by_both_ends(percentile: float, left: float) -> None:
+    """Of values spread evenly over -1 .. 1 what is left lies evenly around 0."""
+    chosen = percentile_range(Histogram(-1.0, 1.0, np.full(2000, 5)), percentile)
+    assert (chosen.low, chosen.high) == (pytest.approx(-left, abs=2e-3), pytest.approx(left, abs=2e-3))
+
+
+@pytest.mark.parametrize("bounds", [(-2.0, 0.0), (-1.0, 1.0), (-1.0, 1.006), (-3.0, 0.1), (0.0, 6.0)])
+def test_no_code_lies_inside_the_bounds_at_either_end(bounds: tuple[float, float]) -> None:
+    """The scale is the largest of which the lowest and the highest code still reach both bounds."""
+    scale, zero_point = Range(-9.0, 9.0).clipped(*bounds).affine(*bounds)
+    low, high = scale * (-128 - zero_point), scale * (127 - zero_point)
+    assert low >= bounds[0] - scale * 0.51
+    assert high <= bounds[1] + scale * 0.51
+    assert bounds[0] == 0 or low >= bounds[0] * (1 + 1e-6) or zero_point == -128
+    assert bounds[1] == 0 or high <= bounds[1] * (1 + 1e-6) or zero_point == 127
+
+
+@pytest.mark.parametrize("kind", ["normal", "laplace", "skewed"])
+def test_mse_finds_the_best_range(kind: str) -> None:
+    """No range of a fine grid over both ends is better by more than a part in a hundred; none is wider than the values."""
+    rng = np.random.default_rng(2)
+    draw = {"normal": rng.normal, "laplace": rng.laplace, "skewed": lambda size: rng.exponential(size=size) - 0.2}
+    values = draw[kind](size=4000)
+    seen = histogram(values)
+    chosen = mse_range(seen, 0)
+    assert seen.low <= chosen.low <= 0 <= chosen.high <= seen.high
+    used = seen.counts > 0
+    centres, weights = ((seen.edges[:-1] + seen.edges[1:]) / 2)[used], seen.counts[used].astype(float)
+    grid = np.linspace(0.2, 1, 33)
+    best = min(quantization_error(centres, weights, Range(seen.low * a, seen.high * b)) for a in grid for b in grid)
+    assert quantization_error(centres, weights, chosen) <= 1.01 * best
+
+
 @pytest.mark.parametrize("kind", ["normal", "relu", "outlier", "uniform"])
 def test_mse_is_no_worse_than_minmax_and_percentile(kind: str) -> None:
     rng = np.random.default_rng(1)
@@ -112,6 +146,16 @@ def test_ranges_are_those_of_the_values() -> None:
     assert calibrate(make_model(), x) == {"x": Range(-3.0, 5.0), "y": Range(0.0, 5.0)}
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_the_extremes_may_lie_in_any_batch(method: str) -> None:
+    x = np.random.default_rng(0).uniform(-1, 1, (12, 4)).astype(np.float32)
+    x[1, 2], x[7, 0] = 9.0, -7.0
+    for rows in (x, x[::-1]):
+        found = calibrate(make_model(), np.ascontiguousarray(rows), batch_size=3, method=method)
+        assert found == calibrate(make_model(), x, batch_size=12, method=method)
+    assert calibrate(make_model(), x, batch_size=3)["x"] == Range(-7.0, 9.0)
+
+
 # ---- Samples --------------------------------------------------------------------------------------------------------
 
 
@@ -121,6 +165,17 @@ def test_a_fixed_batch_axis_is_kept() -> None:
     assert calibrate(model, x)["y"] == Range(0.0, 19.0)
     runner = Runner(model)
     assert [len(batch["y"]) for batch in runner.run(runner.check(x))] == [3, 3]
+
+
+def test_a_batch_axis_that_varies_by_name_alone() -> None:
+    """A Reshape inside says 1: the samples go one by one."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 4]) for name in "xy")
+    nodes = [helper.make_node("Reshape", ["x", "shape"], ["r"]), helper.make_node("Relu", ["r"], ["y"])]
+    shape = onnx.numpy_helper.from_array(np.array([1, 4]), "shape")
+    graph = helper.make_graph(nodes, "g", [x], [y], [shape])
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    found = calibrate(proto, np.arange(20, dtype=np.float32).reshape(5, 4) - 3)
+    assert (found["x"], found["y"]) == (Range(-3.0, 16.0), Range(0.0, 16.0))
 
 
 def test_several_inputs_go_by_name() -> None:
@@ -157,7 +212,7 @@ def test_a_value_that_is_not_finite_is_named() -> None:
         calibrate(make_model("Log"), np.full((2, 4), -1.0))
 
 
-@pytest.mark.parametrize("options", [{"method": "entropy"}, {"percentile": 0.5}, {"percentile": 101}])
+@pytest.mark.parametrize("options", [{"method": "entropy"}, {"percentile": 50.0}, {"percentile": 101}])
 def test_unknown_options(options: dict[str, object]) -> None:
     with pytest.raises(CalibrationError, match=next(iter(options))):
         calibrate(make_model(), np.zeros((1, 4)), **options)

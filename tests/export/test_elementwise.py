@@ -15,6 +15,7 @@ from onnx import numpy_helper
 import edgeprop
 from edgeprop.export.check import check
 from edgeprop.export.lower import UnsupportedError, lower
+from edgeprop.export.program.plan import plan
 from edgeprop.export.writers import image
 from tests.support.graphs import model, node, qdq, shared
 
@@ -34,6 +35,23 @@ def kinds(proto: onnx.ModelProto, **options: Any) -> list[str]:
 def normal(seed: int) -> Any:
     random = np.random.default_rng(seed)
     return lambda *shape: random.standard_normal(shape).astype(np.float32)
+
+
+def test_a_broadcast_result_is_not_written_over_its_smaller_operand() -> None:
+    """The smaller one is read by nobody else, the larger one is; either place, and of both kinds of sums."""
+    for op in ("Add", "Mul", "Sub"):
+        for operands in (["row", "x"], ["x", "row"]):
+            nodes = [
+                node("ReduceMax", ["x"], ["row"], axes=[1], keepdims=1),
+                node(op, operands, ["wide"]),
+                node("Exp", ["x"], ["later"]),
+                node("Add", ["wide", "later"], ["y"]),
+            ]
+            proto = model(nodes, {"x": ["N", 5, 8]}, ["y"])
+            program = lower(proto)
+            places = plan(program).infer_offsets
+            assert places["wide"] != places["row"]
+            same(proto)
 
 
 # ---- One element -----------------------------------------------------------------------------------------------------

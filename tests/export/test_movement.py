@@ -728,3 +728,41 @@ def test_matmul_of_codes(dtype: Any, seed: int) -> None:
     nodes = [node("MatMul", ["a.dq", "b.dq"], ["y"])]
     proto = quantized(nodes, {}, scales, {"a": ["N", *lead, m, k], "b": ["N", *lead, k, n]}, dtype)
     assert "matmul_s8" in same(proto)
+
+
+def test_gradients_through_rows_picked_in_any_order() -> None:
+    """Rows of several elements, some twice, one never: each gets back what its copies got."""
+    rng = np.random.default_rng(6)
+    pick, weights = [2, 0, 2, 3, 1, 2], {"pre": rng.normal(size=(3, 3)), "head": rng.normal(size=(18, 2))}
+    constants = {name: array.astype(np.float32) for name, array in weights.items()}
+    constants |= {"pick": np.array(pick, np.int64), "flat": np.array([-1, 18])}
+    nodes = [
+        node("MatMul", ["x", "pre"], ["rows"], name="pre"),
+        node("Gather", ["rows", "pick"], ["picked"], axis=1),
+        node("Reshape", ["picked", "flat"], ["row"]),
+        node("MatMul", ["row", "head"], ["y"], name="head"),
+    ]
+    program = lower(model(nodes, {"x": ["N", 5, 3]}, ["y"], constants), trainable=["pre", "head"], loss="mse")
+    assert "gather" in [op.kind for op in program.ops]
+    x, target = rng.normal(size=(2, 5, 3)).astype(np.float32), rng.normal(size=(2, 2)).astype(np.float32)
+    found = Model(to_image(program)).gradients(x, target)["pre"]
+    dy = 2 * (((x @ weights["pre"])[:, pick].reshape(2, 18) @ weights["head"]) - target) / target.size
+    drows = np.zeros((2, 5, 3))
+    np.add.at(drows, (slice(None), pick), (dy @ weights["head"].T).reshape(2, 6, 3))
+    np.testing.assert_allclose(found, np.einsum("nri,nro->oi", x, drows), rtol=1e-4, atol=1e-6)
+
+
+def test_ids_from_the_end_and_beyond() -> None:
+    """As ONNX counts them; ids of no row read zeros and teach nothing."""
+    table = np.random.default_rng(7).normal(size=(5, 3)).astype(np.float32)
+    nodes = [node("Gather", ["table", "ids"], ["y"], name="words")]
+    proto = model(nodes, {"ids": ["N", 4]}, ["y"], {"table": table}, dtype=onnx.TensorProto.INT32, out_dtype=1)
+    device = Model(to_image(lower(proto, trainable="words", loss="mse")))
+    ids = np.array([[-1, 4, -5, 0], [5, -6, 2, -3]], np.int32)
+    wanted = np.where(((ids < -5) | (ids > 4))[..., None], 0, table[np.where(abs(ids) > 5, 0, ids % 5)])
+    np.testing.assert_array_equal(device.run(ids)[0], wanted)
+    for lone in ids:
+        before = device.parameters()["table"].copy()
+        device.partial_fit(lone[None], np.zeros((1, 4, 3), np.float32), lr=0.1)
+        moved = np.flatnonzero(np.any(device.parameters()["table"] != before, axis=1))
+        assert moved.tolist() == sorted({int(i % 5) for i in lone if -5 <= i <= 4})

@@ -208,6 +208,11 @@ def test_inference_arenas_meet_the_live_bound(build, goal):
     assert lower_bounds(program)[0] == program.plan.infer_bytes == max(live_bytes(program))
 
 
+def test_bytes_that_live_while_each_op_runs():
+    """Input and output of each dense layer, rounded up to 16; the Softmax works in place."""
+    assert live_bytes(programs.mlp()) == [256 + 128, 128 + 48, 48]
+
+
 def test_training_arenas_fit_the_budget():
     assert train_arena(programs.head()) <= 3072
     assert train_arena(programs.mlp()) <= 10_752

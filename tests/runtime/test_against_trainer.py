@@ -206,6 +206,35 @@ def test_truncations(cell: Callable[..., t.Layer], truncate: int) -> None:
             assert_close(found.reshape(parameter.value.shape), parameter.value, parameter.name)
 
 
+@pytest.mark.parametrize("truncate", [None, 2])
+def test_a_stream_through_several_cells(truncate: int) -> None:
+    """Frames of 3 steps through cells of three kinds, two of one kind, each with a state of its own: answers and gradients
+    frame by frame, every frame learned from where the stream is; after a reset the first frame again."""
+    kept = {"stateful": True, "truncate": truncate}
+    net = t.Sequential(
+        *(t.GRU(4, return_sequences=True, **kept), t.LSTM(3, return_sequences=True, **kept)),
+        *(t.GRU(4, linear_before_reset=False, return_sequences=True, **kept), t.SimpleRNN(5, **kept), t.Dense(2)),
+    )
+    net.build((3, 3), seed=7)
+    model = edgeprop.Model(to_image(export.lower(net.to_onnx(), trainable="*", loss="mse")))
+    rng, measure, first = np.random.default_rng(8), t.MeanSquaredError(), []
+    frames, y = rng.normal(size=(4, 1, 3, 3)).astype(np.float32), rng.normal(size=(1, 2)).astype(np.float32)
+    for turn in range(2):
+        for frame in frames:
+            gradients, answer = model.gradients(frame, y), model.run(frame)[0]
+            scores = net.forward(frame, training=True)
+            measure.forward(scores, y)
+            net.backward(measure.backward())
+            assert_close(answer, scores, "answer")
+            for parameter in net.parameters():
+                assert_close(gradients[parameter.name].reshape(parameter.grad.shape), parameter.grad, parameter.name)
+            first.append(answer)
+        assert np.abs(first[0] - first[-1]).max() > 1e-3
+        np.testing.assert_array_equal(first[4 * turn], first[0])
+        net.reset_state()
+        model.reset_state()
+
+
 def clear_of_kinks(net: t.Sequential, x: Array) -> bool:
     """Whether no ReLU sees a value so near its kink that rounding decides on which side it falls."""
     nearest = [np.inf]

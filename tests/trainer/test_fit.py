@@ -159,6 +159,30 @@ def test_early_stopping_watches_what_it_is_told():
         t.EarlyStopping(monitor="vall_loss")
 
 
+def test_standing_still_is_no_improvement():
+    """A number that stays the same runs out of patience, and the best epoch is the first of them."""
+    net = t.Sequential(t.Dense(1))
+    net.build(1)
+    stopping = t.EarlyStopping(3, monitor="train_loss")
+    stopping.start(True)
+    history, stopped = t.History(), []
+    for loss in (2.0, 1.0, 1.0, 1.0, 1.0):
+        history.append(train_loss=loss, train_metric=0.0, val_loss=0.0, val_metric=0.0, learning_rate=0.1, seconds=0.0)
+        stopped.append(stopping(net, history))
+    assert stopped == [False, False, False, False, True]
+    assert history.best_epoch == 1
+
+
+def test_an_optimizer_forgets_what_diverged():
+    """Its velocity and moments are not those of the weights that came back."""
+    for rule in (t.Momentum(1e30), t.Adam(1e30)):
+        net = t.Sequential(t.Dense(8), t.Dense(1))
+        with pytest.raises(t.DivergedError):
+            t.fit(net, X, X[:, :1], loss="mse", optimizer=rule, epochs=3)
+        assert rule.steps == 0
+        assert not rule.state
+
+
 def test_callback_ends_training():
     history = t.fit(small(), X, Y, epochs=9, callbacks=[lambda net, history: len(history) == 2])
     assert len(history) == 2

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from edgeprop import trainer as t
+from edgeprop.trainer.graph import Parameter
 
 GRADIENTS = [0.5, -1.0, 0.25, 2.0, 0.0]
 
@@ -270,3 +271,21 @@ def test_l1_makes_useless_weights_small():
         weights.append(np.abs(net["d"].params["weight"][0]))
     assert weights[1][2:].max() < 0.2 * weights[0][2:].max()
     assert weights[1][:2].min() > 0.8
+
+
+def test_centred_rmsprop_of_a_gradient_that_never_changes():
+    """The mean of the squares less the square of the mean is 0 then, and by rounding below it."""
+    for gradient in np.random.default_rng(0).normal(size=50).astype(np.float32):
+        value, grad = np.zeros((1, 1), np.float32), np.full((1, 1), gradient)
+        rule = t.RMSProp(1e-3, centered=True, rho=0.5)
+        with np.errstate(invalid="raise"):
+            for _ in range(60):
+                rule.step([Parameter("w", value, grad)])
+        assert np.isfinite(value).all()
+
+
+def test_periods_of_a_step_decay_end_where_they_are_said_to():
+    """0.3 / 0.1 is a little below 3 in floating point."""
+    rule = t.StepDecay(1.0, every=0.1, factor=0.5)
+    assert [rule(k / 10) for k in range(8)] == [0.5**k for k in range(8)]
+    assert rule(0.299) == 0.25

@@ -93,6 +93,24 @@ def test_beta_0_is_ordinary_training():
     assert all(np.array_equal(states[0][key], states[1][key]) for key in states[0])
 
 
+@pytest.mark.parametrize(("chosen", "back"), [(17, 16), (18, 18), (1, 0), (16, 16)])
+def test_a_lonely_sample_at_the_end_of_an_epoch_is_left_out(chosen, back):
+    """Batch norm needs company."""
+
+    class First(t.SelectiveBackprop):
+        def choose(self, losses):
+            left = chosen - self.taken
+            self.taken += min(left, len(losses))
+            return np.arange(len(losses)) < left
+
+    x, y = spirals(48)
+    choice = First()
+    choice.taken = 0
+    model = t.Sequential(t.Dense(4), t.BatchNorm(), t.ReLU(), t.Dense(2))
+    history = t.fit(model, x, y, epochs=1, batch_size=16, selective_backprop=choice)
+    assert history.skipped == [48 - back]
+
+
 def test_same_seed_same_choice():
     x, y = spirals(300)
     choice, states = t.SelectiveBackprop(2), []

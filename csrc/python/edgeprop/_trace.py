@@ -54,10 +54,15 @@ class _Record:
         return found
 
 
-def activations(image: Image, weights: Weights, x: NDArray[Any]) -> dict[str, NDArray[Any]]:
+#: bytes of a model's states, as Context has them; None: zeros
+States = NDArray[np.uint8] | None
+
+
+def activations(image: Image, weights: Weights, states: States, x: NDArray[Any]) -> dict[str, NDArray[Any]]:
     """See Model.trace. `x` (n, count), device layout."""
     context = Context(image, len(x), lib.EP_FOR_RESTORE if weights is not None else 0)
     context.load(weights)
+    context.set_states(states)
     record = _Record(context, len(x), gradients=False)
     context.run([x])
     port = image.inputs[0]
@@ -65,10 +70,13 @@ def activations(image: Image, weights: Weights, x: NDArray[Any]) -> dict[str, ND
     return {image.tensor_name(port.tensor): given, **record.take(record.values, _VALUE)}
 
 
-def gradients(image: Image, weights: Weights, x: NDArray[Any], target: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
+def gradients(
+    image: Image, weights: Weights, states: States, x: NDArray[Any], target: NDArray[Any]
+) -> dict[str, NDArray[np.float32]]:
     """See Model.gradients. `x` (n, count), `target` as the loss takes it, device layout."""
     context = Context(image, len(x), lib.EP_FOR_TRAIN | lib.EP_FOR_SUMS)
     context.load(weights)
+    context.set_states(states)
     record = _Record(context, len(x), gradients=True)
     check(lib.ep_accumulate(context.ep, ffi.from_buffer(x), ffi.from_buffer(target), len(x), ffi.NULL))
     samples = np.float32(context.ep.samples)  # the walk adds up, so what it leaves behind is not of the mean yet

@@ -561,10 +561,14 @@ class Model:
         Raises
         ------
         Error : EP_ERR_ARG
+
+        Notes
+        -----
+        A model with states starts each sample from where its stream is, and leaves the stream there.
         """
         if len(self._image.inputs) != 1:
             raise Error("EP_ERR_ARG", f"{self.name} has {len(self._image.inputs)} inputs; trace takes models of one")
-        return _trace.activations(self._image, self._weights, as_input(x, self._image.inputs[0]))
+        return _trace.activations(self._image, self._weights, self._states, as_input(x, self._image.inputs[0]))
 
     def gradients(self, x: ArrayLike, y: ArrayLike) -> dict[str, NDArray[np.float32]]:
         """Gradients of the mean loss over all samples, by the weights and by the activations behind them.
@@ -581,9 +585,13 @@ class Model:
         Raises
         ------
         Error : as `partial_fit`
+
+        Notes
+        -----
+        Those that `partial_fit` learns by: a model with states starts each sample from where its stream is.
         """
         xs, targets = self._samples(x, y)
-        return _trace.gradients(self._image, self._weights, xs, targets)
+        return _trace.gradients(self._image, self._weights, self._states, xs, targets)
 
 
 def _rebuild(cls: type[Model], image: bytes, weights: Weights) -> Model:
