@@ -106,7 +106,8 @@ def run_kernels(board: Board) -> Result:
     """Run every kernel that the board picks against the portable one."""
     source = build.ROOT / "tests" / "kernels" / "test_kernels.c"
     try:
-        report = build.execute(build.program(board, KERNELS, source, defines=(f"-DROUNDS={ROUNDS}",)))
+        # with the flags of the models, for which the runtime is compiled already
+        report = build.execute(build.program(board, KERNELS, source, flags=NORMAL, defines=(f"-DROUNDS={ROUNDS}",)))
     except build.NoRoom:
         return Result(note="no room", skipped=True)
     except build.BuildError as error:

@@ -1,14 +1,40 @@
-"""Fixtures for all tests: where shared data sets and models lie, if they are there."""
+"""For all tests: where shared data sets and models lie, if they are there; what the processes of a session share."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import onnxruntime
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+# As many tests run at a time as there are cores, so that threads of one would only wait for those of another. This is for
+# NumPy in the processes that this one starts.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+class _OneThread(onnxruntime.SessionOptions):  # type: ignore[misc]
+    """Options of a session that runs in the thread that calls it, unless they are told otherwise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.intra_op_num_threads = 1
+
+
+onnxruntime.SessionOptions = _OneThread
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One folder for the objects that tests/support/compiler.py makes; the processes that run the tests inherit it."""
+    if "EDGEPROP_TEST_OBJECTS" not in os.environ:
+        folder = tempfile.TemporaryDirectory(prefix="edgeprop-c-")
+        os.environ["EDGEPROP_TEST_OBJECTS"] = folder.name
+        config.add_cleanup(folder.cleanup)
 
 
 def _finder(variable: str, default: Path) -> Callable[[str], Path]:

@@ -8,8 +8,9 @@ import pytest
 
 from boards import build, compare, models
 from boards.table import BOARDS
+from tests.support.boards import boards as some
 
-SOME = ("m0", "m4f", "m55", "v7", "a53", "a76")
+SOME = some("m0", "m4f", "a76", slow=("m55", "v7", "a53"))
 
 
 def _tools(name: str) -> None:

@@ -6,9 +6,10 @@ import pytest
 
 from boards import compare, models
 from boards.table import BOARDS, HOST
+from tests.support.boards import boards
 
 
-@pytest.mark.parametrize("name", [HOST.name, "mb", "m4f", "v6", "a76"])
+@pytest.mark.parametrize("name", boards(HOST.name, "m4f", "a76", slow=("mb", "v6")))
 def test_a_small_int8_network_with_a_learning_head(name, board):
     where = HOST if name == HOST.name else board(name)
     result = compare.run(where, models.make("small_int8"))
@@ -19,6 +20,8 @@ def test_a_small_int8_network_with_a_learning_head(name, board):
     assert result.f32 > 20
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("board mb")
 def test_a_board_without_room_says_so(board):
     result = compare.run(board("mb"), models.make("resnet8_int8"))
     assert result.skipped

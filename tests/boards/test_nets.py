@@ -10,6 +10,7 @@ import pytest
 from boards import compare, models
 from boards.nets import NETS
 from edgeprop import Model, runtime
+from tests.support.boards import boards
 
 #: comes only where a value is an output as it came in
 ELSEWHERE = {"copy"}
@@ -26,7 +27,7 @@ def test_every_op_runs_on_the_boards():
 
 
 @pytest.mark.parametrize("name", NETS)
-@pytest.mark.parametrize("where", ["m0", "m4f", "a76"])
+@pytest.mark.parametrize("where", boards("m0", "m4f", "a76"))
 def test_a_network_of_new_ops(name, where, board):
     result = compare.run(board(where), _made(name))
     assert result.passed, result

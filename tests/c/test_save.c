@@ -91,11 +91,26 @@ static float which(const ep_t *ep)
     return w[0];
 }
 
+/* A net whose head can be restored, in an arena of its own. */
+static void *start(ep_t *ep)
+{
+    net_head(&m, &ep_mse);
+    return net_start(ep, &m, 1, EP_FOR_RESTORE, NULL);
+}
+
+/* A storage that holds one record, of set_all(1). */
+static ep_storage saved(ep_t *ep)
+{
+    const ep_storage storage = blank(1);
+    set_all(ep, 1);
+    CHECK_RC(ep_save(ep, &storage), EP_OK);
+    return storage;
+}
+
 static void a_record_has_the_bytes_of_the_format(void)
 {
     ep_t ep;
-    net_head(&m, &ep_mse);
-    void *arena = net_start(&ep, &m, 1, EP_FOR_RESTORE, NULL);
+    void *arena = start(&ep);
     CHECK(ep_record_size(&m.model, 0) == 32 + 112 && ep_record_size(&m.model, 1) == 144);
     CHECK(ep_record_size(&m.model, 32) == 160 && ep_record_size(&m.model, 64) == 192);
     CHECK(ep_record_size(&m.model, 3) == 0 && ep_record_size(&m.model, 128) == 0 && ep_record_size(NULL, 1) == 0);
@@ -119,8 +134,7 @@ static void a_record_has_the_bytes_of_the_format(void)
 static void saves_take_turns_and_the_newest_wins(void)
 {
     ep_t ep;
-    net_head(&m, &ep_mse);
-    void *arena = net_start(&ep, &m, 1, EP_FOR_RESTORE, NULL);
+    void *arena = start(&ep);
     ep_storage storage = blank(8);
     CHECK_RC(ep_restore(&ep, &storage), EP_ERR_NO_RECORD);
     for (int i = 1; i < 6; i++) {
@@ -143,11 +157,8 @@ static void reseal(uint8_t *record, uint32_t weights)
 static void sequence_numbers_wrap(void)
 {
     ep_t ep;
-    net_head(&m, &ep_mse);
-    void *arena = net_start(&ep, &m, 1, EP_FOR_RESTORE, NULL);
-    ep_storage storage = blank(1);
-    set_all(&ep, 1);
-    CHECK_RC(ep_save(&ep, &storage), EP_OK);
+    void *arena = start(&ep);
+    ep_storage storage = saved(&ep);
     memset(f.bytes + 8, 0xFF, 4);
     reseal(f.bytes, 112);
     for (int i = 2; i < 5; i++) {
@@ -166,8 +177,7 @@ static void power_may_fail_at_any_byte(void)
     static const uint32_t units[] = {1, 4, 8, 32, 64};
     ep_t ep;
     int cuts = 0;
-    net_head(&m, &ep_mse);
-    void *arena = net_start(&ep, &m, 1, EP_FOR_RESTORE, NULL);
+    void *arena = start(&ep);
     for (int u = 0; u < 5; u++) {
         for (int torn = 0; torn < 2; torn++) {
             for (int saves = 0; saves < 3; saves++) {
@@ -212,11 +222,8 @@ static void power_may_fail_at_any_byte(void)
 static void a_flipped_bit_is_seen(void)
 {
     ep_t ep;
-    net_head(&m, &ep_mse);
-    void *arena = net_start(&ep, &m, 1, EP_FOR_RESTORE, NULL);
-    ep_storage storage = blank(1);
-    set_all(&ep, 1);
-    CHECK_RC(ep_save(&ep, &storage), EP_OK);
+    void *arena = start(&ep);
+    ep_storage storage = saved(&ep);
     for (int bit = 0; bit < 8 * 144; bit++) {
         f.bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
         set_all(&ep, 99);
@@ -240,13 +247,10 @@ static void valid_records_of_nonsense_are_refused(void)
 {
     static const float bad[] = {NAN, INFINITY, -INFINITY};
     ep_t ep;
-    net_head(&m, &ep_mse);
-    void *arena = net_start(&ep, &m, 1, EP_FOR_RESTORE, NULL);
+    void *arena = start(&ep);
     for (int i = 0; i < 3; i++) {
         for (int at = 0; at < 28; at++) {
-            ep_storage storage = blank(1);
-            set_all(&ep, 1);
-            CHECK_RC(ep_save(&ep, &storage), EP_OK);
+            ep_storage storage = saved(&ep);
             memcpy(f.bytes + 32 + 4 * at, &bad[i], 4);
             reseal(f.bytes, 112);
             CHECK_RC(ep_restore(&ep, &storage), EP_ERR_NO_RECORD);
@@ -301,9 +305,7 @@ static void storage_may_fail_at_any_call(void)
         if (!small) m.model.scratch_bytes = 112; /* room to read a record before it counts */
         void *arena = net_start(&ep, &m, 1, EP_FOR_RESTORE, NULL);
         for (long calls = 0; good < 3; calls++) {
-            ep_storage storage = blank(1);
-            set_all(&ep, 1);
-            CHECK_RC(ep_save(&ep, &storage), EP_OK);
+            ep_storage storage = saved(&ep);
             set_all(&ep, 2);
             CHECK_RC(ep_save(&ep, &storage), EP_OK);
             set_all(&ep, 99);
@@ -396,8 +398,7 @@ static int lying_write(void *user, uint32_t offset, const void *buffer, uint32_t
 static void what_was_written_is_read_back(void)
 {
     ep_t ep;
-    net_head(&m, &ep_mse);
-    void *arena = net_start(&ep, &m, 1, EP_FOR_RESTORE, NULL);
+    void *arena = start(&ep);
     ep_storage storage = blank(1);
     storage.write = lying_write;
     CHECK_RC(ep_save(&ep, &storage), EP_ERR_IO);
@@ -407,8 +408,7 @@ static void what_was_written_is_read_back(void)
 static void bad_storage_is_refused(void)
 {
     ep_t ep;
-    net_head(&m, &ep_mse);
-    void *arena = net_start(&ep, &m, 1, EP_FOR_RESTORE, NULL);
+    void *arena = start(&ep);
     ep_storage storage = blank(1), s = storage;
     CHECK_RC(ep_save(NULL, &storage), EP_ERR_ARG);
     CHECK_RC(ep_save(&ep, NULL), EP_ERR_ARG);

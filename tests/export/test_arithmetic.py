@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,23 +47,34 @@ def test_is_fused(case: Any, tmp_path: Path) -> None:
         assert kinds <= KERNELS[case.__name__]
 
 
-@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
-def test_add_all_codes(dtype: Any) -> None:
-    """All pairs of codes: near-ties, where a differently rounded constant shows, are one in 10^5."""
+Scales = Callable[[np.random.Generator, int], tuple[np.float32, np.float32, np.float32]]
+
+
+def all_pairs(kind: str, run: Callable[..., Any], scales: Scales, dtype: Any) -> None:
+    """All pairs of codes, for 40 draws of the scales of both operands and the result."""
     rng = np.random.default_rng(0)
     lo, hi = reference.limits(dtype)
     codes = np.arange(lo, hi + 1).astype(dtype)
     a, b = np.repeat(codes, 256)[None], np.tile(codes, 256)[None]
     for i in range(40):
-        sa, sb = (10 ** rng.uniform(-2, -1, 2)).astype(np.float32)
-        sy = np.float32(float(sa + sb) * rng.uniform(0.5, 1))
-        if i % 3 == 0:
-            sb, sy = np.float32(2.0**-6), np.float32(2.0**-4)
+        sa, sb, sy = scales(rng, i)
         za, zb, zy = (int(z) for z in rng.integers(lo, hi + 1, 3))
         g = Graph()
-        y = g.op("Add", g.dequantize(g.feed("a", a), sa, dtype(za)), g.dequantize(g.feed("b", b), sb, dtype(zb)))
-        found = g.run(g.quantize(y, sy, dtype(zy)), dtype)
-        np.testing.assert_array_equal(reference.add(a, sa, za, b, sb, zb, sy, zy), found)
+        y = g.op(kind, g.dequantize(g.feed("a", a), sa, dtype(za)), g.dequantize(g.feed("b", b), sb, dtype(zb)))
+        want = g.run(g.quantize(y, sy, dtype(zy)), dtype)
+        np.testing.assert_array_equal(run(a, sa, za, b, sb, zb, sy, zy), want)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+def test_add_all_codes(dtype: Any) -> None:
+    """Near-ties, where a differently rounded constant shows, are one in 10^5."""
+
+    def scales(rng: np.random.Generator, i: int) -> tuple[np.float32, np.float32, np.float32]:
+        sa, sb = (10 ** rng.uniform(-2, -1, 2)).astype(np.float32)
+        sy = np.float32(float(sa + sb) * rng.uniform(0.5, 1))
+        return (sa, np.float32(2.0**-6), np.float32(2.0**-4)) if i % 3 == 0 else (sa, sb, sy)
+
+    all_pairs("Add", reference.add, scales, dtype)
 
 
 def test_requantize_is_a_table() -> None:
@@ -102,20 +114,11 @@ def test_fma_rounds_once() -> None:
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8])
 def test_mul_all_codes(dtype: Any) -> None:
-    """All pairs of codes, with factors at and next to powers of two, where products are ties or nearly so."""
-    rng = np.random.default_rng(0)
-    lo, hi = reference.limits(dtype)
-    codes = np.arange(lo, hi + 1).astype(dtype)
-    a, b = np.repeat(codes, 256)[None], np.tile(codes, 256)[None]
-    for i in range(40):
+    """Factors at and next to powers of two, where products are ties or nearly so."""
+
+    def scales(rng: np.random.Generator, i: int) -> tuple[np.float32, np.float32, np.float32]:
         sa, sb = rng.uniform(0.005, 0.1, 2).astype(np.float32)
-        sy = np.float32(sa * sb / np.float32(2.0 ** -rng.integers(1, 8))) * np.float32(1 + (i % 4 - 1) * 2.0**-23)
-        za, zb, zy = (int(z) for z in rng.integers(lo, hi + 1, 3))
-        g = Graph()
-        y = g.op(
-            "Mul",
-            g.dequantize(g.feed("a", a), sa, dtype(za)),
-            g.dequantize(g.feed("b", b), sb, dtype(zb)),
-        )
-        want = g.run(g.quantize(y, sy, dtype(zy)), dtype)
-        np.testing.assert_array_equal(reference.mul(a, sa, za, b, sb, zb, sy, zy), want)
+        factor = np.float32(2.0 ** -rng.integers(1, 8))
+        return sa, sb, np.float32(sa * sb / factor) * np.float32(1 + (i % 4 - 1) * 2.0**-23)
+
+    all_pairs("Mul", reference.mul, scales, dtype)

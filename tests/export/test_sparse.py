@@ -18,7 +18,7 @@ from edgeprop.export.program.traits import TRAITS
 from edgeprop.export.writers.header import to_header
 from edgeprop.export.writers.image import to_image
 from tests.support import interpreter
-from tests.support.compiler import HERE, STRICT, image_driver, program, run
+from tests.support.compiler import HERE, image_driver, program, run
 from tests.support.graphs import model, node
 
 
@@ -151,7 +151,7 @@ def test_header_and_image_give_the_same_bits(tmp_path: Path) -> None:
     (tmp_path / "model.h").write_text(text)
     (tmp_path / "model.ep").write_bytes(to_image(found))
     defines = ('-DHEADER="model.h"', "-DMODEL=sparse", "-DSPARSE_IMPLEMENTATION")
-    built = program(HERE / "drive.c", tmp_path / "drive", *STRICT, defines=defines, include=tmp_path)
+    built = program(HERE / "drive.c", tmp_path / "drive", *defines, include=tmp_path)
     assert run([built, "1", "3"]) == run([image_driver(), "1", "3", tmp_path / "model.ep"])
 
 

@@ -18,7 +18,7 @@ from edgeprop.export.program.plan import plan
 from edgeprop.export.writers.header import to_header
 from edgeprop.export.writers.image import read_image, to_image
 from edgeprop.export.writers.report import to_dict
-from tests.support.compiler import STRICT, program, run
+from tests.support.compiler import program, run
 from tests.support.graphs import model, node, shared
 
 N_IN, N_HIDDEN = 3, 5
@@ -180,7 +180,7 @@ def test_header_streams(tmp_path: Path) -> None:
     built = lower(one_step(), name="net", states=PAIRS["GRU"])
     (tmp_path / "net.h").write_text(to_header(built))
     (tmp_path / "main.c").write_text(DRIVER % ", ".join(f"{v:.9g}f" for v in x.ravel()))
-    text = run([program(tmp_path / "main.c", tmp_path / "main", *STRICT, include=tmp_path)])
+    text = run([program(tmp_path / "main.c", tmp_path / "main", include=tmp_path)])
     wanted = Model(to_image(built)).run(x)[0]
     np.testing.assert_allclose(np.array(text.split(), np.float32).reshape(2, 8, 2), [wanted, wanted], rtol=1e-6)
 

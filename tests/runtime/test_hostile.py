@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,37 +12,18 @@ import edgeprop
 from edgeprop import export
 from edgeprop import trainer as t
 from edgeprop.export.writers.image import to_image
+from tests.support import compiler
+from tests.support.compiler import SANITIZE, run
 
 PROGRAMS = Path(__file__).parents[1] / "c"
-SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g"]
 TURNS = 10_000
 
 
-def compiler(name: str, flags: Sequence[str], tmp_path: Path) -> str:
-    """The compiler, or a visible skip if it or its sanitizer's library is not here."""
-    path = shutil.which(name)
-    if path is None:
-        pytest.skip(f"{name} is not installed")
-    probe = tmp_path / "probe.c"
-    probe.write_text("int main(void) { return 0; }\n")
-    done = subprocess.run([path, *flags, str(probe), "-o", str(tmp_path / "probe")], capture_output=True, check=False)
-    if done.returncode != 0:
-        pytest.skip(f"{name} has no library for {' '.join(flags)}")
-    return path
-
-
-def build(program: str, cc: str, flags: Sequence[str], tmp_path: Path) -> Path:
-    out = tmp_path / program
-    sources = [str(PROGRAMS / f"{program}.c"), *map(str, edgeprop.c_sources())]
-    options = ["-std=c99", "-D_POSIX_C_SOURCE=200112L", "-O1", "-ffp-contract=off", f"-I{edgeprop.include_dir()}"]
-    subprocess.run([cc, *options, *flags, *sources, "-lm", "-o", str(out)], check=True)
-    return out
-
-
-def run(*command: Any) -> str:
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+def build(program: str, cc: str) -> Path:
+    """A program of tests/c that sanitizers watch."""
+    compiler.require(cc, *SANITIZE)
+    source, output = PROGRAMS / f"{program}.c", compiler.scratch() / f"{program}-{cc}"
+    return compiler.program(source, output, "-D_POSIX_C_SOURCE=200809L", cc=cc, build=SANITIZE)
 
 
 def mlp() -> bytes:
@@ -88,9 +66,9 @@ def int8() -> bytes:
 @pytest.mark.parametrize("make", [mlp, conv, int8])
 def test_tampered_images(make: Any, cc: str, tmp_path: Path) -> None:
     """Ten thousand of them: refused or harmless, as the address and undefined-behaviour sanitizers see it."""
-    program = build("hostile", compiler(cc, SANITIZE, tmp_path), SANITIZE, tmp_path)
+    program = build("hostile", cc)
     (tmp_path / "model.ep").write_bytes(make())
-    accepted = int(run(program, tmp_path / "model.ep", TURNS, 1))
+    accepted = int(run([program, tmp_path / "model.ep", str(TURNS), "1"]))
     assert 0 < accepted < TURNS  # weights may change freely, structure may not
 
 
@@ -103,9 +81,9 @@ def test_every_cut_of_an_image_is_refused() -> None:
 
 def test_power_cut_at_every_byte(tmp_path: Path) -> None:
     """Whatever the flash's unit of writing, what is restored is the old head or the new one."""
-    program = build("power_cut", compiler("cc", SANITIZE, tmp_path), SANITIZE, tmp_path)
+    program = build("power_cut", "cc")
     (tmp_path / "model.ep").write_bytes(mlp())
-    assert int(run(program, tmp_path / "model.ep")) > 3 * 5 * 4000  # an erase of 4,096 bytes at least each time
+    assert int(run([program, tmp_path / "model.ep"])) > 3 * 5 * 4000  # an erase of 4,096 bytes at least each time
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam"])

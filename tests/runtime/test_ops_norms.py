@@ -4,9 +4,7 @@ onnxruntime."""
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -344,18 +342,3 @@ def test_dynamic_convolution_hostile() -> None:
             rc = run(x, **{name: other})[0]
             runs = name.startswith(("pad", "stride", "dilation")) and 0 < other <= 2**28
             assert rc == (0 if rc == 0 and runs else ops.EP_ERR_IMAGE), (name, other)
-
-
-SANITIZE = ["-O1", "-g", "-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all"]
-
-
-def test_hostile_nodes(tmp_path: Path) -> None:
-    """Random nodes, most of them nonsense: what a check lets through runs clean under sanitizers."""
-    program = ops.compile_with(tmp_path / "fuzz", *SANITIZE, main="fuzz_norms.c")
-    done = subprocess.run([program, "1", os.environ.get("EP_FUZZ_NODES", "60000")], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    rows = [line.split() for line in done.stdout.splitlines()]
-    assert len(rows) == 4
-    for op, ran, refused in rows:
-        assert int(ran) > 100, op
-        assert int(refused) > 100, op

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from tests.support import ort_arithmetic as reference
 from tests.support import run_op
 from tests.support.cases_s8 import CASES, AddBroadcast, ConvZero, Draw, device, seeds, signed
+from tests.support.compiler import ROOT
 from tests.support.run_op import Arg
 
 EP_ERR_IMAGE = -5
@@ -164,10 +165,10 @@ def test_same_bits_on_arm(target: str) -> None:
     """The tests above, on an emulated ARM, with a soft-float library where there is no FPU."""
     if shutil.which("qemu-arm") is None or shutil.which(EMULATED[target].split()[0]) is None:
         pytest.skip("needs qemu-arm and a cross compiler")
-    environment = os.environ | {"CC": EMULATED[target], "EP_TEST_RUNNER": "qemu-arm", "PYTHONPATH": str(run_op.ROOT)}
+    environment = os.environ | {"CC": EMULATED[target], "EP_TEST_RUNNER": "qemu-arm", "PYTHONPATH": str(ROOT)}
     names = "equals_reference or lut or softmax_ties or refuses_sums"
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__, "-k", names]
-    subprocess.run(command, env=environment, check=True, cwd=run_op.ROOT)
+    subprocess.run(command, env=environment, check=True, cwd=ROOT)
 
 
 CONV = {

@@ -1,16 +1,13 @@
 """Runs one op of the C runtime on NumPy arrays: forward, backward and the gradients of its weights, without the core.
 
-`run("dense_f32", attrs, [x, weight, bias], [y], train=(1, 2), dy=dy)` gives everything that came out. The library is
-compiled once a session; EP_TEST_CFLAGS adds compiler flags, CC names the compiler.
+`run("dense_f32", attrs, [x, weight, bias], [y], train=(1, 2), dy=dy)` gives everything that came out. EP_TEST_CFLAGS adds
+compiler flags, CC names the compiler.
 """
 
 from __future__ import annotations
 
 import functools
-import os
 import re
-import subprocess
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +16,8 @@ from typing import Any
 import numpy as np
 from cffi import FFI
 
-from tests.support.run_op import CODES, CSRC, FLAGS, pack
+from tests.support import compiler
+from tests.support.run_op import CODES, pack
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -58,23 +56,21 @@ class Result:
 @functools.cache
 def attribute_structs() -> dict[str, str]:
     """Name of every op's attribute struct."""
-    return dict(re.findall(r"X\(\d+, (\w+), (\w+), [GN]\)", (CSRC / "edgeprop_ops.h").read_text()))
+    return dict(re.findall(r"X\(\d+, (\w+), (\w+), [GN]\)", (compiler.CSRC / "edgeprop_ops.h").read_text()))
 
 
-def compile_with(target: Path, *extra: str, main: str = "harness.c") -> Path:
-    """All ops and the harness, as `target`."""
-    sources = [*sorted((CSRC / "ops").glob("*.c")), *sorted(CSRC.glob("kernels/**/*.c")), HERE / main]
-    flags = [*FLAGS, *os.environ.get("EP_TEST_CFLAGS", "").split(), *extra]
-    compiler = os.environ.get("CC", "cc").split()
-    subprocess.run([*compiler, *flags, "-o", str(target), *map(str, sources), "-lm"], check=True)
+def compile_with(target: Path, *flags: str, main: str = "harness.c", build: Sequence[str] = compiler.PLAIN) -> Path:
+    """All ops and the harness, as `target`; `flags` for the harness alone."""
+    cc, sources = compiler.default(), (*compiler.OPS, *compiler.KERNELS)
+    command = [*cc.split(), *compiler.STANDARD, *compiler.STRICT, *build, *flags]
+    compiler.run([*command, HERE / main, *compiler.objects(cc, *build, sources=sources), "-lm", "-o", target])
     return target
 
 
 @functools.cache
 def library() -> Any:
     """The ops and the harness as a shared library."""
-    folder = Path(tempfile.mkdtemp(prefix="edgeprop-ops-"))
-    return ffi.dlopen(str(compile_with(folder / "ops.so", "-shared", "-fPIC")))
+    return ffi.dlopen(str(compile_with(compiler.scratch() / "ops.so", "-shared")))
 
 
 def _pointer(array: Array | None, kind: str = "void *") -> Any:

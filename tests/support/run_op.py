@@ -1,4 +1,4 @@
-"""Runs one op of the C runtime on NumPy arrays: compiles the ops into a shared library once per session and calls it.
+"""Runs one op of the C runtime on NumPy arrays: links the ops into a shared library and calls it.
 
 With EP_TEST_RUNNER set (`qemu-arm`) the ops are compiled into a program instead, which this command runs once a call,
 so that the tests of the ops hold for that target. EP_TEST_CFLAGS adds compiler flags, CC names the compiler.
@@ -13,16 +13,16 @@ import re
 import struct
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[2]
-CSRC = ROOT / "csrc"
-WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wdouble-promotion", "-Wshadow", "-Werror"]
-FLAGS = ["-std=c99", "-O2", "-ffp-contract=off", *WARNINGS]
+from tests.support import compiler
+from tests.support.compiler import CSRC
+
 CODES = {np.dtype("f4"): 1, np.dtype("i1"): 2, np.dtype("i4"): 3, np.dtype("u1"): 4}
 
 
@@ -86,35 +86,28 @@ def pack(attr: str, values: dict[str, Any]) -> bytes:
     return b"".join(parts)
 
 
-def build(*extra: str) -> str:
-    """Compiles the ops and the harness with these flags more; the result's path."""
-    target = os.path.join(tempfile.mkdtemp(prefix="edgeprop-ops-"), "ops")
-    sources = [CSRC / "ops" / f"{name}.c" for name in [*ops(), "binary", "check", "check_s8"]]
-    sources += sorted(CSRC.glob("kernels/**/*.c"))
-    table = "-DRUN_OPS(X)=" + " ".join(f"X(0,{name},0,0)" for name in ops())
-    command = [
-        *os.environ.get("CC", "cc").split(),
-        *FLAGS,
-        *os.environ.get("EP_TEST_CFLAGS", "").split(),
-        *extra,
-        table,
-    ]
-    subprocess.run(
-        [*command, "-o", target, *map(str, sources), str(Path(__file__).with_suffix(".c")), "-lm"], check=True
-    )
+def build(name: str, optimize: Sequence[str], *flags: str) -> Path:
+    """Links the ops and the harness; `optimize` for all files, `flags` for the harness alone."""
+    cc, target = compiler.default(), compiler.scratch() / name
+    sources = (*(CSRC / "ops" / f"{op}.c" for op in [*ops(), "binary", "check", "check_s8"]), *compiler.KERNELS)
+    table = "-DRUN_OPS(X)=" + " ".join(f"X(0,{op},0,0)" for op in ops())
+    command = [*cc.split(), *compiler.STANDARD, *compiler.STRICT, *optimize, *flags, table]
+    harness = Path(__file__).with_suffix(".c")
+    compiler.run([*command, harness, *compiler.objects(cc, *optimize, sources=sources), "-lm", "-o", target])
     return target
 
 
 @functools.cache
 def library() -> ctypes.CDLL:
     """The ops and the harness as a shared library."""
-    return ctypes.CDLL(build("-shared", "-fPIC"))
+    return ctypes.CDLL(str(build("ops_s8.so", compiler.PLAIN, "-shared")))
 
 
 @functools.cache
 def program() -> str:
     """The ops and the harness as a program."""
-    return build("-DRUN_OP_MAIN", *(["-static"] if "linux" in os.environ.get("CC", "") else []))
+    static = ["-static"] if "linux" in os.environ.get("CC", "") else []
+    return str(build("ops_s8", ["-O2"], "-DRUN_OP_MAIN", *static))
 
 
 def call_program(op: str, attrs: bytes, args: list[Arg], table: Any, head: list[int]) -> int:
