@@ -15,6 +15,7 @@ from .batch import one_sample, set_first_axis
 from .importer import Imported, opsets
 from .recurrence import unroll_scans
 from .rewrites import drop_identities, rewrite
+from .spelled import spell_out
 
 #: never folded: they say where integers end and floats begin
 _QUANTIZATION = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
@@ -77,6 +78,8 @@ def _normalize(imported: Imported) -> Normal:
     model = ir.from_proto(proto)
     unroll_scans(model.graph)
     rewrite(model.graph)
+    spell_out(model.graph)
+    drop_identities(model)
     fold_pads(model.graph)
     passes.RemoveUnusedNodesPass()(model)
     passes.TopologicalSortPass()(model)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime as ort
+from onnx import numpy_helper
 
 #: float fusions of onnxruntime that would hide the layers of a float island behind operators of its own
 _HIDING = [
@@ -29,8 +30,16 @@ _HIDING = [
 ]
 
 
+#: what quantizes its input as it runs, to uint8, or takes what was
+_DYNAMIC = {"ConvInteger", "DynamicQuantizeLinear", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "MatMulInteger"}
+#: operator -> its inputs that are int8 weights and their zero points, in ONNX's own domain or in onnxruntime's
+_WEIGHTS = {"DequantizeLinear": (0, 2), "QLinearConv": (3, 5), "QLinearMatMul": (3, 5), "QGemm": (3, 5)}
+
+
 def _has_uint8_activations(model: onnx.ModelProto) -> bool:
     """True where a QuantizeLinear gives uint8: onnxruntime needs another option for those than for int8."""
+    if any(node.op_type in _DYNAMIC for node in model.graph.node):
+        return True
     types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     nodes = [node for node in model.graph.node if node.op_type in ("QuantizeLinear", "QLinearConv")]
     zero_points = [node.input[2 if node.op_type == "QuantizeLinear" else 7 : 9] for node in nodes]
@@ -60,8 +69,52 @@ def session(model: onnx.ModelProto | bytes | str | Path) -> ort.InferenceSession
     ------
     onnxruntime.capi.onnxruntime_pybind11_state.* : onnxruntime does not accept the model
     """
-    proto = to_proto(model)
-    return ort.InferenceSession(proto.SerializeToString(), options(proto), providers=["CPUExecutionProvider"])
+    return _open(to_proto(model), options, [])
+
+
+def _open(
+    proto: onnx.ModelProto, choose: Callable[[onnx.ModelProto], ort.SessionOptions], without: Sequence[str]
+) -> ort.InferenceSession:
+    """A session; with uint8 weights where onnxruntime stumbles over making those of int8 weights itself."""
+
+    def opened(model: onnx.ModelProto) -> ort.InferenceSession:
+        data, providers = model.SerializeToString(), ["CPUExecutionProvider"]
+        return ort.InferenceSession(data, choose(model), providers=providers, disabled_optimizers=list(without))
+
+    try:
+        return opened(proto)
+    except Exception:
+        unsigned = _with_unsigned_weights(proto) if _has_uint8_activations(proto) else None
+        if unsigned is None:
+            raise
+        return opened(unsigned)
+
+
+def _with_unsigned_weights(model: onnx.ModelProto) -> onnx.ModelProto | None:
+    """The model with uint8 in the place of int8 weights: both 128 higher, they and their zero points, so nothing else changes.
+
+    None where there are none.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    graph = copy.graph
+    arrays = {t.name: numpy_helper.to_array(t) for t in graph.initializer if t.data_type != onnx.TensorProto.STRING}
+    made: dict[str, np.ndarray] = {}
+    for node in graph.node:
+        at, zero_at = _WEIGHTS.get(node.op_type, (-1, -1))
+        if at < 0 or len(node.input) <= at or node.input[at] not in arrays or arrays[node.input[at]].dtype != np.int8:
+            continue
+        given = node.input[zero_at] if len(node.input) > zero_at else ""
+        zero = arrays.get(given) if given else np.zeros_like(arrays[node.input[at + 1]], np.int8)
+        if zero is None:
+            continue
+        for place, array in ((at, arrays[node.input[at]]), (zero_at, zero)):
+            name = f"{node.input[at]}.uint8{'.zero' if place == zero_at else ''}"
+            made[name] = (array.astype(np.int16) + 128).astype(np.uint8)
+            node.input.extend([""] * (place + 1 - len(node.input)))
+            node.input[place] = name
+    graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in made.items())
+    return copy if made else None
 
 
 def run(model: onnx.ModelProto | bytes | str | Path, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -78,12 +131,14 @@ def fuse(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "fused.onnx"
-        chosen = options(model)
-        chosen.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-        chosen.optimized_model_filepath = str(path)
-        ort.InferenceSession(
-            model.SerializeToString(), chosen, providers=["CPUExecutionProvider"], disabled_optimizers=_HIDING
-        )
+
+        def choose(proto: onnx.ModelProto) -> ort.SessionOptions:
+            chosen = options(proto)
+            chosen.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+            chosen.optimized_model_filepath = str(path)
+            return chosen
+
+        _open(model, choose, _HIDING)
         return onnx.load(path)
 
 
