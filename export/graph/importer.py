@@ -48,12 +48,13 @@ class Imported:
     notes: list[str] = field(default_factory=list)
 
 
-def load(model: onnx.ModelProto | bytes | str | Path) -> Imported:
+def load(model: onnx.ModelProto | bytes | str | Path, *, ends: bool = True) -> Imported:
     """Read and check a model.
 
     Parameters
     ----------
     model : a path, the bytes of a file, or a ModelProto (not changed)
+    ends : whether inputs that are cast to float32 and outputs that are labels may become others (`to_float_ends`)
 
     Raises
     ------
@@ -71,9 +72,9 @@ def load(model: onnx.ModelProto | bytes | str | Path) -> Imported:
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
     notes = to_tensors(copy)
-    ends = to_float_ends(copy)
-    notes += ends
-    if time_first(copy.graph) or ends:  # onnxruntime does not run them as they were, or gives something else
+    changed = to_float_ends(copy) if ends else []
+    notes += changed
+    if time_first(copy.graph) or changed:  # onnxruntime does not run them as they were, or gives something else
         proto = onnx.ModelProto()
         proto.CopyFrom(copy)
     if copy.functions:

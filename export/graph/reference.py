@@ -33,7 +33,15 @@ _HIDING = [
 #: what quantizes its input as it runs, to uint8, or takes what was
 _DYNAMIC = {"ConvInteger", "DynamicQuantizeLinear", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "MatMulInteger"}
 #: operator -> its inputs that are int8 weights and their zero points, in ONNX's own domain or in onnxruntime's
-_WEIGHTS = {"DequantizeLinear": (0, 2), "QLinearConv": (3, 5), "QLinearMatMul": (3, 5), "QGemm": (3, 5)}
+_WEIGHTS = {
+    "ConvInteger": (1, 3),
+    "DequantizeLinear": (0, 2),
+    "DynamicQuantizeMatMul": (1, 3),
+    "MatMulInteger": (1, 3),
+    "QGemm": (3, 5),
+    "QLinearConv": (3, 5),
+    "QLinearMatMul": (3, 5),
+}
 
 
 def _has_uint8_activations(model: onnx.ModelProto) -> bool:
@@ -105,7 +113,8 @@ def _with_unsigned_weights(model: onnx.ModelProto) -> onnx.ModelProto | None:
         if at < 0 or len(node.input) <= at or node.input[at] not in arrays or arrays[node.input[at]].dtype != np.int8:
             continue
         given = node.input[zero_at] if len(node.input) > zero_at else ""
-        zero = arrays.get(given) if given else np.zeros_like(arrays[node.input[at + 1]], np.int8)
+        like = arrays.get(node.input[1], np.zeros(())) if node.op_type == "DequantizeLinear" else np.zeros(())
+        zero = arrays.get(given) if given else np.zeros_like(like, np.int8)
         if zero is None:
             continue
         for place, array in ((at, arrays[node.input[at]]), (zero_at, zero)):

@@ -18,7 +18,12 @@ _EQUATION = re.compile(r"([a-zA-Z]+),([a-zA-Z]+)->([a-zA-Z]+)")
 
 
 def drop_identities(model: ir.Model) -> None:
-    """Remove Identity, but those between two outputs of the graph: one value cannot have both names."""
+    """Remove Identity, but those between two outputs of the graph: one value cannot have both names.
+
+    A graph with others inside keeps all: there one may stand between a value from outside and an output.
+    """
+    if any(isinstance(a.value, ir.Graph) for node in model.graph for a in node.attributes.values()):
+        return
     names = [str(value.name) for value in model.graph.outputs]
     passes.IdentityEliminationPass()(model)
     for i, (value, name) in enumerate(zip(list(model.graph.outputs), names, strict=True)):

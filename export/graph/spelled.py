@@ -33,12 +33,10 @@ def spell_out(graph: ir.Graph) -> None:
     """Rewrite every node that there is a rule for, in the order in which they are computed."""
     truth = _Truth(graph)
     for node in list(graph):
-        if node.domain not in ("", "ai.onnx"):
-            continue
-        rule = _RULES.get(node.op_type)
+        rule = _RULES.get(node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}")
         if rule is not None:
             rule(_Spelling(graph, node))
-        else:
+        elif node.domain in ("", "ai.onnx"):
             truth.take(node)
     truth.finish()
 
@@ -63,15 +61,11 @@ class _Spelling:
     def constant(self, what: str, array: Any) -> ir.Value:
         return add_constant(self.graph, f"{self.name}.{what}", np.asarray(array))
 
-    def add(
-        self, kind: str, *inputs: ir.Value | None, shape: Sequence[int] | None = None, **attributes: Any
-    ) -> ir.Value:
+    def add(self, kind: str, *inputs: ir.Value | None, domain: str = "", **attributes: Any) -> ir.Value:
         """The output of a new node before this one."""
-        made = ir.node(kind, list(inputs), attributes, name=f"{self.name}.{kind}{self.count or ''}")
+        made = ir.node(kind, list(inputs), attributes, domain=domain, name=f"{self.name}.{kind}{self.count or ''}")
         made.outputs[0].name = f"{self.node.outputs[0].name}.{kind}{self.count or ''}"
         made.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
-        if shape is not None:
-            made.outputs[0].shape = ir.Shape(shape)
         self.count += 1
         self.graph.insert_before(self.node, made)
         return made.outputs[0]
@@ -83,7 +77,7 @@ class _Spelling:
         return self.add(kind, value, axes=list(axes), **attributes)
 
     def end(self, value: ir.Value) -> None:
-        """Let a value that `add` gave stand for the node's output."""
+        """Let a value that `add` gave stand for the node's first output."""
         maker = value.producer()
         assert maker is not None
         maker.name = self.node.name
@@ -183,6 +177,17 @@ def _normalization_by_sum(s: _Spelling) -> None:
     s.end(s.add("Div", x, s.add("Max", total, s.constant("least", np.array([_LEAST], np.float32)))))
 
 
+def _of_codes(s: _Spelling) -> None:
+    """ReduceMax and ReduceMin of codes: float32 holds them all exactly."""
+    x = s.value(0)
+    if x is None or x.dtype not in (ir.DataType.INT8, ir.DataType.UINT8):
+        return
+    one, zero = s.constant("one", np.float32(1)), s.constant("zero", np.zeros((), x.dtype.numpy()))
+    given = {name: s.node.attributes[name].value for name in s.node.attributes}
+    real = s.add(s.node.op_type, s.add("DequantizeLinear", x, one, zero), *s.node.inputs[1:], **given)
+    s.end(s.add("QuantizeLinear", real, one, zero))
+
+
 # ---- Products and powers ---------------------------------------------------------------------------------------------
 
 
@@ -201,11 +206,25 @@ def _vector(s: _Spelling) -> None:
 def _computed_bias(s: _Spelling) -> None:
     """Gemm of a constant matrix and a bias that is computed: an Add of its own."""
     bias, weight = s.value(2), constant_of(s.value(1))
-    if bias is None or constant_of(bias) is not None or weight is None:
+    if bias is None or weight is None or not _is_computed(bias):
         return
     given = {name: s.node.attributes[name].value for name in s.node.attributes if name != "beta"}
     if s.node.attributes.get_float("beta", 1.0) == 1.0:
         s.end(s.add("Add", s.add("Gemm", s.value(0), s.value(1), **given), bias))
+
+
+def _is_computed(value: ir.Value | None) -> bool:
+    """Whether a value depends on an input of the graph."""
+    todo = [value]
+    while todo:
+        value = todo.pop()
+        if value is None or constant_of(value) is not None:
+            continue
+        node = value.producer()
+        if node is None:
+            return True
+        todo += node.inputs
+    return False
 
 
 def _powers(s: _Spelling) -> None:
@@ -301,6 +320,31 @@ def _reshaped(s: _Spelling, value: ir.Value, shape: Sequence[int]) -> ir.Value:
     if array is not None:
         return value if list(array.shape) == list(shape) else s.constant("shaped", array.reshape(shape))
     return s.add("Reshape", value, s.constant("shape", np.array(shape, np.int64)))
+
+
+# ---- onnxruntime's own -----------------------------------------------------------------------------------------------
+
+
+def _skip_norm(s: _Spelling) -> None:
+    """SkipLayerNormalization: the norm of a sum, which may be the fourth output."""
+    names = [bool(output.uses() or output.is_graph_output()) for output in s.node.outputs]
+    if any(names[1:3]) or s.value(0) is None:
+        return
+    total = s.add("Add", s.value(0), s.value(1))
+    if s.value(4) is not None:
+        total = s.add("Add", total, s.value(4))
+    if len(names) > 3 and names[3]:
+        s.node.outputs[3].replace_all_uses_with(total, replace_graph_outputs=False)
+        if s.node.outputs[3].is_graph_output():
+            return
+    epsilon = s.node.attributes.get_float("epsilon", 1e-12)
+    given = [v for v in (s.value(2), s.value(3)) if v is not None]
+    s.end(s.add("LayerNormalization", total, *given, axis=-1, epsilon=epsilon))
+
+
+def _bias_gelu(s: _Spelling) -> None:
+    total = s.add("Add", s.value(0), s.value(1))
+    s.end(s.add("Gelu", total, domain="com.microsoft"))
 
 
 # ---- Truth values ----------------------------------------------------------------------------------------------------
@@ -516,5 +560,9 @@ _RULES: dict[str, Callable[[_Spelling], None]] = {
     "Pow": _powers,
     "ReduceLogSum": _log_sum,
     "ReduceLogSumExp": _log_sum_exp,
+    "ReduceMax": _of_codes,
+    "ReduceMin": _of_codes,
     "ReduceProd": _product,
+    "com.microsoft.BiasGelu": _bias_gelu,
+    "com.microsoft.SkipLayerNormalization": _skip_norm,
 }

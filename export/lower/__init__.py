@@ -120,6 +120,7 @@ NEAREST = {
     "ai.onnx.ml.SVMRegressor": "MLPRegressor",
     "ai.onnx.ml.TreeEnsembleClassifier": "LogisticRegression or MLPClassifier",
     "ai.onnx.ml.TreeEnsembleRegressor": "MLPRegressor",
+    "com.microsoft.DynamicQuantizeLSTM": "a float32 LSTM: quantize_dynamic(op_types_to_quantize=['MatMul', 'Conv'])",
     "ai.onnx.ml.ZipMap": "tensors as outputs (skl2onnx's option zipmap=False)",
 }
 _ELSE = "see edgeprop.export.lower.supported_operators()"
@@ -192,7 +193,8 @@ def lower_with_values(
         except ValueError:
             if not refused:
                 raise
-    raise next((error for error in refused if isinstance(error, UnsupportedError)), refused[0])
+    told = [error for error in refused if isinstance(error, UnsupportedError)]
+    raise min(told, key=lambda error: len(error.nodes)) if told else refused[0]
 
 
 def _ways(imported: Imported) -> Iterator[Imported]:

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeprop import export
 from edgeprop.export.check import check
+from edgeprop.export.graph import reference
 from edgeprop.export.graph.importer import load
 from edgeprop.export.lower import UnsupportedError, lower
 from tests.support.graphs import model, node
@@ -124,7 +125,7 @@ def test_einsum(equation: str, operands: str) -> None:
 
 def test_einsum_with_weights_for_every_step() -> None:
     constant = np.ones((3, 4, 2), np.float32)
-    with pytest.raises(UnsupportedError, match=r"Einsum 'it': .*; products of two operands at a time"):
+    with pytest.raises(UnsupportedError, match=r"MatMul 'it.*': its constant is no matrix"):
         lower(of(node("Einsum", ["x", "c"], ["y"], equation="nij,ijo->nio", name="it"), c=constant))
 
 
@@ -309,3 +310,120 @@ def test_inputs_that_are_cast(kind: int) -> None:
     name = TensorProto.DataType.Name(kind).lower()
     assert load(proto).notes == [f"input 'x' is float32, to which the model casts it: give the {name} values as such"]
     assert check(proto).status == "ok"
+
+
+# ---- onnxruntime's own operators, and codes --------------------------------------------------------------------------
+
+
+def contrib(*nodes: onnx.NodeProto, **constants: Any) -> onnx.ModelProto:
+    proto = of(*nodes, **constants)
+    proto.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    return proto
+
+
+def test_operators_of_an_optimized_model() -> None:
+    normal = np.random.default_rng(1).standard_normal
+    scale, bias, more = (normal(4).astype(np.float32) for _ in range(3))
+    nodes = [
+        node("Neg", ["x"], ["n"]),
+        node("Sigmoid", ["n"], ["h"]),
+        node(
+            "SkipLayerNormalization",
+            ["x", "h", "g", "b", "m"],
+            ["y", "", "", "t"],
+            domain="com.microsoft",
+            epsilon=1e-5,
+        ),
+    ]
+    two = [*nodes, node("Relu", ["t"], ["u"]), node("Add", ["z", "u"], ["y"])]
+    same(contrib(*nodes, g=scale, b=bias, m=more))
+    two[2] = helper.make_node("SkipLayerNormalization", ["x", "h", "g"], ["z", "", "", "t"], domain="com.microsoft")
+    same(contrib(*two, g=scale))
+    same(contrib(node("BiasGelu", ["x", "b"], ["y"], domain="com.microsoft"), b=bias))
+
+
+def quantized(*between: onnx.NodeProto, **constants: Any) -> onnx.ModelProto:
+    """x as uint8 codes to `c`, and from `d` back to y."""
+    constants |= {"s": np.float32(0.02), "z": np.uint8(120)}
+    ends = [node("QuantizeLinear", ["x", "s", "z"], ["q"]), node("DequantizeLinear", ["q", "s", "z"], ["c"])]
+    back = [node("QuantizeLinear", ["d", "s", "z"], ["r"]), node("DequantizeLinear", ["r", "s", "z"], ["y"])]
+    return of(*ends, *between, *back, **constants)
+
+
+@pytest.mark.parametrize("op", ["ReduceMax", "ReduceMin"])
+def test_the_largest_code(op: str) -> None:
+    same(quantized(node(op, ["c"], ["d"], axes=[1], keepdims=0)))
+
+
+def weights(**more: Any) -> dict[str, Any]:
+    """int8 weights so large that two products do not fit 16 bits."""
+    codes = np.where(np.random.default_rng(0).random((4, 6)) < 0.9, 127, -127).astype(np.int8)
+    return {"w": codes, "ws": np.float32(0.01), "wz": np.int8(0), **more}
+
+
+def test_zero_points_that_two_layers_share() -> None:
+    """onnxruntime does not turn such weights into uint8 itself."""
+    nodes = [
+        node("DequantizeLinear", ["w", "ws", "wz"], ["wd"], axis=1),
+        node("MatMul", ["c", "wd"], ["a"]),
+        node("QuantizeLinear", ["a", "s2", "z"], ["aq"]),
+        node("DequantizeLinear", ["aq", "s2", "z"], ["ad"]),
+        node("DequantizeLinear", ["w2", "ws", "wz"], ["wd2"], axis=1),
+        node("MatMul", ["ad", "wd2"], ["d"]),
+    ]
+    codes = np.random.default_rng(0).integers(-127, 128, (2, 4, 4)).astype(np.int8)
+    scales = {"ws": np.full(4, 0.01, np.float32), "wz": np.zeros(4, np.int8), "s2": np.float32(0.05)}
+    same(quantized(*nodes, w=codes[0], w2=codes[1], **scales))
+
+
+def test_sums_of_codes_made_at_run_time_do_not_saturate() -> None:
+    """On a CPU without VNNI onnxruntime must be told so, for int8 weights."""
+    nodes = [
+        node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]),
+        node("MatMulInteger", ["q", "w", "z", "wz"], ["i"]),
+        node("Cast", ["i"], ["f"], to=FLOAT),
+        node("Mul", ["s", "ws"], ["scale"]),
+        node("Mul", ["f", "scale"], ["y"]),
+    ]
+    proto = model(nodes, {"x": ["N", 4]}, ["y"], weights())
+    x = np.float32([[1, 1, 1, 1], [3, 2.5, 3, 0]])
+    result = check(proto, {"x": x})
+    assert result.status == "ok", result.message
+    wanted = x @ (weights()["w"] * np.float32(0.01))
+    np.testing.assert_allclose(reference.run(proto, {"x": x[:1]})["y"], wanted[:1], rtol=0.02)
+
+
+def test_an_lstm_that_is_quantized_as_it_runs_is_refused() -> None:
+    names = ["x", "w", "r", "", "", "", "", "", "ws", "wz", "rs", "rz"]
+    nodes = [node("DynamicQuantizeLSTM", names, ["y"], name="it", domain="com.microsoft", hidden_size=2)]
+    constants = {"w": np.ones((1, 4, 8), np.int8), "r": np.ones((1, 2, 8), np.int8)}
+    constants |= {"ws": np.ones(1, np.float32), "rs": np.ones(1, np.float32)}
+    constants |= {"wz": np.zeros(1, np.int8), "rz": np.zeros(1, np.int8)}
+    with pytest.raises(UnsupportedError, match=r"DynamicQuantizeLSTM 'it': .*; a float32 LSTM: quantize_dynamic"):
+        lower(contrib(*nodes, **constants))
+
+
+def test_a_branch_that_is_known_behind_a_pad(tmp_path: Path) -> None:
+    """As PyTorch traces squeeze: in float32 and quantized, the branch that hands a value on as it is included."""
+    value = helper.make_tensor_value_info("b", FLOAT, None)
+    branches = [
+        helper.make_graph([node("Squeeze", ["padded", "one"], ["b"])], "squeezed", [], [value]),
+        helper.make_graph([node("Identity", ["padded"], ["b"])], "same", [], [value]),
+    ]
+    for one, other in (branches, branches[::-1]):
+        nodes = [
+            node("ConstantOfShape", ["rank"], ["ends"], value=numpy_helper.from_array(np.zeros(1, np.int64))),
+            node("Concat", ["ends", "ends", "more"], ["amounts"], axis=0),
+            node("Pad", ["x", "amounts"], ["padded"]),
+            node("Shape", ["padded"], ["s"]),
+            node("Gather", ["s", "one"], ["n"], axis=0),
+            node("Equal", ["n", "one"], ["c"]),
+            node("If", ["c"], ["h"], then_branch=one, else_branch=other),
+            node("MatMul", ["h", "w"], ["y"]),
+        ]
+        constants = {"rank": np.array([2]), "one": np.array([1]), "more": np.array([0, 2])}
+        constants["w"] = np.random.default_rng(0).standard_normal((6, 2)).astype(np.float32)
+        proto = model(nodes, {"x": ["N", 1, 4]}, ["y"], constants)
+        assert check(proto).status == "ok"
+        x = np.random.default_rng(1).random((8, 1, 4), np.float32)
+        assert check(export.save(tmp_path / "net", proto, calibration=x).model, {"x": x}).status == "ok"
