@@ -15,7 +15,7 @@ import onnx
 from onnx.backend.base import Backend as OnnxBackend
 from onnx.backend.base import BackendRep, Device, DeviceType
 
-from .errors import UnsupportedError
+from .errors import UnsupportedError, UnsupportedNode
 from .graph.importer import load
 from .lower import lower_with_values
 from .program.plan import plan
@@ -53,6 +53,7 @@ class Prepared(BackendRep):
         ValueError : the model or the inputs are not valid
         """
         arrays = _by_name(self.model, inputs)
+        _check_types(self.model, arrays)
         refused: Exception | None = None
         for bound in _choices(self.model, arrays):
             model = _bind(self.model, {name: arrays[name] for name in bound})
@@ -77,6 +78,18 @@ def _by_name(model: onnx.ModelProto, inputs: Any) -> dict[str, Array]:
     return {name: np.asarray(x) for name, x in zip(names, given, strict=False)}
 
 
+def _check_types(model: onnx.ModelProto, arrays: Mapping[str, Array]) -> None:
+    """Refuse a model of whose inputs the device can take none: with all of them constant, nothing is left to compute."""
+    types = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
+    if not arrays or any(types[name] in _ON_DEVICE for name in arrays):
+        return
+    names = {name: onnx.TensorProto.DataType.Name(types[name]).lower() for name in arrays}
+    cure = "float32, int8, uint8 or int32"
+    raise UnsupportedError(
+        [UnsupportedNode(name, "input", f"the device has no inputs of {kind}", cure) for name, kind in names.items()]
+    )
+
+
 def _choices(model: onnx.ModelProto, arrays: Mapping[str, Array]) -> Sequence[list[str]]:
     """Which inputs to bind to their values: none but those no device takes, then more and more from the last on."""
     types = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
@@ -99,7 +112,7 @@ def _bind(model: onnx.ModelProto, values: Mapping[str, Array]) -> onnx.ModelProt
 
 def _lower(model: onnx.ModelProto) -> Program:
     """The planned program."""
-    program, _ = lower_with_values(load(model), name="model")
+    program, _ = lower_with_values(load(model, ends=False), name="model")
     plan(program)
     return program
 

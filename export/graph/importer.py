@@ -13,6 +13,7 @@ import onnx.version_converter
 
 from ..errors import UnsupportedError, UnsupportedNode
 from .classical import to_tensors
+from .ends import to_float_ends
 from .recurrence import time_first
 from .reference import to_proto
 
@@ -29,13 +30,13 @@ class Imported:
     """A checked model.
 
     proto : as it was given, apart from initialisers listed as inputs (IR version 3), which are dropped from the inputs,
-        functions, which are inlined, and what `classical.to_tensors` and `recurrence.time_first` rewrite
+        functions, which are inlined, and what `classical.to_tensors`, `ends.to_float_ends` and `recurrence.time_first` rewrite
     source : the file's name, or ""
     source_hash : sha256 of the ONNX bytes, hex
     batch : the first axis of every input and output: 0 where it may vary, its size where fixed; None: there is no batch
     batched : whether the first axis of values inside is the batch too, which nodes must then leave alone
-    given : the model as it was given, as far as onnxruntime runs it
-    notes : what was left out of it, a sentence each
+    given : the model as it was given, but for its ends, as far as onnxruntime runs it
+    notes : what was left out of it or is given otherwise, a sentence each
     """
 
     proto: onnx.ModelProto
@@ -47,12 +48,13 @@ class Imported:
     notes: list[str] = field(default_factory=list)
 
 
-def load(model: onnx.ModelProto | bytes | str | Path) -> Imported:
+def load(model: onnx.ModelProto | bytes | str | Path, *, ends: bool = True) -> Imported:
     """Read and check a model.
 
     Parameters
     ----------
     model : a path, the bytes of a file, or a ModelProto (not changed)
+    ends : whether inputs that are cast to float32 and outputs that are labels may become others (`to_float_ends`)
 
     Raises
     ------
@@ -70,7 +72,9 @@ def load(model: onnx.ModelProto | bytes | str | Path) -> Imported:
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
     notes = to_tensors(copy)
-    if time_first(copy.graph):  # onnxruntime does not run them as they were
+    changed = to_float_ends(copy) if ends else []
+    notes += changed
+    if time_first(copy.graph) or changed:  # onnxruntime does not run them as they were, or gives something else
         proto = onnx.ModelProto()
         proto.CopyFrom(copy)
     if copy.functions:

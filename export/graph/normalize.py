@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from .batch import one_sample, set_first_axis
 from .importer import Imported, opsets
 from .recurrence import unroll_scans
 from .rewrites import drop_identities, rewrite
+from .spelled import spell_out
 
 #: never folded: they say where integers end and floats begin
 _QUANTIZATION = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
@@ -75,9 +77,12 @@ def _normalize(imported: Imported) -> Normal:
             proto = reference.fuse(proto)
         except Exception as error:
             raise ValueError(f"onnxruntime does not accept the quantized model: {error}") from error
+        proto = onnx.shape_inference.infer_shapes(proto)
     model = ir.from_proto(proto)
     unroll_scans(model.graph)
     rewrite(model.graph)
+    spell_out(model.graph)
+    drop_identities(model)
     fold_pads(model.graph)
     passes.RemoveUnusedNodesPass()(model)
     passes.TopologicalSortPass()(model)
@@ -89,16 +94,7 @@ def _fold(proto: onnx.ModelProto) -> onnx.ModelProto:
     model = ir.from_proto(proto)
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     origins = _moved_weights(model.graph)
-    while True:  # amounts of padding that onnxruntime works out are what shapes behind them wait for
-        fold_constants_ir(
-            model,
-            onnx_shape_inference="com.microsoft" not in opsets(proto),
-            input_size_limit=1 << 28,
-            output_size_limit=1 << 28,
-            should_fold=lambda node: False if node.op_type in _NEVER_FOLDED else None,
-        )
-        if not _fold_with_onnxruntime(model.graph):
-            break
+    fold_all(model, "com.microsoft" not in opsets(proto), _NEVER_FOLDED)
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     drop_identities(model)
     passes.RemoveUnusedNodesPass()(model)
@@ -106,6 +102,26 @@ def _fold(proto: onnx.ModelProto) -> onnx.ModelProto:
         if name in model.graph.initializers and origin not in model.graph.initializers:
             model.graph.initializers[name].name = origin
     return ir.to_proto(model)
+
+
+def fold_all(model: ir.Model, infer: bool = True, left: Set[str] = RANDOM) -> None:
+    """Compute what is constant, until nothing is left to compute.
+
+    Parameters
+    ----------
+    infer : whether shapes are inferred, which operators that are not ONNX's own do not allow
+    left : operators that stay as they are
+    """
+    while True:  # what onnxruntime works out, such as amounts of padding, is what shapes behind it wait for
+        fold_constants_ir(
+            model,
+            onnx_shape_inference=infer,
+            input_size_limit=1 << 28,
+            output_size_limit=1 << 28,
+            should_fold=lambda node: False if node.op_type in left else None,
+        )
+        if not _fold_with_onnxruntime(model.graph):
+            break
 
 
 def _fold_with_onnxruntime(graph: ir.Graph) -> bool:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime as ort
+from onnx import numpy_helper
 
 #: float fusions of onnxruntime that would hide the layers of a float island behind operators of its own
 _HIDING = [
@@ -42,6 +43,18 @@ _ZERO_POINTS = {
     "ConvInteger": (2,),
 }
 _UINT8 = onnx.TensorProto.UINT8
+
+
+#: operator -> its inputs that are int8 weights and their zero points, in ONNX's own domain or in onnxruntime's
+_WEIGHTS = {
+    "ConvInteger": (1, 3),
+    "DequantizeLinear": (0, 2),
+    "DynamicQuantizeMatMul": (1, 3),
+    "MatMulInteger": (1, 3),
+    "QGemm": (3, 5),
+    "QLinearConv": (3, 5),
+    "QLinearMatMul": (3, 5),
+}
 
 
 def _has_uint8_activations(model: onnx.ModelProto) -> bool:
@@ -87,8 +100,53 @@ def session(model: onnx.ModelProto | bytes | str | Path) -> ort.InferenceSession
     ------
     onnxruntime.capi.onnxruntime_pybind11_state.* : onnxruntime does not accept the model
     """
-    proto = to_proto(model)
-    return ort.InferenceSession(proto.SerializeToString(), options(proto), providers=["CPUExecutionProvider"])
+    return _open(to_proto(model), options, [])
+
+
+def _open(
+    proto: onnx.ModelProto, choose: Callable[[onnx.ModelProto], ort.SessionOptions], without: Sequence[str]
+) -> ort.InferenceSession:
+    """A session; with uint8 weights where onnxruntime stumbles over making those of int8 weights itself."""
+
+    def opened(model: onnx.ModelProto) -> ort.InferenceSession:
+        data, providers = model.SerializeToString(), ["CPUExecutionProvider"]
+        return ort.InferenceSession(data, choose(model), providers=providers, disabled_optimizers=list(without))
+
+    try:
+        return opened(proto)
+    except Exception:
+        unsigned = _with_unsigned_weights(proto) if _has_uint8_activations(proto) else None
+        if unsigned is None:
+            raise
+        return opened(unsigned)
+
+
+def _with_unsigned_weights(model: onnx.ModelProto) -> onnx.ModelProto | None:
+    """The model with uint8 in the place of int8 weights: both 128 higher, they and their zero points, so nothing else changes.
+
+    None where there are none.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    graph = copy.graph
+    arrays = {t.name: numpy_helper.to_array(t) for t in graph.initializer if t.data_type != onnx.TensorProto.STRING}
+    made: dict[str, np.ndarray] = {}
+    for node in graph.node:
+        at, zero_at = _WEIGHTS.get(node.op_type, (-1, -1))
+        if at < 0 or len(node.input) <= at or node.input[at] not in arrays or arrays[node.input[at]].dtype != np.int8:
+            continue
+        weight, given = node.input[at], node.input[zero_at] if len(node.input) > zero_at else ""
+        like = arrays.get(node.input[1], np.zeros(())) if node.op_type == "DequantizeLinear" else np.zeros(())
+        zero = arrays.get(given) if given else np.zeros_like(like, np.int8)
+        if zero is None:
+            continue
+        for place, array in ((at, arrays[node.input[at]]), (zero_at, zero)):
+            name = (given or f"{weight}.zero" if place == zero_at else weight) + _SUFFIX
+            made[name] = (array.astype(np.int16) + 128).astype(np.uint8)
+            node.input.extend([""] * (place + 1 - len(node.input)))
+            node.input[place] = name
+    graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in made.items())
+    return copy if made else None
 
 
 def run(model: onnx.ModelProto | bytes | str | Path, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -105,22 +163,22 @@ def fuse(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "fused.onnx"
-        chosen = options(model)
-        chosen.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-        chosen.optimized_model_filepath = str(path)
-        ort.InferenceSession(
-            model.SerializeToString(),
-            chosen,
-            providers=["CPUExecutionProvider"],
-            disabled_optimizers=_HIDING + _SHARING,
-        )
+
+        def choose(proto: onnx.ModelProto) -> ort.SessionOptions:
+            chosen = options(proto)
+            chosen.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+            chosen.optimized_model_filepath = str(path)
+            return chosen
+
+        _open(model, choose, _HIDING + _SHARING)
         fused = onnx.load(path)
     _restore_names(fused.graph)
     return fused
 
 
 #: what onnxruntime appends to the name of an int8 constant that it turns into uint8
-_CONVERTED = re.compile(r"_s8_2_u8(_token_\d+)?$")
+_SUFFIX = "_s8_2_u8"
+_CONVERTED = re.compile(_SUFFIX + r"(_token_\d+)?$")
 
 
 def _restore_names(graph: onnx.GraphProto) -> None:

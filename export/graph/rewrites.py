@@ -18,7 +18,12 @@ _EQUATION = re.compile(r"([a-zA-Z]+),([a-zA-Z]+)->([a-zA-Z]+)")
 
 
 def drop_identities(model: ir.Model) -> None:
-    """Remove Identity, but those between two outputs of the graph: one value cannot have both names."""
+    """Remove Identity, but those between two outputs of the graph: one value cannot have both names.
+
+    A graph with others inside keeps all: there one may stand between a value from outside and an output.
+    """
+    if any(isinstance(a.value, ir.Graph) for node in model.graph for a in node.attributes.values()):
+        return
     names = [str(value.name) for value in model.graph.outputs]
     passes.IdentityEliminationPass()(model)
     for i, (value, name) in enumerate(zip(list(model.graph.outputs), names, strict=True)):
@@ -37,11 +42,13 @@ def rewrite(graph: ir.Graph) -> None:
             rule(graph, node)
 
 
-def _array(value: ir.Value | None) -> np.ndarray[Any, np.dtype[Any]] | None:
+def constant_of(value: ir.Value | None) -> np.ndarray[Any, np.dtype[Any]] | None:
+    """The array of a constant, else None."""
     return None if value is None or value.const_value is None else np.asarray(value.const_value.numpy())
 
 
-def _constant(graph: ir.Graph, name: str, array: np.ndarray[Any, np.dtype[Any]]) -> ir.Value:
+def add_constant(graph: ir.Graph, name: str, array: np.ndarray[Any, np.dtype[Any]]) -> ir.Value:
+    """A new initializer, of this name or one like it."""
     name = next(
         n for n in itertools.chain([name], (f"{name}.{i}" for i in itertools.count())) if n not in graph.initializers
     )
@@ -65,8 +72,14 @@ def _replace(
         last.type = output.type
         graph.insert_before(node, new)
     assert last is not None
-    last.shape = output.shape
-    output.replace_all_uses_with(last, replace_graph_outputs=True)
+    replace_node(graph, node, last)
+
+
+def replace_node(graph: ir.Graph, node: ir.Node, value: ir.Value) -> None:
+    """Let a value stand for the output of a node, with its name, type and shape."""
+    output = node.outputs[0]
+    value.name, value.shape, value.type = output.name, output.shape, output.type
+    output.replace_all_uses_with(value, replace_graph_outputs=True)
     graph.remove(node, safe=True)
 
 
@@ -76,7 +89,7 @@ def _replace(
 def _where(graph: ir.Graph, node: ir.Node) -> None:
     """PyTorch's Softplus, which is x where that is large; a choice by a constant mask, as of causal attention."""
     condition, one, other = node.inputs
-    mask = _array(condition)
+    mask = constant_of(condition)
     if mask is not None:
         _mask(graph, node, mask, one, other)
         return
@@ -84,7 +97,7 @@ def _where(graph: ir.Graph, node: ir.Node) -> None:
     softplus = other.producer() if other is not None else None
     if greater is None or softplus is None or (greater.op_type, softplus.op_type) != ("Greater", "Softplus"):
         return
-    bound = _array(greater.inputs[1])
+    bound = constant_of(greater.inputs[1])
     far = bound is not None and bound.size == 1 and float(bound.ravel()[0]) >= _SOFTPLUS_IS_X
     if far and greater.inputs[0] is one and softplus.inputs[0] is one:
         _replace(graph, node, [("Softplus", [one], {})])
@@ -94,12 +107,12 @@ def _mask(
     graph: ir.Graph, node: ir.Node, mask: np.ndarray[Any, np.dtype[Any]], one: ir.Value | None, other: ir.Value | None
 ) -> None:
     """x where the mask says so, else a constant: x * mask + constant."""
-    x, value, keep = (one, _array(other), mask) if _array(one) is None else (other, _array(one), ~mask)
+    x, value, keep = (one, constant_of(other), mask) if constant_of(one) is None else (other, constant_of(one), ~mask)
     if x is None or value is None or value.dtype != np.float32:
         return
     name = str(node.name or node.outputs[0].name)
-    kept = _constant(graph, f"{name}.mask", keep.astype(np.float32))
-    added = _constant(
+    kept = add_constant(graph, f"{name}.mask", keep.astype(np.float32))
+    added = add_constant(
         graph, f"{name}.else", np.where(keep, np.float32(0), np.maximum(value, _LOWEST)).astype(np.float32)
     )
     _replace(graph, node, [("Mul", [x, kept], {}), ("Add", [None, added], {})])
@@ -111,9 +124,9 @@ def _add(graph: ir.Graph, node: ir.Node) -> None:
     if not users or not set(users) <= {"Softmax", "LogSoftmax"} or node.outputs[0].is_graph_output():
         return
     for index, value in enumerate(node.inputs):
-        array = _array(value)
+        array = constant_of(value)
         if value is not None and array is not None and np.isneginf(array).any():
-            finite = _constant(graph, f"{value.name}.finite", np.maximum(array, np.float32(_LOWEST)))
+            finite = add_constant(graph, f"{value.name}.finite", np.maximum(array, np.float32(_LOWEST)))
             node.replace_input_with(index, finite)
 
 
@@ -149,9 +162,9 @@ def _transposed(graph: ir.Graph, node: ir.Node, index: int, have: list[str], wan
     if have == want or value is None:
         return value
     perm = [have.index(letter) for letter in want]
-    array = _array(value)
+    array = constant_of(value)
     if array is not None:
-        return _constant(graph, f"{value.name}.transposed", np.ascontiguousarray(array.transpose(perm)))
+        return add_constant(graph, f"{value.name}.transposed", np.ascontiguousarray(array.transpose(perm)))
     moved = ir.node("Transpose", [value], {"perm": perm}, name=f"{node.name or node.outputs[0].name}.{index}")
     moved.outputs[0].name = f"{node.outputs[0].name}.operand{index}"
     moved.outputs[0].type = value.type
@@ -165,7 +178,7 @@ def _transposed(graph: ir.Graph, node: ir.Node, index: int, have: list[str], wan
 def _float_product(graph: ir.Graph, node: ir.Node) -> None:
     """onnxruntime's product of two computed codes with a float32 result, as in attention: a MatMul of real values."""
     a, b, a_scale, b_scale, a_zero, b_zero, bias = (*node.inputs, *[None] * 7)[:7]
-    if _array(b) is not None or a_scale is None or _array(a_scale) is None or _array(b_scale) is None:
+    if constant_of(b) is not None or a_scale is None or constant_of(a_scale) is None or constant_of(b_scale) is None:
         return
     real = []
     for index, (codes, scale, zero) in enumerate(((a, a_scale, a_zero), (b, b_scale, b_zero))):
@@ -184,7 +197,7 @@ def _float_product(graph: ir.Graph, node: ir.Node) -> None:
 
 def _scatter(graph: ir.Graph, node: ir.Node) -> None:
     """`data[:, 2:5] = updates`, as PyTorch writes it: what is before, the updates, and what is behind, joined."""
-    data, indices, updates = node.inputs[0], _array(node.inputs[1]), node.inputs[2]
+    data, indices, updates = node.inputs[0], constant_of(node.inputs[1]), node.inputs[2]
     shape = data.shape.numpy() if data is not None and data.shape is not None and data.shape.is_static() else None
     if indices is None or shape is None or node.attributes.get_string("reduction", "none") != "none":
         return
@@ -211,7 +224,7 @@ def _sliced(graph: ir.Graph, node: ir.Node, axis: int, start: int, stop: int) ->
         return None
     name = f"{node.name or node.outputs[0].name}.{start}"
     bounds = [
-        _constant(graph, f"{name}.{i}", np.array([value], np.int64)) for i, value in enumerate((start, stop, axis))
+        add_constant(graph, f"{name}.{i}", np.array([value], np.int64)) for i, value in enumerate((start, stop, axis))
     ]
     piece = ir.node("Slice", [source, *bounds], name=name)
     piece.outputs[0].name, piece.outputs[0].type = f"{name}.slice", source.type

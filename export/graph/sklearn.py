@@ -1,7 +1,7 @@
-"""Estimators of scikit-learn as ONNX: multi-layer perceptrons, logistic regression, and a StandardScaler before them.
+"""Estimators of scikit-learn as ONNX: multi-layer perceptrons, linear models, and what scales their inputs before.
 
-An estimator comes out as its network: Sub and Div of the scaler, a Gemm for each layer, the activations between, and
-Softmax or Sigmoid at the end. The last layer is marked trainable, with the loss that fits.
+An estimator comes out as its network: Sub and Div of a scaler, a Gemm for a projection and for each layer, the
+activations between, and Softmax or Sigmoid at the end. The last layer is marked trainable, with the loss that fits.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 OPSET = 17
 _ACTIVATIONS = {"relu": "Relu", "logistic": "Sigmoid", "tanh": "Tanh", "identity": None, "softmax": "Softmax"}
 #: how an estimator's output ends, and the loss that belongs to it
-_LOSSES = {"Softmax": "softmax_cross_entropy", "Sigmoid": "sigmoid_cross_entropy", None: "mse"}
+_LOSSES = {"Softmax": "softmax_cross_entropy", "Sigmoid": "sigmoid_cross_entropy", "margins": "hinge", None: "mse"}
 
 
 @dataclass
@@ -29,7 +29,7 @@ class _Network:
     weights: list[onnx.TensorProto] = field(default_factory=list)
 
     def constant(self, name: str, array: Any) -> str:
-        self.weights.append(numpy_helper.from_array(np.ascontiguousarray(array, np.float32), name))
+        self.weights.append(numpy_helper.from_array(np.asarray(array, np.float32, order="C"), name))
         return name
 
     def node(self, op: str, name: str, *constants: str, **attributes: Any) -> None:
@@ -62,13 +62,15 @@ def from_sklearn(estimator: Any, *, trainable: str | None = "last") -> onnx.Mode
 
     Parameters
     ----------
-    estimator : MLPClassifier, MLPRegressor, LogisticRegression, or a Pipeline of StandardScaler and one of them
+    estimator : MLPClassifier, MLPRegressor, a linear classifier or regressor (LogisticRegression, LinearSVC, Ridge, ...), or a
+        Pipeline of scalers, PCA and the like and one of them; the message of a refusal lists them all
     trainable : layers that learn on the device (metadata `edgeprop.trainable`); None: none
 
     Returns
     -------
     ModelProto with input "x" (N, n_features) float32 and one output: probabilities (N, n_classes) of a classifier, of
-    two classes that of the second (N, 1); values (N, n_outputs) of a regressor. Labels and loss are in its metadata.
+    two classes that of the second (N, 1); of one without probabilities (LinearSVC) the margins (N, n_classes), the largest
+    of which is the class; values (N, n_outputs) of a regressor. Labels and loss are in its metadata.
 
     Raises
     ------
@@ -79,24 +81,69 @@ def from_sklearn(estimator: Any, *, trainable: str | None = "last") -> onnx.Mode
     network = _Network()
     ending: str | None = None
     for place, step in enumerate(steps):
-        kind = type(step).__name__
-        if kind not in _WRITERS or (kind == "StandardScaler") != (place < len(steps) - 1):
+        kind, last = type(step).__name__, place == len(steps) - 1
+        table: dict[str, Any] = _WRITERS if last else _BEFORE
+        if kind not in table:
+            what = f"{kind} is not supported {'as the last step' if last else 'before another'}"
             raise ValueError(
-                f"{kind} is not supported here: give an MLPClassifier, MLPRegressor or LogisticRegression, "
-                "or a Pipeline of StandardScaler and one of them"
+                f"{what}: give one of {', '.join(_WRITERS)}, or a Pipeline of {', '.join(_BEFORE)} before it"
             )
         if not hasattr(step, "n_features_in_"):
             raise ValueError(f"the {kind} is not fitted: call fit() before exporting it")
-        ending = _WRITERS[kind](network, step)
+        ending = table[kind](network, step)
     return _model(network, steps, ending, trainable)
+
+
+def _constants(network: _Network, name: str, *steps: tuple[str, Any]) -> None:
+    """Element-wise steps with constants, left out where there is none: ("Sub", mean), ("Div", scale)."""
+    for op, array in steps:
+        if array is not None:
+            step = f"{name}_{op.lower()}"
+            step = step if all(node.name != step for node in network.nodes) else f"{step}_{len(network.nodes)}"
+            network.node(op, step, network.constant(f"{step}.constant", array))
 
 
 def _scaler(network: _Network, scaler: Any) -> None:
     """(x - mean) / scale, either of which may be turned off."""
-    if scaler.mean_ is not None and scaler.with_mean:
-        network.node("Sub", "scaler_mean", network.constant("scaler_mean.offset", scaler.mean_))
-    if scaler.scale_ is not None and scaler.with_std:
-        network.node("Div", "scaler_scale", network.constant("scaler_scale.divisor", scaler.scale_))
+    mean, scale = (scaler.mean_ if scaler.with_mean else None), (scaler.scale_ if scaler.with_std else None)
+    _constants(network, "scaler", ("Sub", mean), ("Div", scale))
+
+
+def _min_max(network: _Network, scaler: Any) -> None:
+    """x * scale + min, within the range where the scaler clips."""
+    _constants(network, "scaler", ("Mul", scaler.scale_), ("Add", scaler.min_))
+    if scaler.clip:
+        low, high = scaler.feature_range
+        network.node("Clip", "scaler_clip", network.constant("scaler.low", low), network.constant("scaler.high", high))
+
+
+def _robust(network: _Network, scaler: Any) -> None:
+    center = scaler.center_ if scaler.with_centering else None
+    _constants(network, "scaler", ("Sub", center), ("Div", scaler.scale_ if scaler.with_scaling else None))
+
+
+def _projection(network: _Network, model: Any) -> None:
+    """x @ components.T, of PCA from the mean on and perhaps whitened."""
+    weight, mean = np.asarray(model.components_, np.float64).T, getattr(model, "mean_", None)
+    if getattr(model, "whiten", False):
+        weight = weight / np.sqrt(np.maximum(model.explained_variance_, np.finfo(np.float64).eps))
+    _constants(network, "projection", ("Sub", mean))
+    network.dense(f"projection_{len(network.nodes)}", weight, np.zeros(weight.shape[1]))
+
+
+def _normalizer(network: _Network, model: Any) -> None:
+    if model.norm not in ("l1", "l2"):
+        raise ValueError(f"Normalizer(norm={model.norm!r}) is not supported: use 'l1' or 'l2'")
+    network.node("LpNormalization", f"normalizer_{len(network.nodes)}", axis=-1, p=int(model.norm[1]))
+
+
+def _selection(network: _Network, model: Any) -> None:
+    """The features that are kept."""
+    name = f"selected_{len(network.nodes)}"
+    network.weights.append(
+        numpy_helper.from_array(np.asarray(model.get_support(indices=True), np.int64), f"{name}.which")
+    )
+    network.node("Gather", name, f"{name}.which", axis=1)
 
 
 def _perceptron(network: _Network, mlp: Any) -> str | None:
@@ -124,11 +171,47 @@ def _logistic(network: _Network, model: Any) -> str:
     return ending
 
 
-_WRITERS = {
+def _margins(network: _Network, model: Any) -> str:
+    """Margins of classes: of two, that of the second and its opposite."""
+    weight, bias = np.atleast_2d(model.coef_), np.atleast_1d(model.intercept_)
+    if len(weight) == 1:
+        weight, bias = np.concatenate([-weight, weight]), np.concatenate([-bias, bias])
+    network.dense("head", weight.T, np.broadcast_to(bias, len(weight)))
+    return "margins"
+
+
+def _probabilities(network: _Network, model: Any) -> str:
+    """Discriminants of classes, whose Softmax are their probabilities."""
+    network.dense("head", model.coef_.T, model.intercept_)
+    ending = "Sigmoid" if model.coef_.shape[0] == 1 else "Softmax"
+    network.activation("output", ending)
+    return ending
+
+
+def _values(network: _Network, model: Any) -> None:
+    weight = np.atleast_2d(model.coef_)
+    network.dense("head", weight.T, np.broadcast_to(model.intercept_, len(weight)))
+
+
+#: what may stand before the last step
+_BEFORE: dict[str, Any] = {
+    "MaxAbsScaler": lambda network, model: _constants(network, "scaler", ("Div", model.scale_)),
+    "MinMaxScaler": _min_max,
+    "Normalizer": _normalizer,
+    "PCA": _projection,
+    "RobustScaler": _robust,
+    "SelectKBest": _selection,
     "StandardScaler": _scaler,
-    "MLPClassifier": _perceptron,
-    "MLPRegressor": _perceptron,
+    "TruncatedSVD": _projection,
+    "VarianceThreshold": _selection,
+}
+_WRITERS: dict[str, Any] = {
+    **dict.fromkeys(("MLPClassifier", "MLPRegressor"), _perceptron),
     "LogisticRegression": _logistic,
+    "LinearDiscriminantAnalysis": _probabilities,
+    **dict.fromkeys(("LinearSVC", "Perceptron", "RidgeClassifier", "SGDClassifier"), _margins),
+    **dict.fromkeys(("BayesianRidge", "ElasticNet", "HuberRegressor", "Lasso", "LinearRegression"), _values),
+    **dict.fromkeys(("LinearSVR", "Ridge", "SGDRegressor"), _values),
 }
 
 

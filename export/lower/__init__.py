@@ -17,6 +17,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
 from ..errors import Refusal, UnsupportedError, UnsupportedNode
+from ..graph import spelled
 from ..graph.batch import MixedSamples, samples_apart
 from ..graph.codes import move_codes
 from ..graph.importer import Imported, load
@@ -89,19 +90,23 @@ OPERATORS: dict[str, Operator] = {
     **binary_codes.OPERATORS,
 }
 
+_TRUTH = "comparisons of float32, or of indices of a table with a constant, read by Where or cast to float32"
 #: for operators that are not in the table: the nearest form that is
 NEAREST = {
     "ArgMax": "the scores themselves as output, the largest of which the caller takes",
     "ArgMin": "the scores themselves as output, the smallest of which the caller takes",
     "Cast": "float32 throughout",
-    "Equal": "Relu, Clip, Min or Max",
-    "Greater": "Relu, Clip, Min or Max",
-    "GreaterOrEqual": "Relu, Clip, Min or Max",
+    "CumSum": f"at most {spelled.MOST_STEPS} steps of float32 along an axis of two or more",
+    "Einsum": "products of two operands at a time, without sums within one",
+    "Equal": _TRUTH,
+    "Greater": _TRUTH,
+    "GreaterOrEqual": _TRUTH,
     "If": "a condition that is constant when the model is exported",
-    "Less": "Relu, Clip, Min or Max",
-    "LessOrEqual": "Relu, Clip, Min or Max",
+    "Less": _TRUTH,
+    "LessOrEqual": _TRUTH,
     "Loop": "the loop unrolled, or LSTM, GRU, RNN",
     "NonMaxSuppression": "boxes and scores as outputs, for the caller to sift",
+    "Not": _TRUTH,
     "NonZero": "values of a size that is known when the model is exported",
     **dict.fromkeys(
         ("Bernoulli", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"),
@@ -110,7 +115,8 @@ NEAREST = {
     "Scan": "a number of steps that is known and not too large, or LSTM, GRU, RNN",
     "ScatterND": "constant indices of one slice, as x[:, 2:5] = y writes them",
     "TopK": "the scores themselves as output, which the caller sorts",
-    "Where": "Relu, Clip, Min or Max",
+    "ReduceProd": f"at most {spelled.MOST_FACTORS} factors of float32",
+    "Where": "two finite values by a comparison, or Relu, Clip, Min or Max: of Log, Sqrt, Div and the like none may be hidden",
     "ai.onnx.ml.Binarizer": "the scores themselves as output",
     "ai.onnx.ml.LabelEncoder": "the scores themselves as output",
     "ai.onnx.ml.Normalizer": "L1 or L2 (Normalizer(norm='l2')), or StandardScaler",
@@ -118,6 +124,7 @@ NEAREST = {
     "ai.onnx.ml.SVMRegressor": "MLPRegressor",
     "ai.onnx.ml.TreeEnsembleClassifier": "LogisticRegression or MLPClassifier",
     "ai.onnx.ml.TreeEnsembleRegressor": "MLPRegressor",
+    "com.microsoft.DynamicQuantizeLSTM": "a float32 LSTM: quantize_dynamic(op_types_to_quantize=['MatMul', 'Conv'])",
     "ai.onnx.ml.ZipMap": "tensors as outputs (skl2onnx's option zipmap=False)",
 }
 _ELSE = "see edgeprop.export.lower.supported_operators()"
@@ -190,7 +197,8 @@ def lower_with_values(
         except ValueError:
             if not refused:
                 raise
-    raise next((error for error in refused if isinstance(error, UnsupportedError)), refused[0])
+    told = [error for error in refused if isinstance(error, UnsupportedError)]
+    raise min(told, key=lambda error: len(error.nodes)) if told else refused[0]
 
 
 def _ways(imported: Imported) -> Iterator[Imported]:

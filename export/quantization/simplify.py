@@ -14,9 +14,9 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
-from onnxscript.optimizer import fold_constants_ir
 
 from ..graph.importer import load
+from ..graph.normalize import fold_all
 from ..graph.rewrites import drop_identities
 from ..graph.rewrites import rewrite as rewrite_foreign
 from .calibrate import Array
@@ -79,8 +79,7 @@ def fold_constants(net: ir.Model) -> None:
     for node in list(net.graph):
         if node.op_type == "DequantizeLinear":
             _dequantize_stored(node)
-    limit = 1 << 28
-    fold_constants_ir(net, input_size_limit=limit, output_size_limit=limit)
+    fold_all(net)
     lift(net)
     drop_identities(net)
 

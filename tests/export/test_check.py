@@ -110,7 +110,8 @@ def test_models_that_are_none(bad: Any) -> None:
 
 
 def test_unsupported() -> None:
-    nodes = [node("Relu", ["x"], ["r"]), node("TopK", ["r", "k"], ["y", "i"], name="largest")]
+    nodes = [node("Relu", ["x"], ["r"]), node("TopK", ["r", "k"], ["t", "i"], name="largest")]
+    nodes.append(node("Relu", ["t"], ["y"]))
     result = run(model(nodes, {"x": ["N", 3]}, ["y"], {"k": np.array([1])}))
     assert result.status == "unsupported"
     assert "TopK 'largest'" in result.message

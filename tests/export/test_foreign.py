@@ -221,12 +221,9 @@ def test_einsum(equation: str, a: list[Any], b: tuple[int, ...] | None) -> None:
     same(model(nodes, {"x": a}, ["y"], {"w": normal(0)(*b)} if b else {}))
 
 
-@pytest.mark.parametrize("equation", ["nij,nij->n", "nii,nij->nj", "nij,jk,kl->nil"])
+@pytest.mark.parametrize("equation", ["nii,nij->nj", "nij,nkl->nk"])
 def test_einsum_that_is_no_product(equation: str) -> None:
-    count = equation.count(",")
-    nodes = [node("Einsum", ["x", "x", "w"][: count + 1], ["y"], equation=equation, name="e")]
-    if count == 2:
-        nodes = [node("Einsum", ["x", "w", "w"], ["y"], equation=equation, name="e")]
+    nodes = [node("Einsum", ["x", "x"], ["y"], equation=equation, name="e")]
     with pytest.raises(UnsupportedError, match="Einsum 'e'"):
         lower(model(nodes, {"x": ["N", 4, 4]}, ["y"], {"w": normal(0)(4, 4)}))
 
@@ -259,8 +256,9 @@ def test_softplus_of_pytorch() -> None:
     assert [op.kind for op in lower(proto).ops] == ["softplus_f32"]
     x = np.float32([[-30, 0.5, 19, 30]])
     assert check(proto, {"x": x}).status == "ok"
-    with pytest.raises(UnsupportedError, match="Where"):  # another function
-        lower(model(nodes, {"x": ["N", 4]}, ["y"], {"bound": np.float32(1)}))
+    other = model(nodes, {"x": ["N", 4]}, ["y"], {"bound": np.float32(1)})  # another function
+    assert len(lower(other).ops) > 1
+    assert check(other, {"x": x}).status == "ok"
 
 
 def test_functions_are_inlined() -> None:
@@ -374,9 +372,9 @@ def test_what_of_scikit_learn_is_refused(nodes: list[tuple[str, dict[str, Any]]]
         lower(proto)
 
 
-def test_a_label_alone_is_refused() -> None:
-    nodes = [node("Gemm", ["x", "w"], ["h"]), node("ArgMax", ["h"], ["y"], axis=1, name="label")]
-    proto = graph(nodes, {"x": (FLOAT, ["N", 4])}, {"y": (TensorProto.INT64, ["N", 1])}, {"w": normal(0)(4, 3)})
+def test_a_label_of_an_input_is_refused() -> None:
+    nodes = [node("ArgMax", ["x"], ["y"], axis=1, name="label")]
+    proto = graph(nodes, {"x": (FLOAT, ["N", 4])}, {"y": (TensorProto.INT64, ["N", 1])})
     with pytest.raises(UnsupportedError, match=r"ArgMax 'label': .*; the scores themselves as output"):
         lower(proto)
 

@@ -7,10 +7,31 @@ import pytest
 
 sklearn = pytest.importorskip("sklearn")
 from sklearn.datasets import load_diabetes, load_digits, load_iris  # noqa: E402
-from sklearn.linear_model import LogisticRegression, Ridge  # noqa: E402
+from sklearn.decomposition import PCA, TruncatedSVD  # noqa: E402
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis  # noqa: E402
+from sklearn.feature_selection import SelectKBest  # noqa: E402
+from sklearn.linear_model import (  # noqa: E402
+    Lasso,
+    LinearRegression,
+    LogisticRegression,
+    Perceptron,
+    Ridge,
+    RidgeClassifier,
+    SGDClassifier,
+    SGDRegressor,
+)
+from sklearn.neighbors import KNeighborsClassifier  # noqa: E402
 from sklearn.neural_network import MLPClassifier, MLPRegressor  # noqa: E402
 from sklearn.pipeline import Pipeline, make_pipeline  # noqa: E402
-from sklearn.preprocessing import StandardScaler  # noqa: E402
+from sklearn.preprocessing import (  # noqa: E402
+    Binarizer,
+    MaxAbsScaler,
+    MinMaxScaler,
+    Normalizer,
+    RobustScaler,
+    StandardScaler,
+)
+from sklearn.svm import LinearSVC  # noqa: E402
 
 import edgeprop  # noqa: E402
 from edgeprop import export  # noqa: E402
@@ -72,6 +93,62 @@ def test_regressor(outputs, tmp_path):
     assert model.loss == "mse"
 
 
+BEFORE = {
+    "max abs": lambda: MaxAbsScaler(),
+    "min max": lambda: MinMaxScaler((-1, 1)),
+    "clipped": lambda: MinMaxScaler(clip=True),
+    "robust": lambda: RobustScaler(),
+    "pca": lambda: PCA(3),
+    "whitened": lambda: PCA(2, whiten=True),
+    "svd": lambda: TruncatedSVD(2),
+    "l1": lambda: Normalizer("l1"),
+    "l2": lambda: Normalizer(),
+    "best": lambda: SelectKBest(k=2),
+    "twice": lambda: make_pipeline(StandardScaler(), PCA(3), StandardScaler()),
+}
+
+
+@pytest.mark.parametrize("case", BEFORE)
+def test_what_stands_before(case, tmp_path):
+    x, y = iris()
+    step = BEFORE[case]()
+    steps = [part for _, part in step.steps] if hasattr(step, "steps") else [step]
+    estimator = make_pipeline(*steps, LogisticRegression(max_iter=500)).fit(x[::2], y[::2])
+    model = edgeprop.Model(export.save(tmp_path / "net", estimator).paths["image"])
+    np.testing.assert_allclose(model.predict_proba(x), estimator.predict_proba(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("data", [iris, two])
+@pytest.mark.parametrize("kind", [LinearSVC, Perceptron, RidgeClassifier, SGDClassifier])
+def test_margins(kind, data, tmp_path):
+    x, y = data()
+    estimator = make_pipeline(StandardScaler(), kind(random_state=0)).fit(x, y)
+    model = edgeprop.Model(export.save(tmp_path / "net", estimator).paths["image"])
+    assert list(model.classes_[model.predict(x)]) == [str(label) for label in estimator.predict(x)]
+    assert model.loss == "hinge"
+
+
+@pytest.mark.parametrize("data", [iris, two])
+def test_discriminants(data, tmp_path):
+    x, y = data()
+    estimator = LinearDiscriminantAnalysis().fit(x, y)
+    model = edgeprop.Model(export.save(tmp_path / "net", estimator).paths["image"])
+    np.testing.assert_allclose(model.predict_proba(x), estimator.predict_proba(x), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+@pytest.mark.parametrize("kind", [Lasso, LinearRegression, Ridge, SGDRegressor])
+def test_linear_regressor(kind, outputs, tmp_path):
+    if kind is SGDRegressor and outputs == 2:
+        pytest.skip("SGDRegressor has one output")
+    x, y = load_diabetes(return_X_y=True)
+    y = (y - y.mean()) / y.std()
+    estimator = kind().fit(x, y if outputs == 1 else np.stack([y, -2 * y], 1))
+    model = edgeprop.Model(export.save(tmp_path / "net", estimator).paths["image"])
+    want = estimator.predict(x).reshape(-1, outputs)
+    np.testing.assert_allclose(model.predict(x.astype(np.float32)), want, atol=1e-4)
+
+
 def test_the_last_layer_learns(tmp_path):
     x, y = iris()
     estimator = make_pipeline(StandardScaler(), MLPClassifier((9,), max_iter=5, random_state=0)).fit(x, y)
@@ -94,8 +171,12 @@ def test_quantized(trainable, tmp_path):
 
 def test_what_is_refused():
     x, y = iris()
-    with pytest.raises(ValueError, match=r"Ridge is not supported.*LogisticRegression"):
-        export.from_sklearn(Ridge().fit(x, y))
+    with pytest.raises(ValueError, match=r"KNeighborsClassifier is not supported as the last step.*LogisticRegression"):
+        export.from_sklearn(KNeighborsClassifier().fit(x, y))
+    with pytest.raises(ValueError, match=r"Binarizer is not supported before another.*Pipeline of MaxAbsScaler"):
+        export.from_sklearn(make_pipeline(Binarizer(), Ridge()).fit(x, y))
+    with pytest.raises(ValueError, match=r"Normalizer\(norm='max'\)"):
+        export.from_sklearn(make_pipeline(Normalizer("max"), Ridge()).fit(x, y))
     with pytest.raises(ValueError, match="not fitted"):
         export.from_sklearn(LogisticRegression())
     poisson = MLPRegressor(hidden_layer_sizes=(3,), loss="poisson", max_iter=2).fit(x, y)

@@ -1,0 +1,167 @@
+"""The ends of a graph in what a device has: inputs that are made float32 at once, outputs that only name what is largest.
+
+An input of int16 samples or of uint8 pixels whose every reader is a Cast to float32 becomes a float32 input. Of an output
+that is a label (ArgMax, TopK, a comparison) or a Cast of the result, the scores are the output instead. Notes say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+#: what only says what to do with scores -> that, in words; the node and its constants by name are given
+_DECISIONS: dict[str, Callable[[onnx.NodeProto, dict[str, onnx.TensorProto]], str]] = {
+    "ArgMax": lambda node, _: f"take the largest{_along(node)}",
+    "ArgMin": lambda node, _: f"take the smallest{_along(node)}",
+    "Cast": lambda node, _: f"cast it to {_type_name(_attribute(node, 'to'))} where that is needed",
+    "Equal": lambda node, known: f"compare it with {_constant(node, known)}",
+    "Greater": lambda node, known: f"compare it with {_constant(node, known)}",
+    "GreaterOrEqual": lambda node, known: f"compare it with {_constant(node, known)}",
+    "Less": lambda node, known: f"compare it with {_constant(node, known)}",
+    "LessOrEqual": lambda node, known: f"compare it with {_constant(node, known)}",
+    "Not": lambda *_: "take the opposite",
+    "OneHot": lambda *_: "spread that over the classes",
+    "Sign": lambda *_: "take its sign",
+    "TopK": lambda node, _: f"sort it{_along(node)}",
+}
+#: between scores and a decision, where they may stand too
+_BETWEEN = {"Identity", "Reshape", "Squeeze", "Flatten", "Unsqueeze"}
+_FLOAT = TensorProto.FLOAT
+
+
+def to_float_ends(proto: onnx.ModelProto) -> list[str]:
+    """Rewrite the inputs and outputs of a model in place.
+
+    Returns
+    -------
+    What is otherwise than in the model given, a sentence each
+    """
+    return [*_inputs(proto.graph), *_outputs(proto.graph)]
+
+
+def _attribute(node: onnx.NodeProto, name: str) -> int | None:
+    return next((a.i for a in node.attribute if a.name == name), None)
+
+
+def _type_name(kind: int | None) -> str:
+    return TensorProto.DataType.Name(kind or 0).lower()
+
+
+def _along(node: onnx.NodeProto) -> str:
+    axis = _attribute(node, "axis")
+    return f" along axis {0 if axis is None and node.op_type != 'TopK' else -1 if axis is None else axis}"
+
+
+def _constant(node: onnx.NodeProto, known: dict[str, onnx.TensorProto]) -> str:
+    found = [numpy_helper.to_array(known[name]) for name in node.input if name in known]
+    return f"{found[0].item():g}" if found and found[0].size == 1 else "a constant"
+
+
+# ---- Inputs ----------------------------------------------------------------------------------------------------------
+
+
+def _inputs(graph: onnx.GraphProto) -> Iterator[str]:
+    """Inputs of other types that every reader casts to float32."""
+    outputs = {value.name for value in graph.output}
+    known = {tensor.name for tensor in graph.initializer}
+    for value in graph.input:
+        kind = value.type.tensor_type.elem_type
+        readers = [node for node in graph.node if value.name in node.input]
+        casts = [
+            n for n in readers if n.op_type == "Cast" and _attribute(n, "to") == _FLOAT and n.output[0] not in outputs
+        ]
+        if kind in (0, _FLOAT) or value.name in known or not readers or len(casts) != len(readers):
+            continue
+        if any(value.name in node.input for node in _inner(graph)):
+            continue
+        value.type.tensor_type.elem_type = _FLOAT
+        for node in casts:
+            node.op_type = "Identity"
+            del node.attribute[:]
+        yield f"input '{value.name}' is float32, to which the model casts it: give the {_type_name(kind)} values as such"
+
+
+# ---- Outputs ---------------------------------------------------------------------------------------------------------
+
+
+def _outputs(graph: onnx.GraphProto) -> Iterator[str]:
+    """Outputs that are decisions about scores: the scores are the output."""
+    kept: dict[str, onnx.ValueInfoProto] = {}
+    notes = []
+    for value in graph.output:
+        source, words = _scores(graph, value.name)
+        if source is None:
+            kept.setdefault(value.name, value)
+            continue
+        told = f"output '{value.name}'"
+        if source in {other.name for other in graph.output} or source in kept:
+            notes.append(f"{told} is left out: {words} of '{source}'")
+            continue
+        kept[source] = helper.make_tensor_value_info(source, _FLOAT, None)
+        notes.append(f"{told} is left out, and '{source}', which it is made of, is the output: {words}")
+    if notes:
+        del graph.output[:]
+        graph.output.extend(kept.values())
+        _drop_unused(graph)
+    yield from notes
+
+
+def _scores(graph: onnx.GraphProto, name: str) -> tuple[str | None, str]:
+    """The value that an output decides about, and what it does with it; None where it is a value of its own."""
+    producers = {output: node for node in graph.node for output in node.output}
+    known = {tensor.name: tensor for tensor in graph.initializer}
+    known |= {
+        n.output[0]: n.attribute[0].t for n in graph.node if n.op_type == "Constant" and n.attribute[0].HasField("t")
+    }
+    words: list[str] = []
+    source, value = None, name
+    first = producers.get(name)
+    if _is_float(graph, name) and (first is None or first.op_type != "TopK"):
+        return None, ""
+    while (node := producers.get(value)) is not None and node.domain in ("", "ai.onnx"):
+        if node.op_type in _DECISIONS and not _is_cast_to_float(node):
+            words.append(_DECISIONS[node.op_type](node, known))
+        elif node.op_type not in _BETWEEN and not _is_cast_to_float(node):
+            break
+        computed = [given for given in node.input if given and given not in known]
+        if len(computed) != 1:
+            return None, ""
+        value = computed[0]
+        if node.op_type in _DECISIONS:
+            source = value
+    if source is None or source not in producers or _is_float(graph, source) is False:
+        return None, ""
+    return source, ", then ".join(reversed(words))
+
+
+def _is_cast_to_float(node: onnx.NodeProto) -> bool:
+    return node.op_type == "Cast" and _attribute(node, "to") == _FLOAT
+
+
+def _is_float(graph: onnx.GraphProto, name: str) -> bool | None:
+    """Whether a value is float32; None where the graph does not say."""
+    kinds = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.output)}
+    return None if not kinds.get(name) else kinds[name] == _FLOAT
+
+
+def _inner(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Nodes of the graphs inside nodes."""
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                yield from attribute.g.node
+                yield from _inner(attribute.g)
+
+
+def _drop_unused(graph: onnx.GraphProto) -> None:
+    """Remove nodes whose outputs nothing reads any more."""
+    wanted = {value.name for value in graph.output} | {name for node in _inner(graph) for name in node.input}
+    kept = []
+    for node in reversed(graph.node):
+        if wanted.intersection(node.output):
+            wanted.update(node.input)
+            kept.append(node)
+    del graph.node[:]
+    graph.node.extend(reversed(kept))
