@@ -89,17 +89,14 @@ OPERATORS: dict[str, Operator] = {
     **binary_codes.OPERATORS,
 }
 
+_COMPARED = "a comparison of float32 that Where or a Cast to float32 reads; or Relu, Clip, Min, Max"
 #: for operators that are not in the table: the nearest form that is
 NEAREST = {
     "ArgMax": "the scores themselves as output, the largest of which the caller takes",
     "ArgMin": "the scores themselves as output, the smallest of which the caller takes",
     "Cast": "float32 throughout",
-    "Equal": "Relu, Clip, Min or Max",
-    "Greater": "Relu, Clip, Min or Max",
-    "GreaterOrEqual": "Relu, Clip, Min or Max",
+    **dict.fromkeys(("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"), _COMPARED),
     "If": "a condition that is constant when the model is exported",
-    "Less": "Relu, Clip, Min or Max",
-    "LessOrEqual": "Relu, Clip, Min or Max",
     "Loop": "the loop unrolled, or LSTM, GRU, RNN",
     "NonMaxSuppression": "boxes and scores as outputs, for the caller to sift",
     "NonZero": "values of a size that is known when the model is exported",
@@ -110,7 +107,7 @@ NEAREST = {
     "Scan": "a number of steps that is known and not too large, or LSTM, GRU, RNN",
     "ScatterND": "constant indices of one slice, as x[:, 2:5] = y writes them",
     "TopK": "the scores themselves as output, which the caller sorts",
-    "Where": "Relu, Clip, Min or Max",
+    "Where": "a comparison of float32, and branches without Div, Exp, Log, Pow, Reciprocal and Sqrt; or Relu, Clip, Min, Max",
     "ai.onnx.ml.Binarizer": "the scores themselves as output",
     "ai.onnx.ml.LabelEncoder": "the scores themselves as output",
     "ai.onnx.ml.Normalizer": "L1 or L2 (Normalizer(norm='l2')), or StandardScaler",
@@ -190,7 +187,8 @@ def lower_with_values(
         except ValueError:
             if not refused:
                 raise
-    raise next((error for error in refused if isinstance(error, UnsupportedError)), refused[0])
+    told = [error for error in refused if isinstance(error, UnsupportedError)]
+    raise min(told, key=lambda error: len(error.nodes)) if told else refused[0]  # of the way that comes nearest
 
 
 def _ways(imported: Imported) -> Iterator[Imported]:

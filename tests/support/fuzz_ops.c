@@ -66,6 +66,7 @@ static const shape shapes[] = {
     {"pow_f32", 1, 0, "cfff"},
     {"erf_f32", 1, 0, "cfff"},
     {"thresholded_relu_f32", 1, 0, "cfff"},
+    {"sign_f32", 1, 0, "cfff"},
     {"add_broadcast_f32", 2, 0, "KKKKKKBBBBBBBBBBBBflh"},
     {"sub_f32", 2, 0, "KKKKKKBBBBBBBBBBBBflh"},
     {"mul_f32", 2, 0, "KKKKKKBBBBBBBBBBBBflh"},
