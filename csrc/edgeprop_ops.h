@@ -265,6 +265,7 @@ typedef struct ep_binary_attr {
     X(46, thresholded_relu_f32, ep_unary_attr, G)         \
     X(47, log_softmax_f32, ep_softmax_attr, G)            \
     X(48, prelu_f32, ep_softmax_attr, G)                  \
+    X(49, sign_f32, ep_unary_attr, G)                     \
     X(50, add_broadcast_f32, ep_binary_attr, G)           \
     X(51, sub_f32, ep_binary_attr, G)                     \
     X(52, mul_f32, ep_binary_attr, G)                     \

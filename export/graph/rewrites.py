@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,11 @@ from onnx_ir.passes import common as passes
 
 #: beyond this Softplus(x) is x in float32, up to its last digit
 _SOFTPLUS_IS_X = 15.0
+#: opset in which ONNX got ThresholdedRelu
+_RECTIFIERS_SINCE = 10
 _LOWEST = float(np.finfo(np.float32).min)
-_EQUATION = re.compile(r"([a-zA-Z]+),([a-zA-Z]+)->([a-zA-Z]+)")
+#: operator, inputs, attributes of a new node
+Step = tuple[str, Sequence[ir.Value | None], Mapping[str, Any]]
 
 
 def drop_identities(model: ir.Model) -> None:
@@ -58,17 +61,16 @@ def add_constant(graph: ir.Graph, name: str, array: np.ndarray[Any, np.dtype[Any
     return value
 
 
-def _replace(
-    graph: ir.Graph, node: ir.Node, steps: Sequence[tuple[str, Sequence[ir.Value | None], Mapping[str, Any]]]
-) -> None:
+def _replace(graph: ir.Graph, node: ir.Node, steps: Sequence[Step]) -> None:
     """Put nodes in the place of one, each but the last known to the next as None."""
     output, last = node.outputs[0], None
     for i, (kind, inputs, attributes) in enumerate(steps):
         new = ir.node(kind, [last if value is None else value for value in inputs], attributes)
         ends = i == len(steps) - 1
-        new.name = node.name if ends else f"{node.name or output.name}.{kind}"
+        label = f"{kind}.{i}" if kind in [step[0] for step in steps[:i]] else kind
+        new.name = node.name if ends else f"{node.name or output.name}.{label}"
         last = new.outputs[0]
-        last.name = output.name if ends else f"{output.name}.{kind}"
+        last.name = output.name if ends else f"{output.name}.{label}"
         last.type = output.type
         graph.insert_before(node, new)
     assert last is not None
@@ -83,24 +85,71 @@ def replace_node(graph: ir.Graph, node: ir.Node, value: ir.Value) -> None:
     graph.remove(node, safe=True)
 
 
+def _steps_before(graph: ir.Graph, node: ir.Node, steps: Sequence[Step]) -> ir.Value | None:
+    """Nodes put in front of one, each known to the next as None; the last one's output."""
+    last: ir.Value | None = None
+    for kind, inputs, attributes in steps:
+        new = ir.node(kind, [last if value is None else value for value in inputs], attributes)
+        new.name = f"{node.name or node.outputs[0].name}.{kind}.{len(graph)}"
+        last = new.outputs[0]
+        last.name, last.type = f"{new.name}.y", ir.TensorType(ir.DataType.FLOAT)
+        graph.insert_before(node, new)
+    return last
+
+
 # ---- Where -----------------------------------------------------------------------------------------------------------
 
 
 def _where(graph: ir.Graph, node: ir.Node) -> None:
-    """PyTorch's Softplus, which is x where that is large; a choice by a constant mask, as of causal attention."""
+    """PyTorch's Softplus, which is x where that is large; rectifiers; a choice by a constant mask, as of causal attention."""
     condition, one, other = node.inputs
     mask = constant_of(condition)
     if mask is not None:
         _mask(graph, node, mask, one, other)
         return
-    greater = condition.producer() if condition is not None else None
-    softplus = other.producer() if other is not None else None
-    if greater is None or softplus is None or (greater.op_type, softplus.op_type) != ("Greater", "Softplus"):
+    source = condition.producer() if condition is not None else None
+    if source is not None and one is not None and other is not None and not _softplus(graph, node, source, one, other):
+        _rectifier(graph, node, source, one, other)
+
+
+def _softplus(graph: ir.Graph, node: ir.Node, source: ir.Node, one: ir.Value, other: ir.Value) -> bool:
+    """x > 20 ? x : Softplus(x)."""
+    softplus, bound = other.producer(), constant_of(source.inputs[1]) if source.op_type == "Greater" else None
+    if bound is None or bound.size != 1 or float(bound.ravel()[0]) < _SOFTPLUS_IS_X or source.inputs[0] is not one:
+        return False
+    if softplus is None or softplus.op_type != "Softplus" or softplus.inputs[0] is not one:
+        return False
+    _replace(graph, node, [("Softplus", [one], {})])
+    return True
+
+
+def _rectifier(graph: ir.Graph, node: ir.Node, source: ir.Node, one: ir.Value, other: ir.Value) -> None:
+    """x > 0 ? x : alpha * x, with any of the comparisons; x > alpha ? x : 0."""
+    kinds = {"Greater": True, "GreaterOrEqual": True, "Less": False, "LessOrEqual": False}
+    if source.op_type not in kinds or graph.opset_imports.get("", 0) < _RECTIFIERS_SINCE:
         return
-    bound = constant_of(greater.inputs[1])
-    far = bound is not None and bound.size == 1 and float(bound.ravel()[0]) >= _SOFTPLUS_IS_X
-    if far and greater.inputs[0] is one and softplus.inputs[0] is one:
-        _replace(graph, node, [("Softplus", [one], {})])
+    x, bound = source.inputs[0], constant_of(source.inputs[1])
+    if bound is None or bound.size != 1:
+        return
+    high, low = (one, other) if kinds[source.op_type] else (other, one)
+    if high is not x:
+        return
+    level = float(bound.ravel()[0])
+    if source.op_type in ("Greater", "LessOrEqual") and _is_zero(low):
+        _replace(graph, node, [("ThresholdedRelu", [x], {"alpha": level})])
+        return
+    scaled = low.producer()
+    if level != 0 or scaled is None or scaled.op_type != "Mul" or x not in scaled.inputs:
+        return
+    factor = constant_of(scaled.inputs[1 - list(scaled.inputs).index(x)])
+    if factor is None or factor.size != 1:
+        return
+    _replace(graph, node, [("LeakyRelu", [x], {"alpha": float(factor.ravel()[0])})])
+
+
+def _is_zero(value: ir.Value) -> bool:
+    array = constant_of(value)
+    return array is not None and array.size == 1 and not array.any()
 
 
 def _mask(
@@ -130,46 +179,139 @@ def _add(graph: ir.Graph, node: ir.Node) -> None:
             node.replace_input_with(index, finite)
 
 
-# ---- Einsum ----------------------------------------------------------------------------------------------------------
+# ---- Products with a stack of constant matrices ----------------------------------------------------------------------
 
 
-def _einsum(graph: ir.Graph, node: ir.Node) -> None:
-    """A product of two operands that is a MatMul between Transposes."""
-    equation = _EQUATION.fullmatch(node.attributes.get_string("equation", "").replace(" ", ""))
-    if equation is None or len(node.inputs) != 2:
+def _stacked_product(graph: ir.Graph, node: ir.Node) -> None:
+    """A MatMul with a constant matrix for every head, as of learned queries: a convolution in groups over one point."""
+    for index, (constant, value) in enumerate((tuple(node.inputs), tuple(node.inputs)[::-1])):
+        weight = constant_of(constant)
+        if constant is None or weight is None or weight.ndim < 3 or value is None or constant_of(value) is not None:
+            continue
+        sizes = _sizes(value)
+        lead = (1,) * (len(sizes) - weight.ndim) + weight.shape[:-2]
+        if weight.dtype != np.float32 or len(lead) != len(sizes) - 2 or 0 in sizes[1:]:
+            return
+        if all(size == 1 for size in lead):
+            matrix = add_constant(graph, f"{constant.name}.matrix", weight.reshape(weight.shape[-2:]))
+            node.replace_input_with(index, matrix)
+        elif lead[0] == 1 and list(lead[1:]) == sizes[1:-2]:
+            _in_groups(graph, node, value, sizes, weight, on_the_left=index == 0)
         return
-    a, b, y = (list(part) for part in equation.groups())
-    if any(len(set(part)) != len(part) for part in (a, b, y)) or set(y) - {*a, *b}:
-        return
-    summed = [letter for letter in a if letter in b and letter not in y]
-    batch = [letter for letter in y if letter in a and letter in b]
-    rows = [letter for letter in a if letter not in b]
-    columns = [letter for letter in b if letter not in a]
-    fits = len(summed) == 1 and len(columns) == 1 and set(rows + columns) <= set(y)
-    if not fits or not rows or (batch and len(rows) != 1):
-        return
-    left, right, result = [*batch, *rows, *summed], [*batch, *summed, *columns], [*batch, *rows, *columns]
-    operands = [_transposed(graph, node, i, have, want) for i, (have, want) in enumerate(((a, left), (b, right)))]
-    steps: list[tuple[str, Sequence[ir.Value | None], Mapping[str, Any]]] = [("MatMul", operands, {})]
-    if result != y:
-        steps.append(("Transpose", [None], {"perm": [result.index(letter) for letter in y]}))
+
+
+def _in_groups(
+    graph: ir.Graph,
+    node: ir.Node,
+    value: ir.Value,
+    sizes: list[int],
+    weight: np.ndarray[Any, np.dtype[Any]],
+    on_the_left: bool,
+) -> None:
+    """The product of weight (1, groups.., out, n) and value (N, groups.., n, points), or of both turned round."""
+    name, groups = str(node.name or node.outputs[0].name), prod(sizes[1:-2])
+    swapped = [*range(len(sizes) - 2), len(sizes) - 1, len(sizes) - 2]
+    if not on_the_left:
+        weight = np.swapaxes(weight, -1, -2)
+    out, n = weight.shape[-2:]
+    points = sizes[-1] if on_the_left else sizes[-2]
+    kernel = add_constant(graph, f"{name}.weight", np.ascontiguousarray(weight.reshape(groups * out, n, 1)))
+    flat = add_constant(graph, f"{name}.flat", np.array([0, groups * n, points], np.int64))
+    full = add_constant(graph, f"{name}.full", np.array([0, *sizes[1:-2], out, points], np.int64))
+    steps: list[Step] = [
+        ("Reshape", [value if on_the_left else None, flat], {}),
+        ("Conv", [None, kernel], {"group": groups, "kernel_shape": [1]}),
+        ("Reshape", [None, full], {}),
+    ]
+    if not on_the_left:
+        steps = [("Transpose", [value], {"perm": swapped}), *steps, ("Transpose", [None], {"perm": swapped})]
     _replace(graph, node, steps)
 
 
-def _transposed(graph: ir.Graph, node: ir.Node, index: int, have: list[str], want: list[str]) -> ir.Value | None:
-    """An operand with its axes in another order, folded where it is a constant."""
-    value = node.inputs[index]
-    if have == want or value is None:
-        return value
-    perm = [have.index(letter) for letter in want]
-    array = constant_of(value)
+# ---- GatherND --------------------------------------------------------------------------------------------------------
+
+
+def _gather_nd(graph: ir.Graph, node: ir.Node) -> None:
+    """`x[rows, columns]` with constant indices, as of a resize: a Gather along the axes picked from, seen as one."""
+    index, sizes = constant_of(node.inputs[1]), _sizes(node.inputs[0])
+    if index is None or node.attributes.get_int("batch_dims", 0) != 0 or not index.size or 0 in sizes:
+        return
+    picked = sizes[: index.shape[-1]]
+    if len(picked) != index.shape[-1] or (index < -np.array(picked)).any() or (index >= picked).any():
+        return
+    flat = np.ravel_multi_index(tuple(np.moveaxis(index % picked, -1, 0)), picked)
+    name = str(node.name or node.outputs[0].name)
+    joined = add_constant(graph, f"{name}.joined", np.array([prod(picked), *sizes[len(picked) :]], np.int64))
+    rows = add_constant(graph, f"{name}.rows", flat.astype(np.int64))
+    _replace(graph, node, [("Reshape", [node.inputs[0], joined], {}), ("Gather", [None, rows], {"axis": 0})])
+
+
+# ---- Attention -------------------------------------------------------------------------------------------------------
+
+
+def _attention(graph: ir.Graph, node: ir.Node) -> None:
+    """Attention of opset 23, of as many heads of keys as of queries and without a cache, as the products it stands for."""
+    q, k, v, mask = (*node.inputs, *[None] * 4)[:4]
+    sizes = [_sizes(value) for value in (q, k, v)]
+    get = node.attributes
+    known = len({len(size) for size in sizes}) == 1 and not any(0 in size[1:] for size in sizes)
+    if not known or len(sizes[0]) not in (3, 4) or get.get_float("softcap", 0.0) != 0:
+        return
+    if any(value is not None for value in node.inputs[4:]) or any(output.uses() for output in node.outputs[1:]):
+        return
+    split = len(sizes[0]) == 3
+    heads, others = (
+        ((get.get_int("q_num_heads", 0), get.get_int("kv_num_heads", 0))) if split else (sizes[0][1], sizes[1][1])
+    )
+    added = _attention_mask(mask, sizes[0][-2], sizes[1][-2], bool(get.get_int("is_causal", 0)))
+    if heads != others or not heads or (mask is not None and added is None):
+        return
+    name = str(node.name or node.outputs[0].name)
+    if split:
+        apart = add_constant(graph, f"{name}.heads", np.array([0, 0, heads, -1], np.int64))
+        turns = [[0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3]]
+        q, k, v = (
+            _steps_before(graph, node, [("Reshape", [value, apart], {}), ("Transpose", [None], {"perm": turn})])
+            for value, turn in zip((q, k, v), turns, strict=True)
+        )
+    else:
+        k = _steps_before(graph, node, [("Transpose", [k], {"perm": [0, 1, 3, 2]})])
+    width = sizes[0][-1] // (heads if split else 1)
+    scale = np.float32(get.get_float("scale", 0.0) or width**-0.5)
+    steps: list[Step] = [
+        ("Mul", [q, add_constant(graph, f"{name}.scale", np.asarray(scale))], {}),
+        ("MatMul", [None, k], {}),
+        *([("Add", [None, add_constant(graph, f"{name}.mask", added)], {})] if added is not None else []),
+        ("Softmax", [None], {"axis": -1}),
+        ("MatMul", [None, v], {}),
+    ]
+    if split:
+        joined = add_constant(graph, f"{name}.joined", np.array([0, 0, -1], np.int64))
+        steps += [("Transpose", [None], {"perm": [0, 2, 1, 3]}), ("Reshape", [None, joined], {})]
+    _replace(graph, node, steps)
+
+
+def _sizes(value: ir.Value | None) -> list[int]:
+    """Sizes of the axes, 0 for one that may vary; none where they are not known."""
+    shape = value.shape if value is not None else None
+    return [size if isinstance(size, int) else 0 for size in shape] if shape is not None else []
+
+
+def _attention_mask(
+    mask: ir.Value | None, rows: int, columns: int, causal: bool
+) -> np.ndarray[Any, np.dtype[Any]] | None:
+    """What is added to the scores: of a constant mask and of what is still to come."""
+    array = constant_of(mask)
+    if array is None and not causal:
+        return None
+    added = np.zeros((1, 1), np.float32)
     if array is not None:
-        return add_constant(graph, f"{value.name}.transposed", np.ascontiguousarray(array.transpose(perm)))
-    moved = ir.node("Transpose", [value], {"perm": perm}, name=f"{node.name or node.outputs[0].name}.{index}")
-    moved.outputs[0].name = f"{node.outputs[0].name}.operand{index}"
-    moved.outputs[0].type = value.type
-    graph.insert_before(node, moved)
-    return moved.outputs[0]
+        added = np.where(array, np.float32(0), _LOWEST) if array.dtype == bool else np.maximum(array, _LOWEST)
+    elif mask is not None:
+        return None
+    if causal:
+        added = np.where(np.tri(rows, columns, dtype=bool), added, _LOWEST)
+    return added.astype(np.float32)
 
 
 # ---- Products of codes -----------------------------------------------------------------------------------------------
@@ -234,7 +376,9 @@ def _sliced(graph: ir.Graph, node: ir.Node, axis: int, start: int, stop: int) ->
 
 _RULES: dict[str, Callable[[ir.Graph, ir.Node], None]] = {
     "Add": _add,
-    "Einsum": _einsum,
+    "Attention": _attention,
+    "GatherND": _gather_nd,
+    "MatMul": _stacked_product,
     "ScatterND": _scatter,
     "Where": _where,
     "com.microsoft.MatMulIntegerToFloat": _float_product,

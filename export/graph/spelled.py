@@ -18,6 +18,8 @@ from .rewrites import add_constant, constant_of, replace_node
 Array = np.ndarray[Any, np.dtype[Any]]
 #: makes of every positive number that float32 has, but for those below 2 ** -126, at least 1
 _STEEP = np.float32(2.0**127)
+#: opset in which ONNX got Sign
+_SIGN_SINCE = 9
 _LOWEST, _LEAST = np.finfo(np.float32).min, np.finfo(np.float32).tiny
 _INDICES = (ir.DataType.INT32, ir.DataType.INT64)
 #: steps of a running sum: more would make a table of many kilobytes
@@ -26,7 +28,9 @@ MOST_STEPS = 256
 MOST_FACTORS = 32
 #: may give NaN or infinity, which a weighted sum does not hide as a choice does
 _NOT_FINITE = {"Acos", "Asin", "Div", "Exp", "Log", "Pow", "Reciprocal", "Sqrt", "Tan"}
-_LAYERS = {"Conv", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "DequantizeLinear"}
+#: behind these a value is a number again where what its layers compute is
+_FINITE = {"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "DequantizeLinear"}
+_FINITE |= {"HardSigmoid", "Sigmoid", "Softmax", "Tanh"}
 
 
 def spell_out(graph: ir.Graph) -> None:
@@ -388,12 +392,10 @@ class _Truth:
         a, b = s.value(0), s.value(1)
         if table is not None:
             self.note(s, table)
-        elif a is not None and b is not None and a.dtype == b.dtype == ir.DataType.FLOAT:
+        elif a is not None and b is not None and ir.DataType.FLOAT in (a.dtype, b.dtype):
             swap, opposite = _ORDER[s.node.op_type]
             above = s.add("Sub", b, a) if swap else s.add("Sub", a, b)
-            if s.node.op_type == "Equal":
-                above = s.add("Abs", above)
-            found = step(s, above)
+            found = step(s, above, either=s.node.op_type == "Equal")
             self.note(s, opposed(s, found) if opposite else found)
 
     def table(self, s: _Spelling, function: Callable[[Array, Array], Array]) -> ir.Value | None:
@@ -440,7 +442,8 @@ class _Truth:
         chosen = self.number(s, 0)
         if chosen is None or constant_of(s.value(0)) is not None:
             return
-        if not all(s.value(i).dtype == ir.DataType.FLOAT and _is_finite(s.value(i)) for i in (1, 2)):  # type: ignore[union-attr]
+        values = s.value(1), s.value(2)
+        if not any(v is not None and v.dtype == ir.DataType.FLOAT for v in values) or not all(map(_is_finite, values)):
             return
         parts = []
         for index, factor in ((1, chosen), (2, opposed(s, chosen))):
@@ -459,33 +462,31 @@ def _is_finite(value: ir.Value | None) -> bool:
     """Whether a value is no NaN or infinity that the choice is there to hide, as far as the operators tell."""
     todo, seen = [value], set()
     while todo:
-        node = todo.pop().producer()  # type: ignore[union-attr]
-        if node is None or node in seen or node.op_type in _LAYERS:
+        node = source.producer() if (source := todo.pop()) is not None else None
+        if node is None or node in seen or node.op_type in _FINITE:
             continue
-        if node.op_type in _NOT_FINITE:
+        constant = constant_of(node.inputs[1]) if node.op_type in ("Div", "Pow") else None
+        power = node.op_type == "Pow" and constant is not None and bool(((constant >= 0) & (constant % 1 == 0)).all())
+        quotient = node.op_type == "Div" and constant is not None and bool(constant.all())
+        if node.op_type in _NOT_FINITE and not power and not quotient:
             return False
         seen.add(node)
-        todo += [v for v in node.inputs if v is not None]
+        todo += node.inputs
     return True
 
 
-def step(s: _Spelling, x: ir.Value) -> ir.Value:
-    """1 where x is positive, else 0. The first Clip keeps the steep factor out of the layer before."""
-    zero, one = s.constant("zero", np.float32(0)), s.constant("one", np.float32(1))
-    limited = s.add("Clip", x, zero, one) if s.opset >= 11 else s.add("Clip", x, min=0.0, max=1.0)
-    steep = s.add("Mul", limited, s.constant("steep", _STEEP))
-    return s.add("Clip", steep, zero, one) if s.opset >= 11 else s.add("Clip", steep, min=0.0, max=1.0)
+def step(s: _Spelling, x: ir.Value, either: bool = False) -> ir.Value:
+    """1 where x is positive, or where it is not 0 if `either`; else 0."""
+    if s.opset >= _SIGN_SINCE:
+        return s.add("Abs" if either else "Relu", s.add("Sign", x))
+    bounds = {"min": 0.0, "max": 1.0}  # the first Clip keeps the steep factor out of the layer before
+    limited = s.add("Clip", s.add("Abs", x) if either else x, **bounds)
+    return s.add("Clip", s.add("Mul", limited, s.constant("steep", _STEEP)), **bounds)
 
 
 def opposed(s: _Spelling, x: ir.Value) -> ir.Value:
     """1 - x."""
     return s.add("Sub", s.constant("all", np.float32(1)), x)
-
-
-def _sign(truth: _Truth, s: _Spelling) -> None:
-    x = s.value(0)
-    if x is not None and x.dtype == ir.DataType.FLOAT:
-        s.end(s.add("Sub", step(s, x), step(s, s.add("Neg", x))))
 
 
 def _one_hot(truth: _Truth, s: _Spelling) -> None:
@@ -548,7 +549,6 @@ _OF_TRUTH: dict[str, Callable[[_Truth, _Spelling], None]] = {
     "Cast": _Truth.cast,
     "Not": _Truth.opposite,
     "OneHot": _one_hot,
-    "Sign": _sign,
     "Where": _Truth.choose,
 }
 _RULES: dict[str, Callable[[_Spelling], None]] = {

@@ -97,7 +97,7 @@ NEAREST = {
     "ArgMin": "the scores themselves as output, the smallest of which the caller takes",
     "Cast": "float32 throughout",
     "CumSum": f"at most {spelled.MOST_STEPS} steps of float32 along an axis of two or more",
-    "Einsum": "products of two operands at a time, without sums within one",
+    "Einsum": "products of two operands at a time, without sums within one, no weights for each step of an axis",
     "Equal": _TRUTH,
     "Greater": _TRUTH,
     "GreaterOrEqual": _TRUTH,
@@ -198,7 +198,7 @@ def lower_with_values(
             if not refused:
                 raise
     told = [error for error in refused if isinstance(error, UnsupportedError)]
-    raise min(told, key=lambda error: len(error.nodes)) if told else refused[0]
+    raise min(told, key=lambda error: len(error.nodes)) if told else refused[0]  # of the way that comes nearest
 
 
 def _ways(imported: Imported) -> Iterator[Imported]:

@@ -448,6 +448,7 @@ OPERATORS: dict[str, Operator] = {
     "Pow": operator(power, "pow_f32", "sqrt_f32", "mul_f32"),
     "Reciprocal": operator(partial(unary, kind="reciprocal_f32")),
     "Selu": operator(partial(elu, parameters=_selu), "elu_f32"),
+    "Sign": operator(partial(unary, kind="sign_f32")),
     "Softplus": operator(partial(unary, kind="softplus_f32")),
     "Softsign": operator(partial(unary, kind="softsign_f32")),
     "Sqrt": operator(partial(unary, kind="sqrt_f32")),

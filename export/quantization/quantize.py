@@ -77,7 +77,7 @@ RULES: dict[str, Rule] = {
     "AveragePool": Rule(absorbs=True),
     "GlobalAveragePool": Rule(absorbs=True),
     **dict.fromkeys(("Abs", "Celu", "Elu", "Erf", "Gelu", "HardSwish", "LeakyRelu", "Mish", "Neg", "PRelu"), Rule()),
-    **dict.fromkeys(("Selu", "Softplus", "Softsign", "Swish", "ThresholdedRelu"), Rule()),
+    **dict.fromkeys(("Selu", "Sign", "Softplus", "Softsign", "Swish", "ThresholdedRelu"), Rule()),
     "HardSigmoid": Rule(fixed=_PROBABILITY),
     "Sigmoid": Rule(fixed=_PROBABILITY),
     "Tanh": Rule(fixed=Affine(1 / 128, 0)),

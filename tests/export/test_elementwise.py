@@ -75,6 +75,7 @@ UNARY: list[tuple[str, dict[str, Any], str]] = [
     ("Neg", {}, "affine_f32"),
     ("Selu", {}, "elu_f32"),
     ("Selu", {"alpha": 2.0, "gamma": 0.5}, "elu_f32"),
+    ("Sign", {}, "sign_f32"),
     ("Softplus", {}, "softplus_f32"),
     ("Softsign", {}, "softsign_f32"),
     ("ThresholdedRelu", {"alpha": 0.5}, "thresholded_relu_f32"),

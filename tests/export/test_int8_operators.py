@@ -68,7 +68,7 @@ TABLES: dict[str, tuple[list[onnx.NodeProto], dict[str, Any]]] = {
         op: ([node(op, ["a"], ["c"])], {})
         for op in (
             *("Abs", "Celu", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "Neg"),
-            *("Selu", "Sigmoid", "Softplus", "Softsign", "Tanh", "ThresholdedRelu"),
+            *("Selu", "Sigmoid", "Sign", "Softplus", "Softsign", "Tanh", "ThresholdedRelu"),
         )
     },
     "PRelu": ([node("PRelu", ["a", "slope"], ["c"])], {"slope": np.full(1, 0.2, np.float32)}),

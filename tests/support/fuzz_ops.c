@@ -350,6 +350,7 @@ int main(int argc, char **argv)
         {"pow_f32", fill, 1, "cfff", "ff", count_elements, 0, 0},
         {"erf_f32", fill, 1, "cfff", "ff", count_elements, 0, 0},
         {"thresholded_relu_f32", fill, 1, "cfff", "ff", count_elements, 0, 0},
+        {"sign_f32", fill, 1, "cfff", "ff", count_elements, 0, 0},
         {"add_broadcast_f32", fill, 1, "KKKKKKBBBBBBBBBBBBflh", "fff", count_broadcast, 0, 0},
         {"sub_f32", fill, 1, "KKKKKKBBBBBBBBBBBBflh", "fff", count_broadcast, 0, 0},
         {"mul_f32", fill, 1, "KKKKKKBBBBBBBBBBBBflh", "fff", count_broadcast, 0, 0},

@@ -82,6 +82,7 @@ UNARY: dict[str, tuple[Callable[[Array, Attrs], Array], Callable[[Array, Attrs],
     "sqrt_f32": (lambda x, a: np.sqrt(x), lambda x, a: 0.5 / np.sqrt(x)),
     "reciprocal_f32": (lambda x, a: 1 / x, lambda x, a: -1 / x**2),
     "pow_f32": (lambda x, a: x ** a["alpha"], lambda x, a: a["alpha"] * x ** (a["alpha"] - 1)),
+    "sign_f32": (lambda x, a: np.sign(x), lambda x, a: 0 * x),
     "erf_f32": (lambda x, a: erf(x), lambda x, a: 2 / np.sqrt(np.pi) * np.exp(-x * x)),
     "thresholded_relu_f32": (lambda x, a: np.where(x > a["alpha"], x, 0 * x), lambda x, a: 1.0 * (x > a["alpha"])),
 }

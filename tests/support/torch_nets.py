@@ -74,6 +74,66 @@ def gated(s: Any, x: torch.Tensor) -> torch.Tensor:
     return s.h(a * torch.sigmoid(b))
 
 
+def blaze(s: Any, x: torch.Tensor) -> torch.Tensor:
+    """A block of BlazeFace, whose shortcut is pooled and padded with channels of zeros, and a head of rows."""
+    x = F.relu(s.i(F.pad(x, (1, 2, 1, 2))))
+    short = F.pad(F.max_pool2d(x, 2), (0, 0, 0, 0, 0, 4))
+    x = F.relu(s.p(s.d(F.pad(x, (0, 1, 0, 1)))) + short)
+    return s.h(x).permute(0, 2, 3, 1).reshape(x.shape[0], -1, 4)
+
+
+def yolo(s: Any, x: torch.Tensor) -> torch.Tensor:
+    """Focus, a block in two parts, pools of a pool, a finer level by upsampling, boxes decoded on a grid."""
+    x = torch.cat((x[..., ::2, ::2], x[..., 1::2, ::2], x[..., ::2, 1::2], x[..., 1::2, 1::2]), 1)
+    a, b = F.silu(s.i(x)).chunk(2, 1)
+    fine = F.silu(s.m(torch.cat((a, b, b + F.silu(s.b(b))), 1)))
+    pools = [F.silu(s.d(fine))]
+    for _ in range(2):
+        pools.append(F.max_pool2d(pools[-1], 3, 1, 1))
+    up = F.interpolate(s.u(torch.cat(pools, 1)), scale_factor=2.0, mode="nearest")
+    y = s.h(torch.cat((up, fine), 1)).view(x.shape[0], 2, 7, 6, 6).permute(0, 1, 3, 4, 2)
+    rows, columns = torch.meshgrid(torch.arange(6), torch.arange(6), indexing="ij")
+    grid = torch.stack((columns, rows), 2).view(1, 1, 6, 6, 2).float()
+    centre, size, scores = y.sigmoid().split((2, 2, 3), 4)
+    boxes = torch.cat(((centre * 2 + grid - 0.5) * 8, (size * 2) ** 2 * 5, scores), 4)
+    return boxes.view(x.shape[0], -1, 7)
+
+
+def detector(s: Any, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Classes and boxes of two levels, as of SSD."""
+    levels = [F.relu(s.a(x))]
+    levels.append(F.relu(s.b(levels[0])))
+    heads = zip(levels, (s.c1, s.c2), (s.r1, s.r2), strict=True)
+    rows = [[h(y).permute(0, 2, 3, 1).reshape(x.shape[0], -1, 4) for h in (c, r)] for y, c, r in heads]
+    classes, boxes = (torch.cat(part, 1) for part in zip(*rows, strict=True))
+    return torch.softmax(classes, -1), boxes
+
+
+def peaks(s: Any, x: torch.Tensor) -> torch.Tensor:
+    """A heat map where it is highest around."""
+    heat = torch.sigmoid(s.h(x))
+    return heat * (heat == F.max_pool2d(heat, 3, 1, 1)).float()
+
+
+def chosen(s: Any, x: torch.Tensor) -> torch.Tensor:
+    """Activations by comparison."""
+    x = s.a(x)
+    x = s.b(torch.where(x > 0, x, 0.2 * x))
+    return s.c(torch.where((x > -1) & (x < 1), x**3, torch.sign(x)))
+
+
+def queries(s: Any, x: torch.Tensor) -> torch.Tensor:
+    """Attention of learned queries, one for each of two heads."""
+    k, v = (part(x).view(x.shape[0], -1, 2, 4).transpose(1, 2) for part in (s.k, s.v))
+    return s.h((torch.softmax(s.q @ k.transpose(2, 3) / 2, -1) @ v).transpose(1, 2).flatten(1))
+
+
+def mixed(s: Any, x: torch.Tensor) -> torch.Tensor:
+    """Attention of two heads by PyTorch's own function, queries, keys and values out of one layer."""
+    q, k, v = s.q(x).reshape(x.shape[0], -1, 3, 2, 4).permute(2, 0, 3, 1, 4).unbind(0)
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+
 _ACTIVATIONS = (
     nn.SiLU,
     nn.ELU,
@@ -213,6 +273,59 @@ NETS: dict[str, Callable[[], tuple[nn.Module, tuple[tuple[int, ...], ...]]]] = {
         ((2, 4, 6, 6),),
     ),
     "gated": lambda: (Net(gated, a=nn.Linear(4, 10), h=nn.Linear(5, 2)), ((2, 4),)),
+    "blaze": lambda: (
+        Net(
+            blaze,
+            i=nn.Conv2d(3, 4, 5, 2),
+            d=nn.Conv2d(4, 4, 3, 2, groups=4),
+            p=nn.Conv2d(4, 8, 1),
+            h=nn.Conv2d(8, 8, 1),
+        ),
+        ((2, 3, 12, 12),),
+    ),
+    "yolo": lambda: (
+        Net(
+            yolo,
+            i=nn.Conv2d(12, 8, 1),
+            b=nn.Conv2d(4, 4, 3, padding=1),
+            m=nn.Conv2d(12, 8, 1),
+            d=nn.Conv2d(8, 8, 3, 2, 1),
+            u=nn.Conv2d(24, 4, 1),
+            h=nn.Conv2d(12, 14, 1),
+        ),
+        ((2, 3, 12, 12),),
+    ),
+    "detector": lambda: (
+        Net(
+            detector,
+            a=nn.Conv2d(3, 6, 3, 2, 1),
+            b=nn.Conv2d(6, 6, 3, 2, 1),
+            **{name: nn.Conv2d(6, 8, 3, padding=1) for name in ("c1", "c2", "r1", "r2")},
+        ),
+        ((2, 3, 8, 8),),
+    ),
+    "heat map": lambda: (Net(peaks, h=nn.Conv2d(3, 2, 3, padding=1)), ((2, 3, 8, 8),)),
+    "choices": lambda: (Net(chosen, a=nn.Linear(6, 8), b=nn.Linear(8, 8), c=nn.Linear(8, 3)), ((2, 6),)),
+    "lp pool": lambda: (line(nn.Conv2d(2, 3, 3), nn.LPPool2d(2, 2), nn.Flatten(), nn.Linear(27, 3)), ((2, 2, 8, 8),)),
+    "learned queries": lambda: (
+        Net(
+            queries,
+            q=nn.Parameter(torch.randn(1, 2, 1, 4)),
+            k=nn.Linear(6, 8),
+            v=nn.Linear(6, 8),
+            h=nn.Linear(8, 3),
+        ),
+        ((2, 5, 6),),
+    ),
+    "mobile attention": lambda: (
+        Net(
+            lambda s, x: s.h(s.p(x).flatten(2).transpose(1, 2) + mixed(s, s.p(x).flatten(2).transpose(1, 2))),
+            p=nn.Conv2d(3, 8, 4, 4),
+            q=nn.Linear(8, 24),
+            h=nn.Linear(8, 3),
+        ),
+        ((2, 3, 8, 8),),
+    ),
     "einsum": lambda: (
         Net(lambda s, x: torch.einsum("btd,de->bte", x, s.w), w=nn.Parameter(torch.randn(4, 3))),
         ((2, 6, 4),),
