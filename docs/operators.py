@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from edgeprop import runtime
+from edgeprop.export.graph.spelled import spelled_out
 from edgeprop.export.program.traits import TRAITS
 from edgeprop.export.quantization.quantize import RULES
 from edgeprop.trainer.onnx_export import GraphBuilder
@@ -109,6 +110,11 @@ def page() -> Iterator[str]:
             trainer = ", ".join(written.get(name, [])) or "–"
             cells = (name, trainer, _float32(name), _int8(name), _backward(name), _streaming(name))
             yield f"| {' | '.join(cells)} |"
+    spelled = ", ".join(name for name in spelled_out() if name not in OPERATORS)
+    yield ""
+    yield f"Spelled out in these, where their operands allow it: {spelled}."
+    yield ""
+    yield "ArgMax, ArgMin, TopK, comparisons and Cast at the end of a graph leave their scores as its output; a note says so."
     yield ""
     yield "## Models that are quantized already"
     yield ""

@@ -46,7 +46,7 @@ def _attribute(node: onnx.NodeProto, name: str) -> int | None:
 
 
 def _type_name(kind: int | None) -> str:
-    return TensorProto.DataType.Name(kind or 0).lower()
+    return str(TensorProto.DataType.Name(kind or 0)).lower()
 
 
 def _along(node: onnx.NodeProto) -> str:

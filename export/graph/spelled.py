@@ -100,13 +100,13 @@ def sizes(value: ir.Value | None) -> list[int] | None:
 
 def _axes(s: _Spelling) -> list[int] | None:
     """The axes that a reduction is over, none negative; None where they are not known."""
-    shape, given = s.shape(), s.node.attributes.get_ints("axes")
+    shape, given = s.shape(), list(s.node.attributes.get_ints("axes") or [])
     if s.value(1) is not None:
         found = constant_of(s.value(1))
-        given = None if found is None else [int(axis) for axis in found.ravel()]
         if found is None:
             return None
-    if shape is None or (not given and s.node.attributes.get_int("noop_with_empty_axes", 0)):
+        given = [int(axis) for axis in found.ravel()]
+    if shape is None or (not given and bool(s.node.attributes.get_int("noop_with_empty_axes", 0))):
         return None
     return [axis % len(shape) for axis in given] if given else list(range(len(shape)))
 
@@ -388,6 +388,9 @@ class _Truth:
 
     def compare(self, s: _Spelling) -> None:
         """Greater, Less, Equal and so on."""
+        constants = [array for array in map(constant_of, s.node.inputs) if array is not None]
+        if not all(np.isfinite(array).all() for array in constants):
+            return  # a difference to infinity is no number
         table = self.table(s, lambda ids, other: _COMPARED[s.node.op_type](ids, other))
         a, b = s.value(0), s.value(1)
         if table is not None:
@@ -566,3 +569,8 @@ _RULES: dict[str, Callable[[_Spelling], None]] = {
     "com.microsoft.BiasGelu": _bias_gelu,
     "com.microsoft.SkipLayerNormalization": _skip_norm,
 }
+
+
+def spelled_out() -> list[str]:
+    """Operators that become others, all of them or in some of their forms, in alphabetical order."""
+    return sorted({*_RULES, *_OF_TRUTH}, key=str.lower)

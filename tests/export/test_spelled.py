@@ -140,6 +140,12 @@ def test_comparisons_as_numbers(op: str) -> None:
     same(of(*two))
 
 
+def test_a_comparison_with_infinity_is_refused() -> None:
+    nodes = [node("Equal", ["x", "b"], ["c"], name="it"), node("Cast", ["c"], ["y"], to=FLOAT)]
+    with pytest.raises(UnsupportedError, match="Equal 'it'"):
+        lower(of(*nodes, b=np.float32(-np.inf)))
+
+
 def test_a_comparison_behind_a_layer() -> None:
     """Its steep slope is not folded into the weights, where it would be infinite."""
     nodes = [

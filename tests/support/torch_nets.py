@@ -338,6 +338,24 @@ NETS: dict[str, Callable[[], tuple[nn.Module, tuple[tuple[int, ...], ...]]]] = {
         ),
         ((2, 3, 4),),
     ),
+    "padded frames": lambda: (
+        Net(
+            lambda s, x: s.g(torch.tanh(s.c(F.pad(x, (2, 0)))).permute(0, 2, 1))[0],
+            c=nn.Conv1d(3, 4, 3),
+            g=nn.GRU(4, 5, batch_first=True),
+        ),
+        ((2, 3, 6),),
+    ),
+    "share that is positive": lambda: (
+        Net(lambda s, x: s.h((s.c(x) > 0).float().mean(2)), c=nn.Conv1d(1, 6, 5), h=nn.Linear(6, 3)),
+        ((2, 1, 12),),
+    ),
+    "running sums": lambda: (Net(lambda s, x: torch.cumsum(s.a(x), 1), a=nn.Linear(4, 3)), ((2, 5, 4),)),
+    "attention by a vector": lambda: (
+        Net(lambda s, x: torch.softmax(torch.tanh(s.a(x)) @ s.v, 1), a=nn.Linear(4, 3), v=nn.Parameter(torch.randn(3))),
+        ((2, 5, 4),),
+    ),
+    "log of a sum": lambda: (Net(lambda s, x: torch.logsumexp(s.a(x), 1), a=nn.Linear(4, 3)), ((2, 5, 4),)),
     "two inputs": lambda: (
         Net(
             lambda s, a, b: s.h(torch.cat([s.a(a), s.b(b)], 1)),
