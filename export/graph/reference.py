@@ -39,6 +39,59 @@ def _has_uint8_activations(model: onnx.ModelProto) -> bool:
     )
 
 
+def _with_weights_apart(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with a copy of int8 weights for each reader: the first reader's conversion to uint8, which exact sums on
+    x86 ask for, takes the name that onnxruntime then wants for the second's."""
+    readers: dict[str, list[tuple[onnx.NodeProto, int]]] = {}
+    for node in model.graph.node:
+        for index, name in enumerate(node.input):
+            readers.setdefault(name, []).append((node, index))
+    weights = {
+        tensor.name for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.INT8 and tensor.dims
+    }
+    shared = [
+        node
+        for node in model.graph.node
+        if node.op_type == "DequantizeLinear" and node.input[0] in weights and len(readers.get(node.output[0], ())) > 1
+    ]
+    if not shared and all(len(readers.get(name, ())) < 2 for name in weights):
+        return model
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    graph = result.graph
+    outputs = {value.name for value in graph.output}
+    nodes = []
+    for node in graph.node:
+        users = [(n, i) for n in graph.node for i, name in enumerate(n.input) if name == node.output[0]]
+        nodes.append(node)
+        if node.op_type != "DequantizeLinear" or node.input[0] not in weights or node.output[0] in outputs:
+            continue
+        for count, (user, index) in enumerate(users[1:], 1):
+            twin = onnx.NodeProto()
+            twin.CopyFrom(node)
+            twin.name, twin.output[0] = f"{node.name}.twin{count}", f"{node.output[0]}.twin{count}"
+            user.input[index] = twin.output[0]
+            nodes.append(twin)
+    seen: dict[str, int] = {}
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    copies = []
+    for node in nodes:
+        for index, name in enumerate(node.input):
+            if name in weights:
+                seen[name] = seen.get(name, 0) + 1
+                if seen[name] > 1:
+                    copy = onnx.TensorProto()
+                    copy.CopyFrom(tensors[name])
+                    copy.name = f"{name}.twin{seen[name]}"
+                    node.input[index] = copy.name
+                    copies.append(copy)
+    made = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:]
+    graph.node.extend(made)
+    graph.initializer.extend(copies)
+    return result
+
+
 def options(model: onnx.ModelProto) -> ort.SessionOptions:
     """Session options under which onnxruntime's integer results do not depend on the CPU."""
     result = ort.SessionOptions()
@@ -61,7 +114,8 @@ def session(model: onnx.ModelProto | bytes | str | Path) -> ort.InferenceSession
     onnxruntime.capi.onnxruntime_pybind11_state.* : onnxruntime does not accept the model
     """
     proto = to_proto(model)
-    return ort.InferenceSession(proto.SerializeToString(), options(proto), providers=["CPUExecutionProvider"])
+    apart = _with_weights_apart(proto)
+    return ort.InferenceSession(apart.SerializeToString(), options(proto), providers=["CPUExecutionProvider"])
 
 
 def run(model: onnx.ModelProto | bytes | str | Path, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -79,6 +133,7 @@ def fuse(model: onnx.ModelProto) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "fused.onnx"
         chosen = options(model)
+        model = _with_weights_apart(model)
         chosen.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         chosen.optimized_model_filepath = str(path)
         ort.InferenceSession(
