@@ -182,7 +182,7 @@ def _normalization_by_sum(s: _Spelling) -> None:
 
 
 def _of_codes(s: _Spelling) -> None:
-    """ReduceMax and ReduceMin of codes: float32 holds them all exactly."""
+    """ReduceMin of codes: float32 holds them all exactly."""
     x = s.value(0)
     if x is None or x.dtype not in (ir.DataType.INT8, ir.DataType.UINT8):
         return
@@ -563,7 +563,6 @@ _RULES: dict[str, Callable[[_Spelling], None]] = {
     "Pow": _powers,
     "ReduceLogSum": _log_sum,
     "ReduceLogSumExp": _log_sum_exp,
-    "ReduceMax": _of_codes,
     "ReduceMin": _of_codes,
     "ReduceProd": _product,
     "com.microsoft.BiasGelu": _bias_gelu,

@@ -18,9 +18,12 @@ _REDUCTIONS = {"ReduceSum": 0, "ReduceMax": 1, "ReduceMin": 2, "ReduceL1": 3, "R
 
 
 def reduce(ctx: Context, node: ir.Node) -> None:
-    """ReduceSum, ReduceMax, ReduceMin, ReduceL1, ReduceL2 and ReduceSumSquare over axes other than the batch."""
+    """ReduceSum, ReduceMax, ReduceMin, ReduceL1, ReduceL2 and ReduceSumSquare over axes other than the batch; ReduceMax
+    of codes too."""
     value = ctx.value(node)
-    float_ops.require_float(value)
+    coded = node.op_type == "ReduceMax" and value.dtype in ("i8", "u8")  # as onnxruntime fuses it
+    if not coded:
+        float_ops.require_float(value)
     rank = len(value.shape)
     axes = float_ops.axes_of(ctx, node, rank)
     if not axes and bool(node.attributes.get_int("noop_with_empty_axes", 0)):
@@ -35,14 +38,21 @@ def reduce(ctx: Context, node: ir.Node) -> None:
     source = ctx.ordered(value, [*before, *axes_between(order, axes), *behind])
     sizes = [prod(value.shape[i] for i in part) for part in (before, axes, behind)]
     kept = before + behind
-    output = ctx.activation(node.outputs[0].name, [value.shape[i] for i in kept] or [1])
-    attrs = dict(zip(("outer", "size", "inner"), sizes, strict=True))
-    ctx.emit("reduce_f32", node, [source], output, **attrs, which=_REDUCTIONS[node.op_type])
+    output = output_like(ctx, node, 0, source, [value.shape[i] for i in kept] or [1])
+    if coded:  # windows one below the other
+        outer, size, inner = sizes
+        windows = {"out_h": outer, "kernel_h": size, "stride_h": size}
+        ctx.emit("max_pool2d_s8", node, [source], output, **float_ops.whole_window(outer * size, 1, inner) | windows)
+    else:
+        attrs = dict(zip(("outer", "size", "inner"), sizes, strict=True))
+        ctx.emit("reduce_f32", node, [source], output, **attrs, which=_REDUCTIONS[node.op_type])
     if bool(node.attributes.get_int("keepdims", 1)):
-        ctx.result(node.outputs[0], [1 if i in axes else n for i, n in enumerate(value.shape)], kept, output)
+        shape = [1 if i in axes else n for i, n in enumerate(value.shape)]
+        ctx.result(node.outputs[0], shape, kept, output, value.dtype)
     else:
         left = sorted(kept)
-        ctx.result(node.outputs[0], [value.shape[i] for i in left], [left.index(i) for i in kept], output)
+        order = [left.index(i) for i in kept]
+        ctx.result(node.outputs[0], [value.shape[i] for i in left], order, output, value.dtype)
 
 
 def axes_between(order: list[int], axes: list[int]) -> list[int]:
@@ -79,4 +89,5 @@ def global_max_pool(ctx: Context, node: ir.Node) -> None:
 OPERATORS: dict[str, Operator] = {
     "GlobalMaxPool": operator(global_max_pool, "max_pool2d_f32", "max_pool2d_s8"),
     **dict.fromkeys(_REDUCTIONS, operator(reduce, "reduce_f32")),
+    "ReduceMax": operator(reduce, "reduce_f32", "max_pool2d_s8"),
 }

@@ -69,7 +69,15 @@ needs_torch = pytest.mark.skipif(
     torch is None, reason="torch and onnxscript are not installed (pip install edgeprop[foreign])"
 )
 #: nets that the exporter cannot write in older opsets
-_TOO_OLD = {"einsum": 12, "running sums": 11, "upsample": 11, "yolo": 11, "heat map": 11, "choices": 11, "mobile attention": 14}
+_TOO_OLD = {
+    "einsum": 12,
+    "running sums": 11,
+    "upsample": 11,
+    "yolo": 11,
+    "heat map": 11,
+    "choices": 11,
+    "mobile attention": 14,
+}
 #: what tracing cannot write: PyTorch's own transformer branches on a tensor there
 _TRACED = [name for name in NETS if name != "transformer"]
 

@@ -226,3 +226,53 @@ def test_gather_nd() -> None:
     ]
     constants = {"grid": grid, "w": normal(0)(3, 2, 2, 2)}
     same(model(nodes, {"x": ["N", 2, 4, 5]}, ["y"], constants))
+
+
+# ---- Quantized forms -------------------------------------------------------------------------------------------------
+
+
+def test_the_largest_channel_in_codes(tmp_path: Any) -> None:
+    """Attention over places, as of CBAM: onnxruntime fuses its ReduceMax into one of codes."""
+    array = normal(4)
+    nodes = [
+        node("Conv", ["x", "v"], ["c"]),
+        node("ReduceMax", ["c"], ["m"], axes=[1]),
+        node("ReduceMean", ["c"], ["n"], axes=[1]),
+        node("Concat", ["m", "n"], ["b"], axis=1),
+        node("Conv", ["b", "w"], ["s"]),
+        node("Sigmoid", ["s"], ["g"]),
+        node("Mul", ["c", "g"], ["y"]),
+    ]
+    proto = model(nodes, {"x": ["N", 3, 6, 6]}, ["y"], {"v": array(4, 3, 1, 1), "w": array(1, 2, 1, 1)})
+    saved = export.save(tmp_path / "net", proto, calibration=array(32, 3, 6, 6))
+    result = check(saved.model, {"x": array(4, 3, 6, 6)})
+    assert result.status == "ok", str(result)
+
+
+def test_weights_that_two_layers_share(tmp_path: Any) -> None:
+    """A siamese network as onnxruntime quantizes it, uint8 with int8 weights."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    array = normal(5)
+    nodes = [node("Conv", [name, "w"], [f"{name}1"], name=f"conv_{name}") for name in ("a", "b")]
+    nodes.append(node("Add", ["a1", "b1"], ["y"]))
+    proto = model(nodes, {name: ["N", 2, 5, 5] for name in ("a", "b")}, ["y"], {"w": array(3, 2, 3, 3)})
+    onnx.save(proto, tmp_path / "float.onnx")
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.rest = iter([{name: array(1, 2, 5, 5) for name in ("a", "b")} for _ in range(4)])
+
+        def get_next(self) -> Any:
+            return next(self.rest, None)
+
+    for layout in (QuantFormat.QDQ, QuantFormat.QOperator):
+        quantize_static(
+            *(tmp_path / "float.onnx", tmp_path / "codes.onnx", Reader()),
+            quant_format=layout,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+        )
+        result = check(tmp_path / "codes.onnx")
+        assert result.status == "ok", str(result)
