@@ -482,7 +482,7 @@ def step(s: _Spelling, x: ir.Value, either: bool = False) -> ir.Value:
     """1 where x is positive, or where it is not 0 if `either`; else 0."""
     if s.opset >= _SIGN_SINCE:
         return s.add("Abs" if either else "Relu", s.add("Sign", x))
-    bounds = {"min": 0.0, "max": 1.0}  # the first Clip keeps the steep factor out of the layer before
+    bounds: dict[str, Any] = {"min": 0.0, "max": 1.0}  # the first Clip keeps the steep factor out of the layer before
     limited = s.add("Clip", s.add("Abs", x) if either else x, **bounds)
     return s.add("Clip", s.add("Mul", limited, s.constant("steep", _STEEP)), **bounds)
 

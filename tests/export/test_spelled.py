@@ -125,7 +125,7 @@ def test_einsum(equation: str, operands: str) -> None:
 
 def test_einsum_with_weights_for_every_step() -> None:
     constant = np.ones((3, 4, 2), np.float32)
-    with pytest.raises(UnsupportedError, match="Einsum 'it'.*no weights for each step"):
+    with pytest.raises(UnsupportedError, match=r"Einsum 'it'.*no weights for each step"):
         lower(of(node("Einsum", ["x", "c"], ["y"], equation="nij,ijo->nio", name="it"), c=constant))
 
 
