@@ -1,7 +1,7 @@
 """Write docs/operators.md from the tables of the code: `make operators`.
 
 What the exporter takes comes from `edgeprop.export.lower.OPERATORS`, what is quantized from
-`edgeprop.export.quantization.quantize.RULES`, what has a backward from the runtime's own table of ops. Which layer of the
+`edgeprop.export.quantization.rules.RULES`, what has a backward from the runtime's own table of ops. Which layer of the
 trainer writes which operator is seen by exporting the small networks of the trainer's tests, one or more around every layer.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from edgeprop import runtime
 from edgeprop.export.graph.spelled import spelled_out
 from edgeprop.export.program.traits import TRAITS
-from edgeprop.export.quantization.quantize import RULES
+from edgeprop.export.quantization.rules import RULES
 from edgeprop.trainer.onnx_export import GraphBuilder
 
 ROOT = Path(__file__).parents[1]

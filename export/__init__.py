@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .api import Exported, ExportError, save
     from .check import check
-    from .errors import UnsupportedError
+    from .errors import QuantizeError, UnsupportedError
     from .graph.sklearn import from_sklearn
     from .lower import lower, supported_operators
     from .package import PackageError
     from .program.plan import plan
     from .quantization.analysis import snr
     from .quantization.calibrate import CalibrationError, calibrate
-    from .quantization.quantize import QuantizeError, find_layers, quantize
+    from .quantization.quantize import quantize
+    from .quantization.selection import find_layers
 
 #: where each public name lives
 _HOMES = {
@@ -32,11 +33,11 @@ _HOMES = {
     "ExportError": "api",
     "Exported": "api",
     "PackageError": "package",
-    "QuantizeError": "quantization.quantize",
+    "QuantizeError": "errors",
     "UnsupportedError": "errors",
     "calibrate": "quantization.calibrate",
     "check": "check",
-    "find_layers": "quantization.quantize",
+    "find_layers": "quantization.selection",
     "from_sklearn": "graph.sklearn",
     "lower": "lower",
     "plan": "program.plan",

@@ -44,3 +44,7 @@ class TrainableError(UnsupportedError):
     """What is marked trainable, or lies behind that, cannot learn on the device; `nodes` has all of it."""
 
     what = ("obstacle to training", "obstacles to training")
+
+
+class QuantizeError(ValueError):
+    """A model or an option that cannot be quantized as asked."""

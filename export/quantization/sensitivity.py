@@ -9,7 +9,8 @@ import onnx_ir as ir
 
 from .analysis import output_snr
 from .calibrate import Array
-from .quantize import Build, choose_nodes, find_ranges, is_layer
+from .quantize import Build, find_ranges
+from .selection import choose_nodes, is_layer
 
 #: a layer is worth its float32 where the outputs' noise falls by this many dB, and good enough outputs need none
 GAIN, ENOUGH = 1.5, 45.0

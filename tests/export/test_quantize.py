@@ -16,12 +16,15 @@ from onnx import TensorProto, helper, numpy_helper
 from sklearn.datasets import load_digits
 
 from edgeprop import trainer as t
+from edgeprop.export.errors import QuantizeError
 from edgeprop.export.graph import reference
 from edgeprop.export.lower import lower
 from edgeprop.export.quantization.analysis import snr
 from edgeprop.export.quantization.calibrate import METHODS
-from edgeprop.export.quantization.quantize import QuantizeError, find_layers, quantize, quantize_weights
+from edgeprop.export.quantization.quantize import quantize
+from edgeprop.export.quantization.selection import find_layers
 from edgeprop.export.quantization.simplify import simplify
+from edgeprop.export.quantization.weights import quantize_weights
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
