@@ -84,7 +84,8 @@ def elements() -> onnx.ModelProto:
         c6 = Pow(p, power)
         c7 = Erf(h)
         c8 = ThresholdedRelu <alpha: float = 0.3> (h)
-        c = Concat <axis: int = 1> (c1, c2, c3, c4, c5, c6, c7, c8)
+        c9 = Sign(h)
+        c = Concat <axis: int = 1> (c1, c2, c3, c4, c5, c6, c7, c8, c9)
         d1 = PRelu(h, slope)
         d2 = LogSoftmax <axis: int = 1> (h)
         d3 = LeakyRelu <alpha: float = 0.1> (h)
@@ -108,7 +109,7 @@ def elements() -> onnx.ModelProto:
         f = Mul(all, tenth)
         y = Gemm <transB: int = 1> (f, w3, b3)
     }"""
-    weights = {"w1": (12, 12), "b1": (12,), "w2": (4, 12), "b2": (4,), "w3": (3, 276), "b3": (3,), "slope": (12,)}
+    weights = {"w1": (12, 12), "b1": (12,), "w2": (4, 12), "b2": (4,), "w3": (3, 288), "b3": (3,), "slope": (12,)}
     numbers = {"half": 0.5, "fourth": 0.25, "power": 1.7, "low": 0.05, "tenth": 0.1, "high": 0.2}
     scalars = {name: np.array(value, np.float32) for name, value in numbers.items()}
     shapes = {"square": _ints(1, 3, 4), "across": _ints(1, 1, 4), "long": _ints(1, 24)}
