@@ -11,6 +11,8 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
+#: key of `meta` of nodes whose operands are such that they give numbers
+FINITE = "edgeprop.finite"
 #: key of `meta` of constants that are no weights
 FIXED = "edgeprop.fixed"
 #: beyond this Softplus(x) is x in float32, up to its last digit
@@ -19,7 +21,7 @@ _SOFTPLUS_IS_X = 15.0
 _RECTIFIERS_SINCE = 10
 _LOWEST = float(np.finfo(np.float32).min)
 #: may give NaN or infinity, which a weighted sum does not hide as a choice does
-_NOT_FINITE = {"Acos", "Asin", "Div", "Exp", "Log", "Pow", "Reciprocal", "Sqrt", "Tan"}
+_NOT_FINITE = {"Acos", "Asin", "Div", "Exp", "Log", "Pow", "Reciprocal", "ReduceLogSum", "Sqrt", "Tan"}
 #: behind these a value is a number again where what its layers compute is
 _FINITE = {"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "DequantizeLinear"}
 _FINITE |= {"HardSigmoid", "Sigmoid", "Softmax", "Tanh"}
@@ -178,7 +180,7 @@ def is_finite(value: ir.Value | None) -> bool:
         constant = constant_of(node.inputs[1]) if node.op_type in ("Div", "Pow") else None
         power = node.op_type == "Pow" and constant is not None and bool(((constant >= 0) & (constant % 1 == 0)).all())
         quotient = node.op_type == "Div" and constant is not None and bool(constant.all())
-        if node.op_type in _NOT_FINITE and not power and not quotient:
+        if node.op_type in _NOT_FINITE and not (power or quotient or node.meta.get(FINITE, False)):
             return False
         seen.add(node)
         todo += node.inputs

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from .rewrites import add_constant, add_fixed, constant_of, is_finite, replace_node
+from .rewrites import FINITE, add_constant, add_fixed, constant_of, is_finite, replace_node
 
 Array = np.ndarray[Any, np.dtype[Any]]
 #: makes of every positive number that float32 has, but for those below 2 ** -126, at least 1
@@ -128,8 +128,11 @@ def _log_sum_exp(s: _Spelling) -> None:
     if axes is None or x is None:
         return
     largest = s.axes("ReduceMax", x, axes, 18, keepdims=1)
-    total = s.axes("ReduceSum", s.add("Exp", s.add("Sub", x, largest)), axes, keepdims=1)
-    _finish_reduction(s, s.add("Add", s.add("Log", total), largest), axes)
+    powers = s.add("Exp", s.add("Sub", x, largest))  # at most 1, one of them 1
+    logarithm = s.add("Log", s.axes("ReduceSum", powers, axes, keepdims=1))
+    for value in (powers, logarithm):
+        value.producer().meta[FINITE] = True  # type: ignore[union-attr]
+    _finish_reduction(s, s.add("Add", logarithm, largest), axes)
 
 
 def _product(s: _Spelling) -> None:
@@ -528,17 +531,30 @@ def vocabulary(ids: ir.Value) -> int:
 
 
 def every_index(rows: int) -> Array:
-    """What an index of a table of so many rows may be, each where it points to in a table twice as long."""
+    """What an index of a table of so many rows may be: from the start, and from the end."""
     return np.concatenate([np.arange(rows), np.arange(-rows, 0)])
 
 
 def looked_up(s: _Spelling, ids: ir.Value, column: Array) -> ir.Value:
     """What stands in a column of `every_index`, for each index."""
-    table = s.constant("table", np.asarray(column, np.float32).reshape(-1, 1))
+    table = s.constant("table", _joined(np.asarray(column, np.float32)).reshape(-1, 1))
     row = s.add("Gather", table, ids, axis=0)
     shape = sizes(ids)
     assert shape is not None
     return s.axes("Squeeze", row, [len(shape)])
+
+
+def _joined(column: Array) -> Array:
+    """The shortest table where an index from the start and one from the end find what a column has for them.
+
+    Their rows lie apart but for zeros, which they may share.
+    """
+    front, back = np.split(column, 2)
+    used = max((int(i) + 1 for i in np.flatnonzero(front)), default=0), *(len(back) - np.flatnonzero(back))
+    table = np.zeros(len(front) + max(used), column.dtype)
+    table[: len(front)] = front
+    table[len(table) - len(back) :] += back
+    return table
 
 
 _COMPARED: dict[str, Callable[[Array, Array], Array]] = {

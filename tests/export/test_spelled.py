@@ -253,6 +253,16 @@ def test_a_mask_chooses_of_two_computed_values() -> None:
     same(of(node("Sigmoid", ["x"], ["s"]), node("Where", ["m", "s", "x"], ["y"]), m=mask))
 
 
+def test_a_logarithm_of_a_sum_may_be_chosen() -> None:
+    """Of exponentials it is a number always; of what may be 0, not."""
+    choice = [node("Greater", ["x", "b"], ["c"]), node("Where", ["c", "x", "l"], ["y"], name="it")]
+    same(of(node("ReduceLogSumExp", ["x"], ["l"], axes=[1]), *choice, b=np.float32(0.1)))
+    choice[0] = node("Where", ["m", "l", "b"], ["y"], name="it")
+    nodes = [node("Abs", ["x"], ["a"]), node("ReduceLogSum", ["a"], ["l"], axes=[1])]
+    with pytest.raises(UnsupportedError, match="Where 'it'"):
+        lower(of(*nodes, choice[0], b=np.float32(0.1), m=np.array([True, False, True, False])))
+
+
 def words(*nodes: onnx.NodeProto, **constants: Any) -> onnx.ModelProto:
     """A graph over indices i (N, 6), embedded as e (N, 6, 4), to y."""
     constants["table"] = np.random.default_rng(0).standard_normal((9, 4)).astype(np.float32)
@@ -317,6 +327,18 @@ def test_indices_from_the_end(op: str) -> None:
             words(*nodes, bound=np.array(bound), last=np.array([-1])), {"i": np.array([[0, 8, -1, -9, 3, -2]])}
         )
         assert result.status == "ok", result.message
+
+
+def test_the_table_of_an_index_is_short() -> None:
+    """Of one that is asked for, one row more than there are: what lies behind is 0."""
+    nodes = [
+        node("Equal", ["i", "zero"], ["c"]),
+        node("Cast", ["c"], ["f"], to=FLOAT),
+        node("Unsqueeze", ["f", "last"], ["u"]),
+        node("Mul", ["u", "e"], ["y"]),
+    ]
+    program = lower(words(*nodes, zero=np.array(0), last=np.array([-1])))
+    assert sorted(op.attrs["vocabulary"] for op in program.ops if op.kind == "embedding_f32") == [9, 10]
 
 
 def test_a_mask_with_another_axis() -> None:
