@@ -170,7 +170,10 @@ def check(
     except (ValueError, OSError) as error:
         return CheckResult("error", message=str(error))
     result = _compare(outputs, expected)
-    result.layers = _layers(ctx, program, imported, arrays, tensors)
+    try:
+        result.layers = _layers(ctx, program, imported, arrays, tensors)
+    except Exception:  # onnxruntime refuses an index outside a table that an operator became, the device reads zeros
+        return result
     apart = _samples_apart(outputs, expected) if result.layers and imported.batch == 0 else []
     for sample in apart[:_SAMPLES_LOOKED_AT]:
         if sample:  # the first is there

@@ -83,24 +83,54 @@ class _Rewriter:
 
     def drop_labels(self) -> Iterator[str]:
         """Outputs that name the class, where another has the scores."""
+        floats = [v.name for v in self.graph.output if v.type.tensor_type.elem_type in (0, TensorProto.FLOAT)]
         kept: list[onnx.ValueInfoProto] = []
-        dropped: list[onnx.ValueInfoProto] = []
+        dropped: dict[str, str] = {}
         for value in self.graph.output:
-            kind = value.type.tensor_type.elem_type
-            (kept if kind in (0, TensorProto.FLOAT) or not self._is_label(value.name) else dropped).append(value)
-        if not kept or not dropped:
+            scores = self._scores(value.name, floats) if value.name not in floats else None
+            if scores is None:
+                kept.append(value)
+            else:
+                dropped[value.name] = scores
+        if not dropped:
             return
         self._find_names()
         del self.graph.output[:]
         self.graph.output.extend(kept)
-        for value in dropped:
-            yield f"output '{value.name}', the label, is left out: take the largest of '{kept[0].name}'"
+        for name, scores in dropped.items():
+            yield f"output '{name}', the label, is left out: take the largest of '{scores}'"
 
-    def _is_label(self, name: str) -> bool:
+    def _scores(self, name: str, outputs: list[str]) -> str | None:
+        """Which of some outputs has the scores that another one is the label of; None where it is no label of theirs."""
         node = self._producer(name)
         while node is not None and node.op_type in _PASSES_ON:
             node = self._producer(node.input[0])
-        return node is not None and node.op_type in _LABELS
+        if node is None or node.op_type not in _LABELS:
+            return None
+        if node.op_type != "ArgMax":
+            return next(iter(outputs), None)
+        source = node.input[0]
+        before = self._before(source)
+        return next(
+            (
+                other
+                for other in outputs
+                if other in before or (self._producer(source) and source in self._before(other))
+            ),
+            None,
+        )
+
+    def _before(self, name: str) -> set[str]:
+        """A value and all that it is made of."""
+        found: set[str] = set()
+        todo = [name]
+        while todo:
+            value = todo.pop()
+            if value not in found:
+                found.add(value)
+                node = self._producer(value)
+                todo += node.input if node is not None else []
+        return found
 
     def _find_names(self) -> None:
         """Names of the classes: of the classifier, or the constant that labels are taken from."""

@@ -11,20 +11,24 @@ from collections.abc import Callable, Iterator
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+#: comparison -> what it asks of its left operand, and of its right one
+_RELATIONS = {
+    "Equal": ("equal to", "equal to"),
+    "Greater": ("above", "below"),
+    "GreaterOrEqual": ("at least", "at most"),
+    "Less": ("below", "above"),
+    "LessOrEqual": ("at most", "at least"),
+}
 #: what only says what to do with scores -> that, in words; the node and its constants by name are given
 _DECISIONS: dict[str, Callable[[onnx.NodeProto, dict[str, onnx.TensorProto]], str]] = {
-    "ArgMax": lambda node, _: f"take the largest{_along(node)}",
-    "ArgMin": lambda node, _: f"take the smallest{_along(node)}",
+    "ArgMax": lambda node, _: f"take the {_of_equals(node)}largest{_along(node)}",
+    "ArgMin": lambda node, _: f"take the {_of_equals(node)}smallest{_along(node)}",
     "Cast": lambda node, _: f"cast it to {_type_name(_attribute(node, 'to'))} where that is needed",
-    "Equal": lambda node, known: f"compare it with {_constant(node, known)}",
-    "Greater": lambda node, known: f"compare it with {_constant(node, known)}",
-    "GreaterOrEqual": lambda node, known: f"compare it with {_constant(node, known)}",
-    "Less": lambda node, known: f"compare it with {_constant(node, known)}",
-    "LessOrEqual": lambda node, known: f"compare it with {_constant(node, known)}",
+    **dict.fromkeys(_RELATIONS, lambda node, known: f"see whether it is {_relation(node, known)}"),
     "Not": lambda *_: "take the opposite",
     "OneHot": lambda *_: "spread that over the classes",
     "Sign": lambda *_: "take its sign",
-    "TopK": lambda node, _: f"sort it{_along(node)}",
+    "TopK": lambda node, known: f"take the {_constant(node, known)} {_ends_of_order(node)}{_along(node)}",
 }
 #: between scores and a decision, where they may stand too
 _BETWEEN = {"Identity", "Reshape", "Squeeze", "Flatten", "Unsqueeze"}
@@ -54,6 +58,18 @@ def _along(node: onnx.NodeProto) -> str:
     return f" along axis {0 if axis is None and node.op_type != 'TopK' else -1 if axis is None else axis}"
 
 
+def _of_equals(node: onnx.NodeProto) -> str:
+    return "last of the " if _attribute(node, "select_last_index") else ""
+
+
+def _ends_of_order(node: onnx.NodeProto) -> str:
+    return "smallest" if _attribute(node, "largest") == 0 else "largest"
+
+
+def _relation(node: onnx.NodeProto, known: dict[str, onnx.TensorProto]) -> str:
+    return f"{_RELATIONS[node.op_type][node.input[0] in known]} {_constant(node, known)}"
+
+
 def _constant(node: onnx.NodeProto, known: dict[str, onnx.TensorProto]) -> str:
     found = [numpy_helper.to_array(known[name]) for name in node.input if name in known]
     return f"{found[0].item():g}" if found and found[0].size == 1 else "a constant"
@@ -72,7 +88,13 @@ def _inputs(graph: onnx.GraphProto) -> Iterator[str]:
         casts = [
             n for n in readers if n.op_type == "Cast" and _attribute(n, "to") == _FLOAT and n.output[0] not in outputs
         ]
-        if kind in (0, _FLOAT) or value.name in known or not readers or len(casts) != len(readers):
+        if (
+            kind in (0, _FLOAT)
+            or value.name in known
+            or value.name in outputs
+            or not readers
+            or len(casts) != len(readers)
+        ):
             continue
         if any(value.name in node.input for node in _inner(graph)):
             continue

@@ -11,11 +11,20 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
+#: key of `meta` of nodes whose operands are such that they give numbers
+FINITE = "edgeprop.finite"
+#: key of `meta` of constants that are no weights
+FIXED = "edgeprop.fixed"
 #: beyond this Softplus(x) is x in float32, up to its last digit
 _SOFTPLUS_IS_X = 15.0
 #: opset in which ONNX got ThresholdedRelu
 _RECTIFIERS_SINCE = 10
 _LOWEST = float(np.finfo(np.float32).min)
+#: may give NaN or infinity, which a weighted sum does not hide as a choice does
+_NOT_FINITE = {"Acos", "Asin", "Div", "Exp", "Log", "Pow", "Reciprocal", "ReduceLogSum", "Sqrt", "Tan"}
+#: behind these a value is a number again where what its layers compute is
+_FINITE = {"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "DequantizeLinear"}
+_FINITE |= {"HardSigmoid", "Sigmoid", "Softmax", "Tanh"}
 #: operator, inputs, attributes of a new node
 Step = tuple[str, Sequence[ir.Value | None], Mapping[str, Any]]
 
@@ -58,6 +67,13 @@ def add_constant(graph: ir.Graph, name: str, array: np.ndarray[Any, np.dtype[Any
     tensor = ir.tensor(array, name=name)
     value = ir.Value(name=name, const_value=tensor, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype))
     graph.initializers[name] = value
+    return value
+
+
+def add_fixed(graph: ir.Graph, name: str, array: np.ndarray[Any, np.dtype[Any]]) -> ir.Value:
+    """`add_constant` of what is no weight, so that a layer of it does not learn."""
+    value = add_constant(graph, name, array)
+    value.meta[FIXED] = True
     return value
 
 
@@ -107,6 +123,8 @@ def _where(graph: ir.Graph, node: ir.Node) -> None:
     if mask is not None:
         _mask(graph, node, mask, one, other)
         return
+    _finite_before_softmax(graph, node)
+    one, other = node.inputs[1:]
     source = condition.producer() if condition is not None else None
     if source is not None and one is not None and other is not None and not _softplus(graph, node, source, one, other):
         _rectifier(graph, node, source, one, other)
@@ -152,22 +170,39 @@ def _is_zero(value: ir.Value) -> bool:
     return array is not None and array.size == 1 and not array.any()
 
 
+def is_finite(value: ir.Value | None) -> bool:
+    """Whether a value is no NaN or infinity that the choice is there to hide, as far as the operators tell."""
+    todo, seen = [value], set()
+    while todo:
+        node = source.producer() if (source := todo.pop()) is not None else None
+        if node is None or node in seen or node.op_type in _FINITE:
+            continue
+        constant = constant_of(node.inputs[1]) if node.op_type in ("Div", "Pow") else None
+        power = node.op_type == "Pow" and constant is not None and bool(((constant >= 0) & (constant % 1 == 0)).all())
+        quotient = node.op_type == "Div" and constant is not None and bool(constant.all())
+        if node.op_type in _NOT_FINITE and not (power or quotient or node.meta.get(FINITE, False)):
+            return False
+        seen.add(node)
+        todo += node.inputs
+    return True
+
+
 def _mask(
     graph: ir.Graph, node: ir.Node, mask: np.ndarray[Any, np.dtype[Any]], one: ir.Value | None, other: ir.Value | None
 ) -> None:
     """x where the mask says so, else a constant: x * mask + constant."""
     x, value, keep = (one, constant_of(other), mask) if constant_of(one) is None else (other, constant_of(one), ~mask)
-    if x is None or value is None or value.dtype != np.float32:
+    if x is None or value is None or value.dtype != np.float32 or np.isnan(value).any() or not is_finite(x):
+        return
+    if np.isinf(value).any() and node.outputs[0].is_graph_output():
         return
     name = str(node.name or node.outputs[0].name)
-    kept = add_constant(graph, f"{name}.mask", keep.astype(np.float32))
-    added = add_constant(
-        graph, f"{name}.else", np.where(keep, np.float32(0), np.maximum(value, _LOWEST)).astype(np.float32)
-    )
+    kept = add_fixed(graph, f"{name}.mask", keep.astype(np.float32))
+    added = add_fixed(graph, f"{name}.else", np.where(keep, np.float32(0), np.clip(value, _LOWEST, -_LOWEST)))
     _replace(graph, node, [("Mul", [x, kept], {}), ("Add", [None, added], {})])
 
 
-def _add(graph: ir.Graph, node: ir.Node) -> None:
+def _finite_before_softmax(graph: ir.Graph, node: ir.Node) -> None:
     """A mask of minus infinity before a Softmax: the lowest number does the same, and is one."""
     users = [use.node.op_type for use in node.outputs[0].uses()]
     if not users or not set(users) <= {"Softmax", "LogSoftmax"} or node.outputs[0].is_graph_output():
@@ -279,9 +314,9 @@ def _attention(graph: ir.Graph, node: ir.Node) -> None:
     width = sizes[0][-1] // (heads if split else 1)
     scale = np.float32(get.get_float("scale", 0.0) or width**-0.5)
     steps: list[Step] = [
-        ("Mul", [q, add_constant(graph, f"{name}.scale", np.asarray(scale))], {}),
+        ("Mul", [q, add_fixed(graph, f"{name}.scale", np.asarray(scale))], {}),
         ("MatMul", [None, k], {}),
-        *([("Add", [None, add_constant(graph, f"{name}.mask", added)], {})] if added is not None else []),
+        *([("Add", [None, add_fixed(graph, f"{name}.mask", added)], {})] if added is not None else []),
         ("Softmax", [None], {"axis": -1}),
         ("MatMul", [None, v], {}),
     ]
@@ -322,16 +357,39 @@ def _float_product(graph: ir.Graph, node: ir.Node) -> None:
     a, b, a_scale, b_scale, a_zero, b_zero, bias = (*node.inputs, *[None] * 7)[:7]
     if constant_of(b) is not None or a_scale is None or constant_of(a_scale) is None or constant_of(b_scale) is None:
         return
-    real = []
-    for index, (codes, scale, zero) in enumerate(((a, a_scale, a_zero), (b, b_scale, b_zero))):
-        given = [value for value in (codes, scale, zero) if value is not None]
-        step = ir.node("DequantizeLinear", given, name=f"{node.name or node.outputs[0].name}.{index}")
-        step.outputs[0].name = f"{node.outputs[0].name}.operand{index}"
-        step.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
-        step.outputs[0].shape = codes.shape if codes is not None else None
-        graph.insert_before(node, step)
-        real.append(step.outputs[0])
+    operands = ((a, a_scale, a_zero), (b, b_scale, b_zero))
+    real = [
+        _dequantized(graph, node, i, [value for value in given if value is not None])
+        for i, given in enumerate(operands)
+    ]
     _replace(graph, node, [("MatMul", real, {}), *([("Add", [None, bias], {})] if bias is not None else [])])
+
+
+def _choice_of_codes(graph: ir.Graph, node: ir.Node) -> None:
+    """onnxruntime's Where of codes with scales of their own: that of the real values, which are rounded once more."""
+    condition, x, x_scale, x_zero, y, y_scale, y_zero, scale, zero = node.inputs
+    real = [
+        _dequantized(graph, node, i, tuple(given))
+        for i, given in enumerate(((x, x_scale, x_zero), (y, y_scale, y_zero)))
+    ]
+    chosen = _steps_before(graph, node, [("Where", [condition, *real], {})])
+    assert chosen is not None
+    chosen.shape = node.outputs[0].shape
+    _replace(graph, node, [("QuantizeLinear", [chosen, scale, zero], {})])
+
+
+def _dequantized(graph: ir.Graph, node: ir.Node, index: int, given: Sequence[ir.Value | None]) -> ir.Value:
+    """The real values of an operand's codes, given with its scale and zero point; a constant where they are."""
+    arrays = [constant_of(value) for value in given]
+    if all(array is not None for array in arrays):
+        codes, scale, zero = (np.asarray(array, np.float32) for array in arrays)
+        return add_constant(graph, f"{node.name or node.outputs[0].name}.operand{index}", (codes - zero) * scale)
+    step = ir.node("DequantizeLinear", list(given), name=f"{node.name or node.outputs[0].name}.{index}")
+    step.outputs[0].name = f"{node.outputs[0].name}.operand{index}"
+    step.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
+    step.outputs[0].shape = given[0].shape if given[0] is not None else None
+    graph.insert_before(node, step)
+    return step.outputs[0]
 
 
 # ---- Assignment to a slice -------------------------------------------------------------------------------------------
@@ -375,11 +433,12 @@ def _sliced(graph: ir.Graph, node: ir.Node, axis: int, start: int, stop: int) ->
 
 
 _RULES: dict[str, Callable[[ir.Graph, ir.Node], None]] = {
-    "Add": _add,
+    "Add": _finite_before_softmax,
     "Attention": _attention,
     "GatherND": _gather_nd,
     "MatMul": _stacked_product,
     "ScatterND": _scatter,
     "Where": _where,
     "com.microsoft.MatMulIntegerToFloat": _float_product,
+    "com.microsoft.QLinearWhere": _choice_of_codes,
 }

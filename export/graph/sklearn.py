@@ -7,6 +7,7 @@ activations between, and Softmax or Sigmoid at the end. The last layer is marked
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,8 +77,7 @@ def from_sklearn(estimator: Any, *, trainable: str | None = "last") -> onnx.Mode
     ------
     ValueError : an estimator of another kind, or one that is not fitted
     """
-    steps = [step for _, step in estimator.steps] if hasattr(estimator, "steps") else [estimator]
-    steps = [step for step in steps if step is not None and step != "passthrough"]
+    steps = list(_steps(estimator))
     network = _Network()
     ending: str | None = None
     for place, step in enumerate(steps):
@@ -92,6 +92,16 @@ def from_sklearn(estimator: Any, *, trainable: str | None = "last") -> onnx.Mode
             raise ValueError(f"the {kind} is not fitted: call fit() before exporting it")
         ending = table[kind](network, step)
     return _model(network, steps, ending, trainable)
+
+
+def _steps(estimator: Any) -> Iterator[Any]:
+    """What a pipeline does, one after the other, and what the pipelines in it do."""
+    if not hasattr(estimator, "steps"):
+        yield estimator
+        return
+    for _, step in estimator.steps:
+        if step is not None and step != "passthrough":
+            yield from _steps(step)
 
 
 def _constants(network: _Network, name: str, *steps: tuple[str, Any]) -> None:
@@ -113,8 +123,19 @@ def _min_max(network: _Network, scaler: Any) -> None:
     """x * scale + min, within the range where the scaler clips."""
     _constants(network, "scaler", ("Mul", scaler.scale_), ("Add", scaler.min_))
     if scaler.clip:
-        low, high = scaler.feature_range
-        network.node("Clip", "scaler_clip", network.constant("scaler.low", low), network.constant("scaler.high", high))
+        _clip(network, *scaler.feature_range)
+
+
+def _max_abs(network: _Network, scaler: Any) -> None:
+    """x / scale, within -1 .. 1 where the scaler clips."""
+    _constants(network, "scaler", ("Div", scaler.scale_))
+    if getattr(scaler, "clip", False):  # newer versions do
+        _clip(network, -1, 1)
+
+
+def _clip(network: _Network, low: float, high: float) -> None:
+    name = f"scaler_clip_{len(network.nodes)}"
+    network.node("Clip", name, network.constant(f"{name}.low", low), network.constant(f"{name}.high", high))
 
 
 def _robust(network: _Network, scaler: Any) -> None:
@@ -126,7 +147,14 @@ def _projection(network: _Network, model: Any) -> None:
     """x @ components.T, of PCA from the mean on and perhaps whitened."""
     weight, mean = np.asarray(model.components_, np.float64).T, getattr(model, "mean_", None)
     if getattr(model, "whiten", False):
-        weight = weight / np.sqrt(np.maximum(model.explained_variance_, np.finfo(np.float64).eps))
+        variance = np.asarray(model.explained_variance_, np.float64)
+        if (variance <= np.finfo(np.float32).eps ** 2 * variance.max()).any():
+            flat = int((variance <= np.finfo(np.float32).eps ** 2 * variance.max()).sum())
+            raise ValueError(
+                f"PCA(whiten=True) with {flat} components without variance is not supported: whitened, they are rounding "
+                f"errors; fit it with n_components={len(variance) - flat}"
+            )
+        weight = weight / np.sqrt(variance)
     _constants(network, "projection", ("Sub", mean))
     network.dense(f"projection_{len(network.nodes)}", weight, np.zeros(weight.shape[1]))
 
@@ -171,9 +199,18 @@ def _logistic(network: _Network, model: Any) -> str:
     return ending
 
 
+def _kind_of_targets(model: Any) -> str | None:
+    """What scikit-learn calls what a RidgeClassifier was fitted to."""
+    return getattr(getattr(model, "_label_binarizer", None), "y_type_", None)
+
+
 def _margins(network: _Network, model: Any) -> str:
     """Margins of classes: of two, that of the second and its opposite."""
     weight, bias = np.atleast_2d(model.coef_), np.atleast_1d(model.intercept_)
+    if "multilabel" in str(_kind_of_targets(model)):
+        raise ValueError(
+            f"{type(model).__name__} of several labels a sample is not supported: use MLPClassifier, or one model a label"
+        )
     if len(weight) == 1:
         weight, bias = np.concatenate([-weight, weight]), np.concatenate([-bias, bias])
     network.dense("head", weight.T, np.broadcast_to(bias, len(weight)))
@@ -195,7 +232,7 @@ def _values(network: _Network, model: Any) -> None:
 
 #: what may stand before the last step
 _BEFORE: dict[str, Any] = {
-    "MaxAbsScaler": lambda network, model: _constants(network, "scaler", ("Div", model.scale_)),
+    "MaxAbsScaler": _max_abs,
     "MinMaxScaler": _min_max,
     "Normalizer": _normalizer,
     "PCA": _projection,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from .rewrites import add_constant, constant_of, replace_node
+from .rewrites import FINITE, add_constant, add_fixed, constant_of, is_finite, replace_node
 
 Array = np.ndarray[Any, np.dtype[Any]]
 #: makes of every positive number that float32 has, but for those below 2 ** -126, at least 1
@@ -26,11 +26,6 @@ _INDICES = (ir.DataType.INT32, ir.DataType.INT64)
 MOST_STEPS = 256
 #: factors of a product over an axis, each a Slice and a Mul
 MOST_FACTORS = 32
-#: may give NaN or infinity, which a weighted sum does not hide as a choice does
-_NOT_FINITE = {"Acos", "Asin", "Div", "Exp", "Log", "Pow", "Reciprocal", "Sqrt", "Tan"}
-#: behind these a value is a number again where what its layers compute is
-_FINITE = {"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "DequantizeLinear"}
-_FINITE |= {"HardSigmoid", "Sigmoid", "Softmax", "Tanh"}
 
 
 def spell_out(graph: ir.Graph) -> None:
@@ -63,7 +58,12 @@ class _Spelling:
         return sizes(self.value(index))
 
     def constant(self, what: str, array: Any) -> ir.Value:
-        return add_constant(self.graph, f"{self.name}.{what}", np.asarray(array))
+        """A new constant that is no weight."""
+        return add_fixed(self.graph, f"{self.name}.{what}", np.asarray(array))
+
+    def weight(self, what: str, array: Array) -> ir.Value:
+        """A new constant that is one of the model's, in another shape."""
+        return add_constant(self.graph, f"{self.name}.{what}", array)
 
     def add(self, kind: str, *inputs: ir.Value | None, domain: str = "", **attributes: Any) -> ir.Value:
         """The output of a new node before this one."""
@@ -128,8 +128,11 @@ def _log_sum_exp(s: _Spelling) -> None:
     if axes is None or x is None:
         return
     largest = s.axes("ReduceMax", x, axes, 18, keepdims=1)
-    total = s.axes("ReduceSum", s.add("Exp", s.add("Sub", x, largest)), axes, keepdims=1)
-    _finish_reduction(s, s.add("Add", s.add("Log", total), largest), axes)
+    powers = s.add("Exp", s.add("Sub", x, largest))  # at most 1, one of them 1
+    logarithm = s.add("Log", s.axes("ReduceSum", powers, axes, keepdims=1))
+    for value in (powers, logarithm):
+        value.producer().meta[FINITE] = True  # type: ignore[union-attr]
+    _finish_reduction(s, s.add("Add", logarithm, largest), axes)
 
 
 def _product(s: _Spelling) -> None:
@@ -160,7 +163,7 @@ def _running_sum(s: _Spelling) -> None:
         return
     at = int(axis.reshape(())) % len(shape)
     count = shape[at]
-    if count > MOST_STEPS or len(shape) < 2:
+    if count > MOST_STEPS or len(shape) < 2 or (at == 0 and count == 1):  # 1: the batch axis
         return
     ones = np.triu(np.ones((count, count), np.float32), s.node.attributes.get_int("exclusive", 0))
     triangle = s.constant("triangle", ones.T.copy() if s.node.attributes.get_int("reverse", 0) else ones)
@@ -200,7 +203,7 @@ def _vector(s: _Spelling) -> None:
     for index, shape, axis in ((1, (-1, 1), -1), (0, (1, -1), -2)):
         array, other = constant_of(s.value(index)), s.shape(1 - index)
         if array is not None and array.ndim == 1 and other is not None and len(other) > 1:
-            matrix = s.constant("matrix", array.reshape(shape))
+            matrix = s.weight("matrix", array.reshape(shape))
             operands = [s.value(0), matrix] if index else [matrix, s.value(1)]
             rank = len(other) + (axis if axis < 0 else 0)
             s.end(s.axes("Squeeze", s.add("MatMul", *operands), [rank]))
@@ -213,8 +216,8 @@ def _computed_bias(s: _Spelling) -> None:
     if bias is None or weight is None or not _is_computed(bias):
         return
     given = {name: s.node.attributes[name].value for name in s.node.attributes if name != "beta"}
-    if s.node.attributes.get_float("beta", 1.0) == 1.0:
-        s.end(s.add("Add", s.add("Gemm", s.value(0), s.value(1), **given), bias))
+    product, beta = s.add("Gemm", s.value(0), s.value(1), **given), s.node.attributes.get_float("beta", 1.0)
+    s.end(s.add("Add", product, bias if beta == 1 else s.add("Mul", bias, s.constant("beta", np.float32(beta)))))
 
 
 def _is_computed(value: ir.Value | None) -> bool:
@@ -241,7 +244,7 @@ def _powers(s: _Spelling) -> None:
         if sizes(s.node.outputs[0]) == s.shape():
             s.end(s.add("Pow", s.value(0), alone))
     elif np.all(exponents > 0) and not np.any(exponents == np.rint(exponents)):
-        s.end(s.add("Exp", s.add("Mul", s.add("Log", s.value(0)), s.value(1))))
+        s.end(s.add("Exp", s.add("Mul", s.add("Log", s.value(0)), s.constant("exponents", exponents))))
 
 
 def _einsum(s: _Spelling) -> None:
@@ -254,6 +257,9 @@ def _einsum(s: _Spelling) -> None:
     if any(len(set(term)) != len(term) for term in terms) or len(set(sides[1])) != len(sides[1]):
         return
     size = {c: n for term, shape in zip(terms, shapes, strict=True) for c, n in zip(term, shape or [], strict=True)}
+    computed = {term[0] for i, term in enumerate(terms) if term and constant_of(s.value(i)) is None}
+    if len(computed) > 1 and all(size[c] == 1 for c in computed):
+        return  # a sample with others of the batch
     steps, last, have = [], s.value(0), terms[0]
     for i, term in enumerate(terms[1:], 1):
         needed = {*sides[1], *(c for later in terms[i + 1 :] for c in later)}
@@ -315,14 +321,14 @@ def _permuted(
     perm = [have.index(c) for c in want]
     array = constant_of(value)
     if array is not None:
-        return s.constant("turned", np.ascontiguousarray(array.transpose(perm)))
+        return s.weight("turned", np.ascontiguousarray(array.transpose(perm)))
     return s.add("Transpose", value, perm=perm)
 
 
 def _reshaped(s: _Spelling, value: ir.Value, shape: Sequence[int]) -> ir.Value:
     array = constant_of(value)
     if array is not None:
-        return value if list(array.shape) == list(shape) else s.constant("shaped", array.reshape(shape))
+        return value if list(array.shape) == list(shape) else s.weight("shaped", array.reshape(shape))
     return s.add("Reshape", value, s.constant("shape", np.array(shape, np.int64)))
 
 
@@ -397,6 +403,10 @@ class _Truth:
             self.note(s, table)
         elif a is not None and b is not None and ir.DataType.FLOAT in (a.dtype, b.dtype):
             swap, opposite = _ORDER[s.node.op_type]
+            a, b = (
+                value if array is None else s.constant(f"bound{i}", array)
+                for i, (value, array) in enumerate(((a, constant_of(a)), (b, constant_of(b))))
+            )
             above = s.add("Sub", b, a) if swap else s.add("Sub", a, b)
             found = step(s, above, either=s.node.op_type == "Equal")
             self.note(s, opposed(s, found) if opposite else found)
@@ -409,7 +419,7 @@ class _Truth:
                 continue
             rows = vocabulary(ids)
             if rows:
-                numbers, bound = np.arange(rows), np.full(rows, other.reshape(()))
+                numbers, bound = every_index(rows), np.full(2 * rows, other.reshape(()))
                 found = function(numbers, bound) if index == 0 else function(bound, numbers)
                 return looked_up(s, ids, found)
         return None
@@ -438,44 +448,40 @@ class _Truth:
         if found is not None:
             s.end(s.add("Identity", found))
         elif x is not None and x.dtype in _INDICES and constant_of(x) is None and (rows := vocabulary(x)):
-            s.end(looked_up(s, x, np.arange(rows)))
+            s.end(looked_up(s, x, every_index(rows)))
+
+    def move(self, s: _Spelling) -> None:
+        """Unsqueeze, Expand and others that only move values."""
+        x = self.number(s, 0)
+        if x is not None:
+            given = {name: s.node.attributes[name].value for name in s.node.attributes}
+            self.note(s, s.add(s.node.op_type, x, *s.node.inputs[1:], **given))
 
     def choose(self, s: _Spelling) -> None:
         """Where: a * c + b * (1 - c)."""
-        chosen = self.number(s, 0)
-        if chosen is None or constant_of(s.value(0)) is not None:
-            return
+        chosen, condition = self.number(s, 0), constant_of(s.value(0))
         values = s.value(1), s.value(2)
-        if not any(v is not None and v.dtype == ir.DataType.FLOAT for v in values) or not all(map(_is_finite, values)):
+        arrays = [constant_of(value) for value in values]
+        if (
+            chosen is None
+            or not all(map(is_finite, values))
+            or any(a is not None and np.isnan(a).any() for a in arrays)
+        ):
             return
+        if not any(value is not None and value.dtype == ir.DataType.FLOAT for value in values):
+            return
+        limited = any(array is not None and np.isinf(array).any() for array in arrays)
+        if limited and s.node.outputs[0].is_graph_output():
+            return
+        other = opposed(s, chosen) if condition is None else s.constant("other", 1 - condition.astype(np.float32))
         parts = []
-        for index, factor in ((1, chosen), (2, opposed(s, chosen))):
-            array, value = constant_of(s.value(index)), s.value(index)
-            if array is not None and not array.any() and array.size == 1:
+        for index, (factor, array) in enumerate(zip((chosen, other), arrays, strict=True)):
+            if array is not None and array.size == 1 and not array.any():
                 continue
-            if array is not None and not np.isfinite(array).all():
-                limits = np.finfo(np.float32)
-                value = s.constant(f"finite{index}", np.clip(array, limits.min, limits.max))
+            value = values[index] if array is None else s.constant(f"value{index}", np.clip(array, _LOWEST, -_LOWEST))
             parts.append(s.add("Mul", factor, value))
-        if parts and (len(parts) == 2 or sizes(s.node.outputs[0]) == sizes(chosen) or len(parts) == 1):
+        if parts:
             s.end(parts[0] if len(parts) == 1 else s.add("Add", *parts))
-
-
-def _is_finite(value: ir.Value | None) -> bool:
-    """Whether a value is no NaN or infinity that the choice is there to hide, as far as the operators tell."""
-    todo, seen = [value], set()
-    while todo:
-        node = source.producer() if (source := todo.pop()) is not None else None
-        if node is None or node in seen or node.op_type in _FINITE:
-            continue
-        constant = constant_of(node.inputs[1]) if node.op_type in ("Div", "Pow") else None
-        power = node.op_type == "Pow" and constant is not None and bool(((constant >= 0) & (constant % 1 == 0)).all())
-        quotient = node.op_type == "Div" and constant is not None and bool(constant.all())
-        if node.op_type in _NOT_FINITE and not power and not quotient:
-            return False
-        seen.add(node)
-        todo += node.inputs
-    return True
 
 
 def step(s: _Spelling, x: ir.Value, either: bool = False) -> ir.Value:
@@ -500,9 +506,11 @@ def _one_hot(truth: _Truth, s: _Spelling) -> None:
         return
     if s.node.attributes.get_int("axis", -1) not in (-1, len(shape)):
         return
-    off, on = values.ravel()
-    table = np.where(np.eye(int(depth.reshape(())), dtype=bool), on, off).astype(np.float32)
-    found = s.add("Gather", s.constant("table", table), ids, axis=0)
+    off, on = values.ravel().astype(np.float32)
+    table = np.eye(int(depth.reshape(())), dtype=np.float32) * (on - off)
+    found = s.add("Gather", s.constant("table", table), ids, axis=0)  # zeros where there is no such row
+    if off != 0:
+        found = s.add("Add", found, s.constant("off", off))
     casts = [use.node for use in s.node.outputs[0].uses()]
     if values.dtype == np.float32:
         s.end(found)
@@ -522,13 +530,31 @@ def vocabulary(ids: ir.Value) -> int:
     )
 
 
+def every_index(rows: int) -> Array:
+    """What an index of a table of so many rows may be: from the start, and from the end."""
+    return np.concatenate([np.arange(rows), np.arange(-rows, 0)])
+
+
 def looked_up(s: _Spelling, ids: ir.Value, column: Array) -> ir.Value:
-    """What stands in a column, for each index."""
-    table = s.constant("table", np.asarray(column, np.float32).reshape(-1, 1))
+    """What stands in a column of `every_index`, for each index."""
+    table = s.constant("table", _joined(np.asarray(column, np.float32)).reshape(-1, 1))
     row = s.add("Gather", table, ids, axis=0)
     shape = sizes(ids)
     assert shape is not None
     return s.axes("Squeeze", row, [len(shape)])
+
+
+def _joined(column: Array) -> Array:
+    """The shortest table where an index from the start and one from the end find what a column has for them.
+
+    Their rows lie apart but for zeros, which they may share.
+    """
+    front, back = np.split(column, 2)
+    used = max((int(i) + 1 for i in np.flatnonzero(front)), default=0), *(len(back) - np.flatnonzero(back))
+    table = np.zeros(len(front) + max(used), column.dtype)
+    table[: len(front)] = front
+    table[len(table) - len(back) :] += back
+    return table
 
 
 _COMPARED: dict[str, Callable[[Array, Array], Array]] = {
@@ -551,6 +577,7 @@ _OF_TRUTH: dict[str, Callable[[_Truth, _Spelling], None]] = {
     **dict.fromkeys(("And", "Or", "Xor"), _Truth.join),
     "Cast": _Truth.cast,
     "Not": _Truth.opposite,
+    **dict.fromkeys(("Expand", "Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze"), _Truth.move),
     "OneHot": _one_hot,
     "Where": _Truth.choose,
 }
@@ -572,4 +599,5 @@ _RULES: dict[str, Callable[[_Spelling], None]] = {
 
 def spelled_out() -> list[str]:
     """Operators that become others, all of them or in some of their forms, in alphabetical order."""
-    return sorted({*_RULES, *_OF_TRUTH}, key=str.lower)
+    moved = {name for name, rule in _OF_TRUTH.items() if rule is _Truth.move}
+    return sorted({*_RULES, *_OF_TRUTH} - moved, key=str.lower)

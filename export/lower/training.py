@@ -12,6 +12,7 @@ from typing import Any
 import onnx
 
 from ..errors import TrainableError, UnsupportedNode
+from ..graph.rewrites import FIXED
 from ..program.program import Op, Program
 from ..program.traits import TRAITS
 from .context import Context, Layer
@@ -163,7 +164,7 @@ def mark_trainable(ctx: Context, program: Program, marks: Marks, loss: str | Non
     if not marks.marks:
         program.loss = loss
         return
-    known = {layer.op.name: layer for op in ctx.ops for layer in ctx.layers.values() if layer.op is op}
+    known = {layer.op.name: layer for op in ctx.ops for layer in _layers(ctx) if layer.op is op}
     bad: list[UnsupportedNode] = []
     chosen = []
     for mark in marks.marks:
@@ -179,6 +180,17 @@ def mark_trainable(ctx: Context, program: Program, marks: Marks, loss: str | Non
     bad += _check_backward(program, chosen, ends)
     if bad:
         raise TrainableError(list(dict.fromkeys(bad)))
+
+
+def _layers(ctx: Context) -> list[Layer]:
+    """The layers with weights of the model's, not just constants that some operator became."""
+    constants = ctx.normal.model.graph.initializers
+    return [
+        layer
+        for layer in ctx.layers.values()
+        if not (found := [constants[name] for name in layer.names if name in constants])
+        or not all(value.meta.get(FIXED, False) for value in found)
+    ]
 
 
 def _mark(ctx: Context, program: Program, mark: Mark, layers: Sequence[Layer]) -> list[UnsupportedNode]:
@@ -207,7 +219,7 @@ def _nothing(ctx: Context, mark: Mark) -> UnsupportedNode:
     """Why a mark means no layer that can train."""
     op = next((op for op in ctx.ops if matches(mark.layers, op.name)), None)
     if op is None:
-        layers = ", ".join(dict.fromkeys(layer.names[0] for layer in ctx.layers.values())) or "none"
+        layers = ", ".join(dict.fromkeys(layer.names[0] for layer in _layers(ctx))) or "none"
         why = "there are not as many layers" if mark.last else "it matches no layer"
         return UnsupportedNode(mark.text, "trainable", why, f"layers that can train: {layers}")
     if op.kind.endswith("_s8"):

@@ -103,6 +103,12 @@ def _aliases(node: ir.Node) -> list[str]:
     return [str(node.name)] + [str(i.name) for i in node.inputs if i is not None and constant(i) is not None]
 
 
+#: a constant as low as this says that a score does not count
+_HIDDEN = -1e3
+#: what may stand behind such a one, and would have its codes
+_HANDS_ON = {"Flatten", "LogSoftmax", "Reshape", "Softmax", "Squeeze", "Transpose", "Unsqueeze"}
+
+
 @dataclass(frozen=True)
 class Chosen:
     """What becomes integer ops.
@@ -134,11 +140,26 @@ def choose_nodes(graph: ir.Graph, trainable: Sequence[str], keep_float: set[str]
             free.append(node)
             if _fits(node) and not RULES[node.op_type].moves:
                 chosen.add(node)
+    chosen -= _masked(graph)
     biases = {node: add for node in chosen if (add := _bias_behind(node)) is not None and add in free}
     chosen.update(biases.values())
     groups = _choose_groups(graph, free, chosen, set(biases.values()))
     _choose_movers([node for node in free if node not in groups.members], chosen)
     return Chosen(chosen, groups.roots, biases)
+
+
+def _masked(graph: ir.Graph) -> set[ir.Node]:
+    """Nodes that hide scores behind a very low constant, and the Softmax that reads them: no codes span both."""
+    found: set[ir.Node] = set()
+    for node in graph:
+        arrays = [
+            array for value in node.inputs if (array := constant(value)) is not None and array.dtype == np.float32
+        ]
+        hides = node.op_type in ("Add", "Where") and any(array.size and array.min() <= _HIDDEN for array in arrays)
+        behind = node.op_type in _HANDS_ON and node.inputs[0] is not None and node.inputs[0].producer() in found
+        if hides or behind:
+            found.add(node)
+    return found
 
 
 @dataclass(frozen=True)

@@ -184,3 +184,28 @@ def test_what_is_refused():
         export.from_sklearn(poisson)
     with pytest.raises(ValueError, match="StandardScaler is not supported"):
         export.from_sklearn(StandardScaler().fit(x))
+
+
+def test_scalers_that_clip(tmp_path):
+    """Two in a row, one in a pipeline of its own; beyond what they were fitted to, where alone it matters."""
+    x, y = load_diabetes(return_X_y=True)
+    largest = MaxAbsScaler(clip=True) if "clip" in MaxAbsScaler().get_params() else MaxAbsScaler()
+    before = make_pipeline(MinMaxScaler((0, 1), clip=True), MinMaxScaler((-3, 5), clip=True))
+    for scaler in (before, largest):
+        estimator = make_pipeline(scaler, Ridge()).fit(x, y / y.std())
+        model = edgeprop.Model(export.save(tmp_path / "net", estimator).paths["image"])
+        wide = (3 * x).astype(np.float32)
+        np.testing.assert_allclose(model.predict(wide)[:, 0], estimator.predict(wide), rtol=1e-4, atol=1e-4)
+
+
+def test_components_without_variance_are_refused():
+    x, y = iris()
+    x = np.concatenate([x, np.ones((len(x), 1))], axis=1)
+    with pytest.raises(ValueError, match=r"1 components without variance.*n_components=4"):
+        export.from_sklearn(make_pipeline(PCA(whiten=True), Ridge()).fit(x, y))
+
+
+def test_several_labels_a_sample_are_refused():
+    x, y = iris()
+    with pytest.raises(ValueError, match=r"RidgeClassifier of several labels a sample.*MLPClassifier"):
+        export.from_sklearn(RidgeClassifier().fit(x, np.stack([y > 0, y > 1], 1)))

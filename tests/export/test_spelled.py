@@ -15,6 +15,7 @@ from edgeprop.export.check import check
 from edgeprop.export.graph import reference
 from edgeprop.export.graph.importer import load
 from edgeprop.export.lower import UnsupportedError, lower
+from edgeprop.export.quantization.quantize import quantize
 from tests.support.graphs import model, node
 
 FLOAT, LONG, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
@@ -69,6 +70,12 @@ def test_a_running_sum_that_is_too_long() -> None:
         lower(proto)
 
 
+@pytest.mark.parametrize("axis", [0, -3])
+def test_a_running_sum_over_the_batch(axis: int) -> None:
+    with pytest.raises(UnsupportedError, match=r"CumSum 'it': .*neither the batch axis nor the only one"):
+        lower(of(node("CumSum", ["x", "axis"], ["y"], name="it"), axis=np.array(axis)))
+
+
 @pytest.mark.parametrize("opset", [11, 17])
 def test_products_with_vectors(opset: int) -> None:
     vector = np.random.default_rng(1).standard_normal(4).astype(np.float32)
@@ -78,10 +85,11 @@ def test_products_with_vectors(opset: int) -> None:
     same(proto, (5, 4))
 
 
-def test_a_sum_as_bias() -> None:
+@pytest.mark.parametrize("beta", [1.0, 0.5])
+def test_a_sum_as_bias(beta: float) -> None:
     nodes = [
         node("ReduceSumSquare", ["x"], ["s"], axes=[1], keepdims=1),
-        node("Gemm", ["x", "w", "s"], ["y"], alpha=-2.0, transB=1),
+        node("Gemm", ["x", "w", "s"], ["y"], alpha=-2.0, beta=beta, transB=1),
     ]
     weight = np.random.default_rng(1).standard_normal((6, 4)).astype(np.float32)
     same(model(nodes, {"x": ["N", 4]}, ["y"], {"w": weight}), (5, 4))
@@ -127,6 +135,34 @@ def test_einsum_with_weights_for_every_step() -> None:
     constant = np.ones((3, 4, 2), np.float32)
     with pytest.raises(UnsupportedError, match=r"Einsum 'it'.*no weights for each step"):
         lower(of(node("Einsum", ["x", "c"], ["y"], equation="nij,ijo->nio", name="it"), c=constant))
+
+
+def test_einsum_of_a_sample_with_others() -> None:
+    with pytest.raises(UnsupportedError, match=r"Einsum 'it'.*of one batch axis"):
+        lower(of(node("Einsum", ["x", "x"], ["y"], equation="nij,mab->nmijab", name="it")))
+
+
+def test_what_an_operator_became_does_not_learn() -> None:
+    """The last layer is the Gemm, not the triangle of a running sum, a bound or what is left of 1."""
+    weight = np.ones((4, 6), np.float32)
+    choice = [
+        node("Greater", ["h", "b"], ["c"]),
+        node("Sigmoid", ["h"], ["s"]),
+        node("Where", ["c", "h", "s"], ["y"], name="it"),
+    ]
+    for behind, more in (
+        ([node("CumSum", ["h", "axis"], ["y"], name="it")], {"axis": np.array(-1)}),
+        (choice, {"b": np.float32(0.2)}),
+        (
+            [node("Sigmoid", ["h"], ["s"]), node("Pow", ["s", "e"], ["y"])],
+            {"e": np.linspace(0.3, 0.9, 6, dtype=np.float32)},
+        ),
+    ):
+        proto = of(node("MatMul", ["x", "w"], ["h"], name="head"), *behind, w=weight, **more)
+        program = lower(proto, trainable="last", loss="mse")
+        assert [t.name for t in program.tensors.values() if t.trainable] == ["w"]
+        with pytest.raises(UnsupportedError, match="layers that can train: head"):
+            lower(proto, trainable="last:2", loss="mse")
 
 
 # ---- Truth values ----------------------------------------------------------------------------------------------------
@@ -192,6 +228,41 @@ def test_a_choice_that_hides_what_is_no_number() -> None:
         lower(of(*nodes, b=np.float32(0.1), o=np.float32(0)))
 
 
+def test_a_mask_that_hides_what_is_no_number() -> None:
+    mask = np.array([True, False, True, False])
+    nodes = [node("Log", ["x"], ["l"]), node("Where", ["m", "l", "o"], ["y"], name="it")]
+    with pytest.raises(UnsupportedError, match="Where 'it'"):
+        lower(of(*nodes, m=mask, o=np.float32(0)))
+    nodes[0] = node("Greater", ["x", "o"], ["m"])
+    nodes[1] = node("Where", ["m", "x", "nan"], ["y"], name="it")
+    with pytest.raises(UnsupportedError, match="Where 'it'"):
+        lower(of(*nodes, o=np.float32(0), nan=np.float32(np.nan)))
+
+
+@pytest.mark.parametrize("constant", [True, False])
+def test_infinity_as_an_output_is_refused(constant: bool) -> None:
+    """It would be the lowest number there."""
+    compare = [] if constant else [node("Greater", ["x", "o"], ["m"])]
+    given = {"m": np.array([True, False, True, False])} if constant else {"o": np.float32(0)}
+    with pytest.raises(UnsupportedError, match="Where 'it'"):
+        lower(of(*compare, node("Where", ["m", "x", "low"], ["y"], name="it"), low=np.float32(-np.inf), **given))
+
+
+def test_a_mask_chooses_of_two_computed_values() -> None:
+    mask = np.array([True, False, True, False])
+    same(of(node("Sigmoid", ["x"], ["s"]), node("Where", ["m", "s", "x"], ["y"]), m=mask))
+
+
+def test_a_logarithm_of_a_sum_may_be_chosen() -> None:
+    """Of exponentials it is a number always; of what may be 0, not."""
+    choice = [node("Greater", ["x", "b"], ["c"]), node("Where", ["c", "x", "l"], ["y"], name="it")]
+    same(of(node("ReduceLogSumExp", ["x"], ["l"], axes=[1]), *choice, b=np.float32(0.1)))
+    choice[0] = node("Where", ["m", "l", "b"], ["y"], name="it")
+    nodes = [node("Abs", ["x"], ["a"]), node("ReduceLogSum", ["a"], ["l"], axes=[1])]
+    with pytest.raises(UnsupportedError, match="Where 'it'"):
+        lower(of(*nodes, choice[0], b=np.float32(0.1), m=np.array([True, False, True, False])))
+
+
 def words(*nodes: onnx.NodeProto, **constants: Any) -> onnx.ModelProto:
     """A graph over indices i (N, 6), embedded as e (N, 6, 4), to y."""
     constants["table"] = np.random.default_rng(0).standard_normal((9, 4)).astype(np.float32)
@@ -241,6 +312,55 @@ def test_masks_of_indices() -> None:
         assert result.status == "ok", result.message
 
 
+@pytest.mark.parametrize("op", ["Equal", "Greater", "LessOrEqual"])
+def test_indices_from_the_end(op: str) -> None:
+    """-1 is the last row of a table, and less than 0 all the same."""
+    for bound in (-1, 0, 8):
+        nodes = [
+            node(op, ["i", "bound"], ["c"]),
+            node("Cast", ["c"], ["f"], to=FLOAT),
+            node("Cast", ["i"], ["g"], to=FLOAT),
+            node("ReduceSum", ["e", "last"], ["s"], keepdims=0),
+            node("Sum", ["f", "g", "s"], ["y"]),
+        ]
+        result = check(
+            words(*nodes, bound=np.array(bound), last=np.array([-1])), {"i": np.array([[0, 8, -1, -9, 3, -2]])}
+        )
+        assert result.status == "ok", result.message
+
+
+def test_the_table_of_an_index_is_short() -> None:
+    """Of one that is asked for, one row more than there are: what lies behind is 0."""
+    nodes = [
+        node("Equal", ["i", "zero"], ["c"]),
+        node("Cast", ["c"], ["f"], to=FLOAT),
+        node("Unsqueeze", ["f", "last"], ["u"]),
+        node("Mul", ["u", "e"], ["y"]),
+    ]
+    program = lower(words(*nodes, zero=np.array(0), last=np.array([-1])))
+    assert sorted(op.attrs["vocabulary"] for op in program.ops if op.kind == "embedding_f32") == [9, 10]
+
+
+def test_a_mask_with_another_axis() -> None:
+    nodes = [
+        node("Equal", ["i", "zero"], ["c"]),
+        node("Unsqueeze", ["c", "last"], ["u"]),
+        node("Expand", ["u", "shape"], ["w"]),
+        node("Where", ["w", "none", "e"], ["y"]),
+    ]
+    constants = {"zero": np.array(0), "last": np.array([-1]), "shape": np.array([1, 6, 4]), "none": np.float32(-2)}
+    result = check(words(*nodes, **constants), {"i": np.arange(12).reshape(2, 6) % 5})
+    assert result.status == "ok", result.message
+
+
+def test_one_hot_of_what_is_outside() -> None:
+    """No row has it: all are `off`."""
+    nodes = [node("OneHot", ["i", "depth", "values"], ["o"]), node("Concat", ["o", "e"], ["y"], axis=-1)]
+    proto = words(*nodes, depth=np.array(4), values=np.float32([0.5, 2]))
+    result = check(proto, {"i": np.arange(12).reshape(2, 6) % 9})
+    assert result.status == "ok", result.message
+
+
 @pytest.mark.parametrize("kind", [np.float32, np.int64])
 def test_one_hot(kind: Any) -> None:
     nodes = [node("OneHot", ["i", "depth", "values"], ["o" if kind == np.int64 else "y"], axis=-1)]
@@ -275,14 +395,26 @@ DECISIONS: dict[str, tuple[onnx.ModelProto, str]] = {
     ),
     "sorted": (
         ends(node("TopK", ["s", "k"], ["y", "i"]), kind=FLOAT, rank=2, k=np.array([2])),
-        "sort it along axis -1",
+        "take the 2 largest along axis -1",
     ),
-    "threshold": (ends(node("Greater", ["s", "h"], ["y"]), kind=BOOL, rank=2, h=HALF), "compare it with 0.5"),
+    "threshold": (ends(node("Greater", ["s", "h"], ["y"]), kind=BOOL, rank=2, h=HALF), "see whether it is above 0.5"),
     "whole": (
         ends(node("Greater", ["s", "h"], ["c"]), node("Cast", ["c"], ["y"], to=LONG), kind=LONG, rank=2, h=HALF),
-        "compare it with 0.5, then cast it to int64",
+        "see whether it is above 0.5, then cast it to int64",
     ),
 }
+
+
+HEAD = ends(node("ArgMax", ["s"], ["y"], axis=1, keepdims=0, select_last_index=1), kind=LONG)
+DECISIONS["last label"] = (HEAD, "take the last of the largest along axis 1")
+DECISIONS["turned"] = (
+    ends(node("Greater", ["h", "s"], ["y"]), kind=BOOL, rank=2, h=HALF),
+    "see whether it is below 0.5",
+)
+DECISIONS["smallest"] = (
+    ends(node("TopK", ["s", "k"], ["v", "y"], largest=0), kind=LONG, rank=2, k=np.array([2])),
+    "take the 2 smallest along axis -1",
+)
 
 
 @pytest.mark.parametrize("what", DECISIONS)
@@ -304,6 +436,26 @@ def test_scores_beside_a_label() -> None:
     proto.graph.output.append(helper.make_tensor_value_info("s", FLOAT, ["N", 3]))
     assert load(proto).notes == ["output 'y', the label, is left out: take the largest of 's'"]
     assert check(proto).status == "ok"
+
+
+def test_a_label_of_another_head() -> None:
+    """It is none of the scores that are an output."""
+    proto = ends(node("Gemm", ["x", "w"], ["t"]), node("ArgMax", ["t"], ["y"], axis=1, keepdims=0), kind=LONG)
+    proto.graph.output.append(helper.make_tensor_value_info("s", FLOAT, ["N", 3]))
+    assert load(proto).notes == [
+        "output 'y' is left out, and 't', which it is made of, is the output: take the largest along axis 1"
+    ]
+    result = check(proto)
+    assert (result.status, result.elements) == ("ok", 24), result.message
+
+
+def test_an_input_that_is_an_output_keeps_its_type() -> None:
+    proto = ends(node("Cast", ["x"], ["f"], to=FLOAT), node("Relu", ["f"], ["y"]), kind=FLOAT, rank=2)
+    proto.graph.node.pop(0)
+    proto.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+    proto.graph.output.append(helper.make_tensor_value_info("x", TensorProto.UINT8, ["N", 4]))
+    with pytest.raises(UnsupportedError, match="output 'x': it is an input too"):
+        lower(proto)
 
 
 @pytest.mark.parametrize("kind", [TensorProto.INT16, TensorProto.UINT8, TensorProto.INT32, TensorProto.DOUBLE])
@@ -433,3 +585,42 @@ def test_a_branch_that_is_known_behind_a_pad(tmp_path: Path) -> None:
         assert check(proto).status == "ok"
         x = np.random.default_rng(1).random((8, 1, 4), np.float32)
         assert check(export.save(tmp_path / "net", proto, calibration=x).model, {"x": x}).status == "ok"
+
+
+def layers_around(*between: onnx.NodeProto, **constants: Any) -> onnx.ModelProto:
+    """A layer and Relu to h (N, 3, 6), and another from z to y."""
+    normal = np.random.default_rng(1).standard_normal
+    constants |= {"w": normal((4, 6)).astype(np.float32), "w2": normal((6, 5)).astype(np.float32)}
+    first = [node("MatMul", ["x", "w"], ["a"]), node("Relu", ["a"], ["h"])]
+    return of(*first, *between, node("MatMul", ["z", "w2"], ["y"]), **constants)
+
+
+def distance(proto: onnx.ModelProto) -> float:
+    """What int8 costs, in dB, after a check that the device computes the int8 model."""
+    x = np.random.default_rng(0).standard_normal((40, 3, 4)).astype(np.float32)
+    quantized = quantize(proto, x)
+    result = check(quantized, {"x": x[:8]})
+    assert result.status == "ok", result.message
+    want, got = reference.run(proto, {"x": x})["y"], reference.run(quantized, {"x": x})["y"]
+    return float(10 * np.log10((want**2).sum() / ((want - got) ** 2).sum()))
+
+
+def test_a_choice_of_codes() -> None:
+    """onnxruntime fuses it to an operator of its own."""
+    nodes = [node("Greater", ["h", "b"], ["c"]), node("Tanh", ["h"], ["t"])]
+    bound = np.float32(0.2)
+    assert distance(layers_around(*nodes, node("Where", ["c", "t", "h"], ["z"]), b=bound)) > 15
+    assert distance(layers_around(nodes[0], node("Where", ["c", "h", "o"], ["z"]), b=bound, o=np.float32(-1))) > 15
+
+
+@pytest.mark.parametrize("lowest", [-np.inf, -1e9, -1e4])
+def test_masked_scores_stay_float(lowest: float) -> None:
+    """Codes of a range that holds the mask too would all be the same for the scores."""
+    low = np.float32(lowest)
+    keep = np.array([1, 1, 0, 1, 0, 1], bool)
+    softmax = node("Softmax", ["m"], ["z"], axis=-1)
+    assert distance(layers_around(node("Where", ["c", "h", "o"], ["m"]), softmax, c=keep, o=low)) > 15
+    added = np.where(keep, np.float32(0), low)
+    assert distance(layers_around(node("Add", ["h", "o"], ["m"]), softmax, o=added)) > 15
+    computed = [node("ReduceMax", ["h"], ["r"], axes=[-1]), node("Less", ["h", "r"], ["c"])]
+    assert distance(layers_around(*computed, node("Where", ["c", "h", "o"], ["m"]), softmax, o=low)) > 15
