@@ -8,7 +8,7 @@ Frasconi 1994). ReLU alone is no cure: with small weights the signal itself dies
 it. With He's weights it keeps its size (He et al. 2015); so it does with sigmoids beside residual connections, or behind
 batch norm.
 
-Part two, time: recurrent nets of 16 units see one number that matters and then 99 of noise, and must tell at the end
+Part two, time: recurrent nets of 16 units see one number that matters and then 49 of noise, and must tell at the end
 whether it was positive. How much of the gradient reaches back to the first step shows whether they can learn that at all. A plain
 recurrent layer forgets; so does a GRU, whose gates start half open; an LSTM whose forget gate starts open carries its
 cell along (Hochreiter & Schmidhuber 1997; Gers, Schmidhuber & Cummins 2000).
@@ -31,7 +31,7 @@ from edgeprop import trainer as t
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-DEPTH, UNITS, STEPS = 20, 32, 100
+DEPTH, UNITS, STEPS = 20, 32, 50
 
 
 class Result(NamedTuple):
@@ -103,7 +103,7 @@ CELLS: dict[str, Callable[[], t.Layer]] = {
 
 
 def first_of_many(n: int, seed: int) -> tuple[Array, Array]:
-    """Sequences (n, 100, 2): a number, then noise; the second feature is 1 where the number is. And its sign (n,)."""
+    """Sequences (n, STEPS, 2): a number, then noise; the second feature is 1 where the number is. And its sign (n,)."""
     rng = np.random.default_rng(seed)
     x = np.stack([rng.normal(0, 1, (n, STEPS)), np.zeros((n, STEPS))], axis=2).astype(np.float32)
     x[:, 0, 1] = 1
@@ -132,7 +132,7 @@ def main(out: Path | None = None, epochs: int = 20) -> tuple[dict[str, Result], 
     layers = {name: deep(make(), epochs) for name, make in DEEP.items()}
     table(f"{DEPTH} layers: norm of the gradient of a layer's weights", layers, (0, 4, 9, 14, 19), "layer")
     steps = {name: recurrent(make(), epochs) for name, make in CELLS.items()}
-    table(f"{STEPS} steps: norm of the gradient of a step's input", steps, (0, 24, 49, 74, 99), "step")
+    table(f"{STEPS} steps: norm of the gradient of a step's input", steps, (0, 12, 24, 36, 49), "step")
     if out is not None:
         draw(out, layers, steps)
     return layers, steps

