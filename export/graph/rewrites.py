@@ -284,6 +284,18 @@ def _gather_nd(graph: ir.Graph, node: ir.Node) -> None:
 # ---- Attention -------------------------------------------------------------------------------------------------------
 
 
+#: attributes of Attention that are heeded, or that change nothing in float32
+_ATTENTION = {
+    "is_causal",
+    "kv_num_heads",
+    "q_num_heads",
+    "qk_matmul_output_mode",
+    "scale",
+    "softcap",
+    "softmax_precision",
+}
+
+
 def _attention(graph: ir.Graph, node: ir.Node) -> None:
     """Attention of opset 23, of as many heads of keys as of queries and without a cache, as the products it stands for."""
     q, k, v, mask = (*node.inputs, *[None] * 4)[:4]
@@ -291,6 +303,8 @@ def _attention(graph: ir.Graph, node: ir.Node) -> None:
     get = node.attributes
     known = len({len(size) for size in sizes}) == 1 and not any(0 in size[1:] for size in sizes)
     if not known or len(sizes[0]) not in (3, 4) or get.get_float("softcap", 0.0) != 0:
+        return
+    if set(get) - _ATTENTION:  # windows, as of opset 25
         return
     if any(value is not None for value in node.inputs[4:]) or any(output.uses() for output in node.outputs[1:]):
         return
@@ -301,6 +315,8 @@ def _attention(graph: ir.Graph, node: ir.Node) -> None:
     added = _attention_mask(mask, sizes[0][-2], sizes[1][-2], bool(get.get_int("is_causal", 0)))
     if heads != others or not heads or (mask is not None and added is None):
         return
+    if added is not None and (added == _LOWEST).all(-1).any():
+        return  # a query that sees no key gives 0, where the softmax of equal scores would not
     name = str(node.name or node.outputs[0].name)
     if split:
         apart = add_constant(graph, f"{name}.heads", np.array([0, 0, heads, -1], np.int64))

@@ -179,6 +179,11 @@ def test_attention(ranks: int, mask: Any, attributes: dict[str, Any]) -> None:
 def test_attention_that_is_more_than_that() -> None:
     with pytest.raises(UnsupportedError, match="Attention 'it'"):
         lower(attention(4, softcap=2.0))
+    nothing = np.ones((5, 6), bool)
+    nothing[2] = False  # a query that sees no key: 0 there, by ONNX
+    for mask in (nothing, np.where(nothing, 0, -np.inf).astype(np.float32)):
+        with pytest.raises(UnsupportedError, match=r"Attention 'it'.*leaves every query a key"):
+            lower(attention(4, mask))
 
 
 # ---- A matrix for every head -----------------------------------------------------------------------------------------
