@@ -96,7 +96,7 @@ NEAREST = {
     "ArgMax": "the scores themselves as output, the largest of which the caller takes",
     "ArgMin": "the scores themselves as output, the smallest of which the caller takes",
     "Cast": "float32 throughout",
-    "Attention": "as many heads of keys as of queries, a mask that is constant and leaves every query a key, no softcap, cache, window",
+    "Attention": "as many heads of keys as of queries, a constant mask that leaves every query a key, no softcap, cache, window",
     "CumSum": f"at most {spelled.MOST_STEPS} steps of float32 along an axis that is neither the batch axis nor the only one",
     "Einsum": "products of two operands at a time of one batch axis, no sums within one, no weights for each step of an axis",
     "Equal": _TRUTH,
