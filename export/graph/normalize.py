@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,7 +93,7 @@ def _fold(proto: onnx.ModelProto) -> onnx.ModelProto:
     model = ir.from_proto(proto)
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     origins = _moved_weights(model.graph)
-    fold_all(model, "com.microsoft" not in opsets(proto), _NEVER_FOLDED)
+    fold_all(model, "com.microsoft" not in opsets(proto))
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     drop_identities(model)
     passes.RemoveUnusedNodesPass()(model)
@@ -104,13 +103,12 @@ def _fold(proto: onnx.ModelProto) -> onnx.ModelProto:
     return ir.to_proto(model)
 
 
-def fold_all(model: ir.Model, infer: bool = True, left: Set[str] = RANDOM) -> None:
+def fold_all(model: ir.Model, infer: bool = True) -> None:
     """Compute what is constant, until nothing is left to compute.
 
     Parameters
     ----------
     infer : whether shapes are inferred, which operators that are not ONNX's own do not allow
-    left : operators that stay as they are
     """
     while True:  # what onnxruntime works out, such as amounts of padding, is what shapes behind it wait for
         fold_constants_ir(
@@ -118,7 +116,7 @@ def fold_all(model: ir.Model, infer: bool = True, left: Set[str] = RANDOM) -> No
             onnx_shape_inference=infer,
             input_size_limit=1 << 28,
             output_size_limit=1 << 28,
-            should_fold=lambda node: False if node.op_type in left else None,
+            should_fold=lambda node: False if node.op_type in _NEVER_FOLDED else None,
         )
         if not _fold_with_onnxruntime(model.graph):
             break
