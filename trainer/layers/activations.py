@@ -12,6 +12,8 @@ from .._common import Array, Shape, is_int, lookup, require_number
 from .base import Layer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..onnx_export import GraphBuilder
 
 
@@ -299,17 +301,14 @@ class LogSoftmax(Softmax):
 
 
 class _Gate(Layer):
-    """x * gate(x): the derivative needs the input."""
+    """x * gate(x): the derivative needs the input.
 
-    @staticmethod
-    def gate(x: Array) -> Array:
-        """What x is multiplied by."""
-        raise NotImplementedError
+    gate : what x is multiplied by, from x
+    slope : the derivative of x * gate(x), from x and gate(x)
+    """
 
-    @staticmethod
-    def slope(x: Array, gate: Array) -> Array:
-        """The derivative of x * gate(x)."""
-        raise NotImplementedError
+    gate: Callable[[Array], Array]
+    slope: Callable[[Array, Array], Array]
 
     def forward(self, x: Array, training: bool = False) -> Array:
         """Compute y from x."""
@@ -378,7 +377,7 @@ class GELU(_Gate):
     def __init__(self, approximate: str = "none", *, name: str | None = None) -> None:
         super().__init__(name)
         self.approximate = approximate
-        self.gate, self.slope = lookup(GELU_FORMS, approximate, "GELU approximation")  # type: ignore[method-assign]
+        self.gate, self.slope = lookup(GELU_FORMS, approximate, "GELU approximation")
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write x * (1 + erf(x / sqrt(2))) * 0.5, or with tanh, in the steps that onnxruntime knows as one."""
