@@ -225,7 +225,7 @@ def _as_onnx(model: Any, stem: Path) -> Imported:
     """The ONNX model that `model` is, names or can become."""
     if isinstance(model, str | os.PathLike):
         path = Path(model)
-        if path.resolve() == stem.with_name(stem.name + ".onnx").resolve():
+        if path.exists() and path.resolve() == stem.with_name(stem.name + ".onnx").resolve():
             raise ExportError(f"{path} would be overwritten by its own export: choose another stem or folder")
         return load(path)
     if isinstance(model, onnx.ModelProto | bytes):

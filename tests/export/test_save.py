@@ -159,9 +159,11 @@ def test_a_model_is_not_overwritten_by_its_export(tmp_path: Path) -> None:
     assert files(tmp_path) == ["tiny.onnx"]
 
 
-def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        export.save(tmp_path / "tiny", tmp_path / "nothing.onnx")
+@pytest.mark.parametrize("name", ["nothing", "tiny"])
+def test_a_missing_file(name: str, tmp_path: Path) -> None:
+    """Also where its export would have its name."""
+    with pytest.raises(FileNotFoundError, match=name):
+        export.save(tmp_path / "tiny", tmp_path / f"{name}.onnx")
 
 
 def test_a_failed_write_leaves_the_old_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
