@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -36,6 +38,17 @@ def environment() -> dict[str, str]:
     """This environment, with all that zig compiles for itself kept below build/."""
     caches = {"ZIG_GLOBAL_CACHE_DIR": str(WORK / "zig"), "ZIG_LOCAL_CACHE_DIR": str(WORK / "zig")}
     return {**os.environ, **caches, "CMAKE_BUILD_PARALLEL_LEVEL": "1"}
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Wait until no other process builds in `WORK`: it would replace headers that this one's compilers are reading."""
+    import fcntl  # not on Windows, where this file must still be readable for its tests to be skipped
+
+    WORK.mkdir(parents=True, exist_ok=True)
+    with (WORK / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def build(target: Target, include: Path, out: Path) -> Path:
@@ -78,11 +91,13 @@ def main() -> None:
     chosen = [target for target in TARGETS if not args.words or any(word in target.platform for word in args.words)]
     if not chosen:
         parser.error(f"none of {', '.join(target.platform for target in TARGETS)}")
-    include = headers.write(WORK / "include")
-    # Half of a wheel's time goes into one link, for which zig compiles libraries of its own: side by side, cores stay busy.
-    with ThreadPoolExecutor(min(args.jobs, len(chosen))) as pool:
-        for wheel in pool.map(lambda target: build(target, include, args.out), chosen):
-            print(f"{wheel.name}  {wheel.stat().st_size:,} B", flush=True)
+    with alone():
+        include = headers.write(WORK / "include")
+        # Half of a wheel's time goes into one link, for which zig compiles libraries of its own: side by side, cores stay
+        # busy.
+        with ThreadPoolExecutor(min(args.jobs, len(chosen))) as pool:
+            for wheel in pool.map(lambda target: build(target, include, args.out), chosen):
+                print(f"{wheel.name}  {wheel.stat().st_size:,} B", flush=True)
 
 
 if __name__ == "__main__":
