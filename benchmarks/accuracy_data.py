@@ -61,9 +61,9 @@ def fashion_mnist(folder: Path) -> Data:
 
 
 def usps(folder: Path) -> Data:
-    """Digits of zip codes, 1 x 16 x 16 in -1 .. 1. Of 7,291 in the folder, 2,000 drawn by a fixed seed are the test part."""
+    """Digits of zip codes, 1 x 16 x 16, 0 for paper to 1 for ink; of 7,291, 2,000 drawn by a fixed seed are the test part."""
     stored = np.load(folder / "usps_train.npz")
-    x, y = (stored["x"].reshape(-1, 1, 16, 16) / 1000).astype(np.float32), stored["y"].astype(np.int64)
+    x, y = ((stored["x"].reshape(-1, 1, 16, 16) / 1000 + 1) / 2).astype(np.float32), stored["y"].astype(np.int64)
     rest, test = split(x, y, 2000, seed=1989)
     return Data(*split(*rest, validation=500), test)
 
