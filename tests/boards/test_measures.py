@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from boards import build, count, models, report, size
+from tests.support.boards import boards
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ int main(void)
 """
 
 
-@pytest.mark.parametrize("name", ["m4f", "a53"])
+@pytest.mark.parametrize("name", boards("m4f", slow=("a76",)))
 def test_a_count_grows_by_exactly_what_a_loop_adds(name, board, tmp_path):
     source = tmp_path / "loop.c"
     source.write_text(LOOP)
@@ -39,7 +40,7 @@ def test_a_count_grows_by_exactly_what_a_loop_adds(name, board, tmp_path):
     assert first == second == 2000  # two instructions a turn
 
 
-@pytest.mark.parametrize("name", ["m4f", "a76"])
+@pytest.mark.parametrize("name", boards("m4f", slow=("a76",)))
 def test_a_step_counts_the_same_twice_and_its_functions_add_up(name, board, head):
     built = count.link(board(name), "head_64_10_sgd_step", head)
     first, second = build.count(built), build.count(built)
@@ -50,6 +51,7 @@ def test_a_step_counts_the_same_twice_and_its_functions_add_up(name, board, head
     assert sum(times for times, _ in build.disassembly(built, first)) in (first.instructions, first.instructions + 1)
 
 
+@pytest.mark.xdist_group("board m4f small")
 def test_sizes_add_up_to_the_sections(board, head):
     built = size.link(board("m4f"), "head_64_10", head)
     found = size.sections(built)
@@ -60,6 +62,7 @@ def test_sizes_add_up_to_the_sections(board, head):
     assert 650 * 4 < found["rodata"] <= whole[".rodata"]  # the weights
 
 
+@pytest.mark.xdist_group("board m4f small")
 def test_the_stack_is_measured(board, head):
     measured = size.measure(board("m4f"), "head_64_10", head)
     assert measured is not None

@@ -666,7 +666,7 @@ def quantized(
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(seed=seeds)
 def test_codes(dtype: Any, seed: int) -> None:
     """Between equal scales, operators that move work on codes."""

@@ -34,13 +34,8 @@ def fused(command: list[str], source: Path, folder: Path, *flags: str) -> int:
     return len(FUSED.findall((folder / "out.s").read_text()))
 
 
-#: one target of each compiler; the others are as many minutes
-QUICK = {"gcc, AArch64", "clang, AArch64"}
-
-
-@pytest.mark.parametrize(
-    "compiler", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in COMPILERS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("compiler", COMPILERS)
 def test_the_sources_say_what_the_flag_says(compiler: str, tmp_path: Path) -> None:
     """As many fused instructions without -ffp-contract=off as with it: those the source asks for."""
     command = [*COMPILERS[compiler], "-std=gnu11", "-O2"]

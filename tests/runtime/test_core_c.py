@@ -30,14 +30,21 @@ def program(name: str, cc: str, build: list[str], *switches: str) -> Path:
     return compiler.program(TESTS / f"{name}.c", output, *LENIENT, cc=cc, build=build, switches=switches)
 
 
-@pytest.mark.parametrize("build", BUILDS)
-@pytest.mark.parametrize("cc", COMPILERS)
+#: what clang sanitizes is minutes more
+CASES = [
+    pytest.param(cc, build, marks=pytest.mark.slow if (cc, build) == ("clang", "sanitized") else [])
+    for cc in COMPILERS
+    for build in BUILDS
+]
+
+
+@pytest.mark.parametrize(("cc", "build"), CASES)
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_program(name: str, cc: str, build: str) -> None:
     run([program(name, cc, BUILDS[build])])
 
 
-@pytest.mark.parametrize("cc", COMPILERS)
+@pytest.mark.parametrize("cc", ["gcc", pytest.param("clang", marks=pytest.mark.slow)])
 def test_random_images(cc: str) -> None:
     """10,000 images changed at random; gcc and clang see different ones."""
     run([program("fuzz_load", cc, SANITIZE), "10000", str(1000 + len(cc))])

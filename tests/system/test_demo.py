@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+# One process makes the demo for all of them.
+pytestmark = pytest.mark.xdist_group("demo")
+
 KEYS = [
     "float_accuracy",
     "int8_accuracy",

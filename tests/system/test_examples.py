@@ -15,6 +15,9 @@ from typing import NamedTuple
 
 import pytest
 
+# One process prepares an example for all boards.
+pytestmark = pytest.mark.xdist_group("examples")
+
 BIN = Path(sys.executable).parent
 #: what only the desktop has
 DESKTOP = ["onnx", "onnxruntime", "onnx_ir", "onnxscript", "sklearn", "scipy", "matplotlib", "edgeprop.trainer"]
@@ -58,7 +61,11 @@ class Pi(NamedTuple):
     second: str
 
 
-@pytest.fixture(scope="module", params=["vowels", "digits"])
+#: digits come with scikit-learn; the vowels are as many minutes again
+KINDS = ["digits", pytest.param("vowels", marks=pytest.mark.slow)]
+
+
+@pytest.fixture(scope="module", params=KINDS)
 def pi(
     request: pytest.FixtureRequest, root: Path, data: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Pi:
@@ -109,7 +116,13 @@ EMULATORS = {
 }
 
 
-@pytest.mark.parametrize("board", EMULATORS)
+#: the other boards compile all of the runtime each
+QUICK = {"this PC", "Pi 1, Zero"}
+
+
+@pytest.mark.parametrize(
+    "board", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in EMULATORS]
+)
 def test_c_prints_what_python_prints(pi: Pi, root: Path, board: str) -> None:
     assert list(boards(root)) == list(EMULATORS)
     compiler, emulator = boards(root)[board], EMULATORS[board]
@@ -124,7 +137,7 @@ def test_c_prints_what_python_prints(pi: Pi, root: Path, board: str) -> None:
 # ---- Microcontroller -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["vowels", "digits"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_no_cut_loses_a_head(root: Path, data: Callable[[str], Path], tmp_path: Path, kind: str) -> None:
     need("arm-none-eabi-gcc", "qemu-system-arm")
     place = data("vowel/vowel_speakers_0_7.npz").parents[1] if kind == "vowels" else tmp_path / "none"

@@ -15,6 +15,9 @@ import pytest
 
 import edgeprop
 
+# One process runs the Python blocks for all of them.
+pytestmark = pytest.mark.xdist_group("readme")
+
 
 def blocks(root: Path, language: str) -> list[str]:
     text = (root / "README.md").read_text(encoding="utf-8")
