@@ -44,14 +44,16 @@ ALLOWED = 0.5
 
 @dataclass
 class Row:
-    """One way to quantize one network; accuracies in per cent of the test part.
+    """One way to quantize one network; accuracies in per cent of the test part, over all nets that were trained.
 
+    nets : how many were
     agree : answers that are those of float32
     differ : outputs of the first 200 test samples in which the C runtime differs from onnxruntime
     """
 
     net: str
     data: str
+    nets: int
     samples: int
     way: str
     float32: float
@@ -66,14 +68,17 @@ def find_data() -> Path:
     return Path(os.environ.get("EDGEPROP_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
-def trained(net: str, data: Data, folder: Path) -> onnx.ModelProto:
-    """The float32 net, from the folder or trained into it."""
-    path = folder / f"{net}.onnx"
-    if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        print(f"{net}: training", flush=True)
-        onnx.save(train(RECIPES[net], data).to_onnx(), path)
-    return onnx.load(path)
+def trained(net: str, data: Data, folder: Path) -> list[onnx.ModelProto]:
+    """The float32 nets of a recipe, from the folder or trained into it."""
+    models = []
+    for seed in range(RECIPES[net].nets):
+        path = folder / f"{net}-{seed}.onnx"
+        if not path.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            print(f"{net}: training {seed + 1} of {RECIPES[net].nets}", flush=True)
+            onnx.save(train(RECIPES[net], data, seed).to_onnx(), path)
+        models.append(onnx.load(path))
+    return models
 
 
 def on_device(model: onnx.ModelProto, x: Array) -> Array:
@@ -83,19 +88,23 @@ def on_device(model: onnx.ModelProto, x: Array) -> Array:
     return np.asarray(Model(to_image(program)).run(x)[0])
 
 
-def rows(net: str, data: Data, model: onnx.ModelProto, ways: list[str]) -> list[Row]:
+def rows(net: str, data: Data, models: list[onnx.ModelProto], ways: list[str]) -> list[Row]:
     """A row for every way to quantize a net."""
     x, y = data.test
-    exact = on_device(model, x)
+    exact = [on_device(model, x).argmax(1) for model in models]
     found = []
     for way in ways:
-        int8 = quantize(model, data.samples(CALIBRATION_SAMPLES), **WAYS[way])
-        answers = on_device(int8, x)
-        few = {int8.graph.input[0].name: x[:200]}
-        differ = int((reference.run(int8, few)[int8.graph.output[0].name] != answers[:200]).sum())
-        right = [100 * float((outputs.argmax(1) == y).mean()) for outputs in (exact, answers)]
-        agree = 100 * float((exact.argmax(1) == answers.argmax(1)).mean())
-        found.append(Row(net, RECIPES[net].data, len(y), way, *right, right[0] - right[1], agree, differ))
+        differ, answers = 0, []
+        for model in models:
+            int8 = quantize(model, data.samples(CALIBRATION_SAMPLES), **WAYS[way])
+            outputs = on_device(int8, x)
+            few = {int8.graph.input[0].name: x[:200]}
+            differ += int((reference.run(int8, few)[int8.graph.output[0].name] != outputs[:200]).sum())
+            answers.append(outputs.argmax(1))
+        float32, quantized = (100 * float(np.mean(np.equal(labels, y))) for labels in (exact, answers))
+        agree = 100 * float(np.mean(np.equal(exact, answers)))
+        measured = (float32, quantized, float32 - quantized, agree, differ)
+        found.append(Row(net, RECIPES[net].data, len(models), len(y), way, *measured))
     return found
 
 
@@ -103,17 +112,19 @@ def line(row: Row) -> str:
     """A row of the table."""
     mark = "" if row.lost <= ALLOWED else "  more than allowed"
     figures = f"{row.float32:8.2f} {row.int8:8.2f} {row.lost:+7.2f} {row.agree:7.2f} {row.differ:7}"
-    return f"{row.net:14} {row.data:14} {row.samples:6} {row.way:18} {figures}{mark}"
+    return f"{row.net:14} {row.data:14} {row.nets:4} {row.samples:6} {row.way:18} {figures}{mark}"
 
 
 HEADER = (
-    f"{'net':14} {'data':14} {'test':>6} {'way':18} {'float32':>8} {'int8':>8} {'lost':>7} {'agree':>7} {'differ':>7}"
+    f"{'net':14} {'data':14} {'nets':>4} {'test':>6} {'way':18} "
+    f"{'float32':>8} {'int8':>8} {'lost':>7} {'agree':>7} {'differ':>7}"
 )
 
 
 PAGE = """# Accuracy
 
 Trained networks in float32 and in int8, on a part of each data set that was used for nothing else; written by `make accuracy`.
+Where that part is small, several nets are trained from different seeds, and the figures are over the answers of all of them.
 *int8* is what the C runtime answers for the exported program, *lost* how many points of accuracy that is less than float32
 (allowed: {allowed}), *agree* how many answers are those of float32, *differ* how many outputs of the first 200 samples are not
 onnxruntime's. All figures but *differ* are per cent. Ways to quantize are those of `edgeprop export --method` and `--equalize`.
@@ -123,12 +134,14 @@ onnxruntime's. All figures but *differ* are per cent. Ways to quantize are those
 
 def page(found: list[Row]) -> str:
     """docs/accuracy.md."""
-    heads = ("net", "data", "samples", "way", "float32", "int8", "lost", "agree", "differ")
+    heads = ("net", "data", "nets", "samples", "way", "float32", "int8", "lost", "agree", "differ")
     rule = " | ".join("--" if head in ("net", "data", "way") else "--:" for head in heads)
     lines = [f"| {' | '.join(heads)} |", f"| {rule} |"]
     for row in found:
         figures = (f"{value:.2f}" for value in (row.float32, row.int8, row.lost, row.agree))
-        lines.append(f"| {' | '.join([row.net, row.data, f'{row.samples:,}', row.way, *figures, str(row.differ)])} |")
+        lines.append(
+            f"| {' | '.join([row.net, row.data, str(row.nets), f'{row.samples:,}', row.way, *figures, str(row.differ)])} |"
+        )
     return PAGE.format(allowed=ALLOWED) + "\n".join(lines) + "\n"
 
 
