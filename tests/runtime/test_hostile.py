@@ -62,7 +62,7 @@ def int8() -> bytes:
     return to_image(export.lower(model, name="int8"))
 
 
-@pytest.mark.parametrize("cc", ["gcc", "clang"])
+@pytest.mark.parametrize("cc", ["gcc", pytest.param("clang", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("make", [mlp, conv, int8])
 def test_tampered_images(make: Any, cc: str, tmp_path: Path) -> None:
     """Ten thousand of them: refused or harmless, as the address and undefined-behaviour sanitizers see it."""
