@@ -1,7 +1,8 @@
 """The ends of a graph in what a device has: inputs that are made float32 at once, outputs that only name what is largest.
 
 An input of int16 samples or of uint8 pixels whose every reader is a Cast to float32 becomes a float32 input. Of an output
-that is a label (ArgMax, TopK, a comparison) or a Cast of the result, the scores are the output instead. Notes say so.
+that is a label (ArgMax, TopK, a comparison) or a Cast of the result, the scores are the output instead; of ArgMin, whose
+scores are distances, their negative, so that the label is that of the largest there too. Notes say so.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _RELATIONS = {
 #: what only says what to do with scores -> that, in words; the node and its constants by name are given
 _DECISIONS: dict[str, Callable[[onnx.NodeProto, dict[str, onnx.TensorProto]], str]] = {
     "ArgMax": lambda node, _: f"take the {_of_equals(node)}largest{_along(node)}",
-    "ArgMin": lambda node, _: f"take the {_of_equals(node)}smallest{_along(node)}",
+    "ArgMin": lambda node, _: f"take the {_of_equals(node)}largest{_along(node)}",  # of the negative
     "Cast": lambda node, _: f"cast it to {_type_name(_attribute(node, 'to'))} where that is needed",
     **dict.fromkeys(_RELATIONS, lambda node, known: f"see whether it is {_relation(node, known)}"),
     "Not": lambda *_: "take the opposite",
@@ -113,16 +114,24 @@ def _outputs(graph: onnx.GraphProto) -> Iterator[str]:
     kept: dict[str, onnx.ValueInfoProto] = {}
     notes = []
     for value in graph.output:
-        source, words = _scores(graph, value.name)
+        source, words, negative = _scores(graph, value.name)
         if source is None:
             kept.setdefault(value.name, value)
             continue
         told = f"output '{value.name}'"
         if source in {other.name for other in graph.output} or source in kept:
+            words = words.replace("largest", "smallest") if negative else words
             notes.append(f"{told} is left out: {words} of '{source}'")
             continue
+        made_of = f"'{source}', which it is made of"
+        if negative:
+            made_of, score, source = f"the negative of {made_of}", source, f"{source}.negative"
+            if source in kept:
+                notes.append(f"{told} is left out: {words} of '{source}'")
+                continue
+            graph.node.append(helper.make_node("Neg", [score], [source], name=source))
         kept[source] = helper.make_tensor_value_info(source, _FLOAT, None)
-        notes.append(f"{told} is left out, and '{source}', which it is made of, is the output: {words}")
+        notes.append(f"{told} is left out, and {made_of}, is the output: {words}")
     if notes:
         del graph.output[:]
         graph.output.extend(kept.values())
@@ -130,18 +139,19 @@ def _outputs(graph: onnx.GraphProto) -> Iterator[str]:
     yield from notes
 
 
-def _scores(graph: onnx.GraphProto, name: str) -> tuple[str | None, str]:
-    """The value that an output decides about, and what it does with it; None where it is a value of its own."""
+def _scores(graph: onnx.GraphProto, name: str) -> tuple[str | None, str, bool]:
+    """The value that an output decides about, what it does with it, and whether with its negative; None where the output is
+    a value of its own."""
     producers = {output: node for node in graph.node for output in node.output}
     known = {tensor.name: tensor for tensor in graph.initializer}
     known |= {
         n.output[0]: n.attribute[0].t for n in graph.node if n.op_type == "Constant" and n.attribute[0].HasField("t")
     }
     words: list[str] = []
-    source, value = None, name
+    source, value, negative = None, name, False
     first = producers.get(name)
     if _is_float(graph, name) and (first is None or first.op_type != "TopK"):
-        return None, ""
+        return None, "", False
     while (node := producers.get(value)) is not None and node.domain in ("", "ai.onnx"):
         if node.op_type in _DECISIONS and not _is_cast_to_float(node):
             words.append(_DECISIONS[node.op_type](node, known))
@@ -149,13 +159,13 @@ def _scores(graph: onnx.GraphProto, name: str) -> tuple[str | None, str]:
             break
         computed = [given for given in node.input if given and given not in known]
         if len(computed) != 1:
-            return None, ""
+            return None, "", False
         value = computed[0]
         if node.op_type in _DECISIONS:
-            source = value
+            source, negative = value, node.op_type == "ArgMin"
     if source is None or source not in producers or _is_float(graph, source) is False:
-        return None, ""
-    return source, ", then ".join(reversed(words))
+        return None, "", False
+    return source, ", then ".join(reversed(words)), negative
 
 
 def _is_cast_to_float(node: onnx.NodeProto) -> bool:

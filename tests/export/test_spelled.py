@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeprop import export
+from edgeprop import Model, export
 from edgeprop.export.check import check
 from edgeprop.export.graph import reference
 from edgeprop.export.graph.importer import load
@@ -429,6 +430,21 @@ def test_the_scores_are_the_output(what: str, tmp_path: Path) -> None:
     saved = export.save(tmp_path / "net", proto, calibration=np.random.default_rng(0).random((9, 4), np.float32))
     assert "note: output 'y' is left out" in str(saved)
     assert [port.name for port in saved.program.outputs] == ["s"]
+
+
+def test_the_smallest_is_the_largest_of_the_negative(tmp_path: Path) -> None:
+    """So that a label is where the output is largest, whatever the model."""
+    proto = ends(node("ArgMin", ["s"], ["y"], axis=1, keepdims=0), kind=LONG)
+    x = np.random.default_rng(1).standard_normal((40, 4)).astype(np.float32)
+    saved = export.save(tmp_path / "net", proto, calibration=x)
+    assert "the negative of 's', which it is made of, is the output: take the largest along axis 1" in str(saved)
+    assert check(proto).status == "ok"
+    (labels,) = onnxruntime.InferenceSession(proto.SerializeToString()).run(None, {"x": x})
+    assert np.mean(Model(saved.paths["image"]).predict(x).argmax(1) == labels) > 0.9
+    beside = ends(node("ArgMin", ["s"], ["y"], axis=1, keepdims=0), node("Relu", ["s"], ["s2"]), kind=LONG)
+    beside.graph.output.append(helper.make_tensor_value_info("s", FLOAT, ["N", 3]))
+    (note,) = load(beside).notes
+    assert note == "output 'y' is left out: take the smallest along axis 1 of 's'"
 
 
 def test_scores_beside_a_label() -> None:
