@@ -16,6 +16,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 17
+#: of the digits of a center, in units of the values' spread: less than this is no loss
+_LOST = 1e-5
 _ACTIVATIONS = {"relu": "Relu", "logistic": "Sigmoid", "tanh": "Tanh", "identity": None, "softmax": "Softmax"}
 #: how an estimator's output ends, and the loss that belongs to it
 _LOSSES = {"Softmax": "softmax_cross_entropy", "Sigmoid": "sigmoid_cross_entropy", "margins": "hinge", None: "mse"}
@@ -113,15 +115,28 @@ def _constants(network: _Network, name: str, *steps: tuple[str, Any]) -> None:
             network.node(op, step, network.constant(f"{step}.constant", array))
 
 
+def _scaled(network: _Network, center: Any, scale: Any, start: float = 0.0) -> None:
+    """start + (x - center) / scale: moved first, which keeps the digits of values far from zero.
+
+    What float32 does not hold of such a center is taken away behind the division.
+    """
+    if center is None:
+        _constants(network, "scaler", ("Div", scale))
+        return
+    spread = np.ones_like(center) if scale is None else scale
+    rest = (center - np.asarray(center, np.float32)) / spread
+    last = start - (rest if np.abs(rest).max() > _LOST else 0.0 * rest)
+    _constants(network, "scaler", ("Sub", center), ("Div", scale), ("Add", last if last.any() else None))
+
+
 def _scaler(network: _Network, scaler: Any) -> None:
     """(x - mean) / scale, either of which may be turned off."""
-    mean, scale = (scaler.mean_ if scaler.with_mean else None), (scaler.scale_ if scaler.with_std else None)
-    _constants(network, "scaler", ("Sub", mean), ("Div", scale))
+    _scaled(network, scaler.mean_ if scaler.with_mean else None, scaler.scale_ if scaler.with_std else None)
 
 
 def _min_max(network: _Network, scaler: Any) -> None:
-    """x * scale + min, within the range where the scaler clips."""
-    _constants(network, "scaler", ("Mul", scaler.scale_), ("Add", scaler.min_))
+    """Every feature from the least to the largest that was seen, within that range where the scaler clips."""
+    _scaled(network, scaler.data_min_, 1 / scaler.scale_, scaler.feature_range[0])
     if scaler.clip:
         _clip(network, *scaler.feature_range)
 
@@ -140,7 +155,7 @@ def _clip(network: _Network, low: float, high: float) -> None:
 
 def _robust(network: _Network, scaler: Any) -> None:
     center = scaler.center_ if scaler.with_centering else None
-    _constants(network, "scaler", ("Sub", center), ("Div", scaler.scale_ if scaler.with_scaling else None))
+    _scaled(network, center, scaler.scale_ if scaler.with_scaling else None)
 
 
 def _projection(network: _Network, model: Any) -> None:

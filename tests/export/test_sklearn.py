@@ -35,6 +35,7 @@ from sklearn.svm import LinearSVC  # noqa: E402
 
 import edgeprop  # noqa: E402
 from edgeprop import export  # noqa: E402
+from edgeprop.export.writers.image import to_image  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -208,3 +209,16 @@ def test_several_labels_a_sample_are_refused():
     x, y = iris()
     with pytest.raises(ValueError, match=r"RidgeClassifier of several labels a sample.*MLPClassifier"):
         export.from_sklearn(RidgeClassifier().fit(x, np.stack([y > 0, y > 1], 1)))
+
+
+@pytest.mark.parametrize("make", [StandardScaler, RobustScaler, MinMaxScaler, lambda: MinMaxScaler((-1, 1))])
+def test_values_far_from_zero_keep_their_digits(make):
+    """Air pressure in Pa, a time in seconds: float32 holds few digits of them, and a scaler may lose none of those."""
+    random = np.random.default_rng(0)
+    x = (np.array([101_325.0, 1.7e6, 0.5]) + random.normal(size=(60, 3)) * [3, 40, 0.2]).astype(np.float32)
+    y = (x.astype(np.float64) - x.mean(0)).sum(1)
+    pipeline = make_pipeline(make(), Ridge()).fit(x.astype(np.float64), y)
+    program = export.lower(export.from_sklearn(pipeline))
+    export.plan(program)
+    (answers,) = edgeprop.Model(to_image(program)).run(x)
+    np.testing.assert_allclose(answers.ravel(), pipeline.predict(x.astype(np.float64)), atol=2e-4 * np.abs(y).max())
