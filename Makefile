@@ -67,7 +67,7 @@ test-slow: $(VENV)/test ## the rest: whole projects built by their own tools, wh
 
 # PyTorch is large, so what needs it and skl2onnx is no part of `make test`, where it is skipped.
 test-foreign: $(VENV)/test $(VENV)/foreign ## layers, losses, optimizers against PyTorch; models as PyTorch and skl2onnx write them
-	$(RUN) -m pytest -n $(JOBS) --dist loadgroup tests/trainer tests/export/test_foreign.py -k "torch or foreign or skl" $(PYTEST_ARGS)
+	$(RUN) -m pytest -n $(JOBS) --dist loadgroup tests/trainer tests/export/test_foreign.py tests/export/test_recurrent_forms.py -k "torch or foreign or skl or recurrent_forms" $(PYTEST_ARGS)
 
 # The last ORT-training wants NumPy 1, so it has an environment of its own; there are no wheels for every Python.
 ORT_TRAINING := build/ort-training-venv
