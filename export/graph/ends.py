@@ -23,7 +23,7 @@ _RELATIONS = {
 #: what only says what to do with scores -> that, in words; the node and its constants by name are given
 _DECISIONS: dict[str, Callable[[onnx.NodeProto, dict[str, onnx.TensorProto]], str]] = {
     "ArgMax": lambda node, _: f"take the {_of_equals(node)}largest{_along(node)}",
-    "ArgMin": lambda node, _: f"take the {_of_equals(node)}largest{_along(node)}",  # of the negative
+    "ArgMin": lambda node, _: f"take the {_of_equals(node)}smallest{_along(node)}",
     "Cast": lambda node, _: f"cast it to {_type_name(_attribute(node, 'to'))} where that is needed",
     **dict.fromkeys(_RELATIONS, lambda node, known: f"see whether it is {_relation(node, known)}"),
     "Not": lambda *_: "take the opposite",
@@ -120,12 +120,12 @@ def _outputs(graph: onnx.GraphProto) -> Iterator[str]:
             continue
         told = f"output '{value.name}'"
         if source in {other.name for other in graph.output} or source in kept:
-            words = words.replace("largest", "smallest") if negative else words
             notes.append(f"{told} is left out: {words} of '{source}'")
             continue
         made_of = f"'{source}', which it is made of"
         if negative:
             made_of, score, source = f"the negative of {made_of}", source, f"{source}.negative"
+            words = words.replace("smallest", "largest")
             if source in kept:
                 notes.append(f"{told} is left out: {words} of '{source}'")
                 continue

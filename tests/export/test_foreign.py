@@ -123,6 +123,28 @@ def test_pytorch_by_dynamo(name: str, tmp_path: Path) -> None:
 
 
 @needs_torch
+@pytest.mark.parametrize("name", ["cnn", "inverted residual"])
+def test_pytorch_quantized_by_pt2e(name: str, tmp_path: Path) -> None:
+    """torchao's quantization of an exported program (PT2E), for x86: QDQ with uint8 activations, weights by channel."""
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("torchao")
+    from torchao.quantization.pt2e import quantize_pt2e
+    from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
+
+    net, x = make_net(name)
+    quantizer = x86.X86InductorQuantizer()
+    quantizer.set_global(x86.get_default_x86_inductor_quantization_config())
+    prepared = quantize_pt2e.prepare_pt2e(torch.export.export(net, tuple(x)).module(), quantizer)
+    for seed in range(4):
+        torch.manual_seed(seed)
+        prepared(*(torch.randn_like(value) for value in x))
+    net = torch.export.export(quantize_pt2e.convert_pt2e(prepared), tuple(x))
+    path = exported(net, tuple(x), tmp_path / "net.onnx", dynamo=True, external_data=False, verbose=False)
+    same(path)
+    assert "conv2d_s8" in {op.kind for op in lower(path).ops}
+
+
+@needs_torch
 @pytest.mark.parametrize("name", ["transformer", "mobile attention"])
 def test_attention_of_the_newest_opsets(name: str, tmp_path: Path) -> None:
     """From opset 23 on scaled_dot_product_attention is one node."""
