@@ -10,7 +10,7 @@ from boards import build, compare, models
 from boards.table import BOARDS
 from tests.support.boards import boards as some
 
-SOME = some("m0", "m4f", "a76", slow=("m55", "v7", "a53"))
+SOME = some("m4f", slow=("m0", "m55", "v7", "a53", "a76"))
 
 
 def _tools(name: str) -> None:

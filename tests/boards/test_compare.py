@@ -9,7 +9,7 @@ from boards.table import BOARDS, HOST
 from tests.support.boards import boards
 
 
-@pytest.mark.parametrize("name", boards(HOST.name, "m4f", "a76", slow=("mb", "v6")))
+@pytest.mark.parametrize("name", boards(HOST.name, "m4f", slow=("mb", "v6", "a76")))
 def test_a_small_int8_network_with_a_learning_head(name, board):
     where = HOST if name == HOST.name else board(name)
     result = compare.run(where, models.make("small_int8"))

@@ -27,7 +27,7 @@ def test_every_op_runs_on_the_boards():
 
 
 @pytest.mark.parametrize("name", NETS)
-@pytest.mark.parametrize("where", boards("m0", "m4f", "a76"))
+@pytest.mark.parametrize("where", boards("m4f", slow=("m0", "a76")))
 def test_a_network_of_new_ops(name, where, board):
     result = compare.run(board(where), _made(name))
     assert result.passed, result
