@@ -18,7 +18,7 @@ BUILDS = {
     "small": (["-Os"], ["-DROUNDS=1000"]),
     "plain": (["-O0"], []),
     "guarded": (PLAIN, ["-DROUNDS=1500", "-DGUARD"]),  # sees what a sanitizer does not: masked loads, assembly
-    "sanitized": (SANITIZE, ["-DROUNDS=700"]),
+    "sanitized": (SANITIZE, ["-DROUNDS=1500"]),
 }
 
 
