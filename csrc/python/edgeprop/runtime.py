@@ -10,7 +10,19 @@ from typing import Any
 
 from ._core import ffi, lib
 
-__all__ = ["ABI", "ALIGN", "ERRORS", "LABEL_LOSSES", "LOSSES", "NONE", "OPS", "VALUE_RANGES", "VERSION", "OpInfo", "crc32"]
+__all__ = [
+    "ABI",
+    "ALIGN",
+    "ERRORS",
+    "LABEL_LOSSES",
+    "LOSSES",
+    "NONE",
+    "OPS",
+    "VALUE_RANGES",
+    "VERSION",
+    "OpInfo",
+    "crc32",
+]
 
 #: NumPy's name of each C type that an attribute struct may have
 _WORDS = {"int32_t": "i4", "float": "f4"}
