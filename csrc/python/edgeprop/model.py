@@ -27,11 +27,14 @@ class Model:
     Parameters
     ----------
     source : path of a `.ep` image, or its bytes
+    max_memory : bytes that the image, and one sample on its way through the model, may take: an image of a few hundred
+        bytes can ask for gigabytes. None: no limit
 
     Raises
     ------
-    Error : EP_ERR_IMAGE (not an image, truncated), EP_ERR_CHECKSUM (changed since written), EP_ERR_ABI (made for
-        another version), EP_ERR_OP
+    Error : EP_ERR_IMAGE (not an image, truncated, its parts do not fit each other), EP_ERR_CHECKSUM (changed since
+        written), EP_ERR_ABI (made for another version), EP_ERR_OP, EP_ERR_ARENA (more than `max_memory`; learning may
+        take more and raise it later), EP_ERR_ARG (`source` is neither a regular file nor bytes)
     OSError : the file cannot be read
 
     Notes
@@ -56,8 +59,10 @@ class Model:
     0.98
     """
 
-    def __init__(self, source: Source) -> None:
-        self._start(Image(source), None)
+    def __init__(self, source: Source, *, max_memory: int | None = 1 << 29) -> None:
+        if max_memory is not None:
+            _learning.check_counts(max_memory=max_memory)
+        self._start(Image(source, max_memory), None)
 
     def _start(self, image: Image, weights: Weights) -> None:
         self._image = image
@@ -503,14 +508,18 @@ class Model:
         """Saves what was learned, and only that, as a record of a few hundred bytes and the trainable weights.
 
         The file is written beside, flushed to the disk and renamed: whatever happens, `path` is the older record or
-        the new one, whole.
+        the new one, whole. It keeps its mode and owner; what a killed process left beside it is removed.
 
         Raises
         ------
-        Error : EP_ERR_FROZEN (nothing to train), EP_ERR_ARG (`path` is a model image)
+        Error : EP_ERR_FROZEN (nothing to train), EP_ERR_ARG (`path` is no regular file, or one that is no saved head)
         OSError : the file cannot be written
         """
         _records.save(self._restorable(self._weights), path)
+
+    def check_save(self, path: str | os.PathLike[str]) -> None:
+        """Raises what `save` would raise, and changes nothing: to be asked before long learning."""
+        _records.check_save(self._restorable(self._weights), path)
 
     def restore(self, path: str | os.PathLike[str]) -> Model:
         """Takes up what `save` saved. A stream begins anew, as in C: its states are in no record.
@@ -543,7 +552,7 @@ class Model:
         return twin
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self._image.bytes.tobytes(), self._weights)
+        return _rebuild, (type(self), self._image.bytes.tobytes(), self._image.max_memory, self._weights)
 
     # ---- Looking inside -----------------------------------------------------------------------------------------
 
@@ -594,9 +603,9 @@ class Model:
         return _trace.gradients(self._image, self._weights, self._states, xs, targets)
 
 
-def _rebuild(cls: type[Model], image: bytes, weights: Weights) -> Model:
+def _rebuild(cls: type[Model], image: bytes, max_memory: int | None, weights: Weights) -> Model:
     model = cls.__new__(cls)
-    model._start(Image(image), weights)
+    model._start(Image(image, max_memory), weights)
     return model
 
 
