@@ -16,7 +16,12 @@ from .errors import Error, check
 __all__ = ["DTYPES", "Image", "Port", "Source", "aligned"]
 
 #: ops that turn logits into probabilities, and ops that only carry values on
-_ENDINGS = {"softmax_f32": "softmax", "softmax_s8": "softmax", "sigmoid_f32": "sigmoid"}
+_ENDINGS = {
+    "softmax_f32": "softmax",
+    "softmax_s8": "softmax",
+    "log_softmax_f32": "log_softmax",
+    "sigmoid_f32": "sigmoid",
+}
 _PASSES = {"quantize", "dequantize", "copy", "transpose"}
 
 Bytes = bytes | bytearray | memoryview
@@ -108,34 +113,46 @@ class Image:
         return next(str(ffi.string(row.name).decode()) for row in rows if row.loss == self.model.train.loss)
 
     @property
+    def purpose(self) -> str | None:
+        """Name of the loss that its answers are meant for, also where nothing learns; None: not known."""
+        return self.loss or self.meta.loss
+
+    @property
     def takes_labels(self) -> bool:
         """True where the loss takes class labels."""
         return bool(self.model.train != ffi.NULL and self.model.train.loss.labels)
 
     @property
     def ending(self) -> str:
-        """What the first output holds: `logits`, or what `softmax` or `sigmoid` made of them."""
+        """What the first output holds: `logits`, or what `softmax`, `log_softmax` or `sigmoid` made of them."""
         tensor, train = self.model.outputs[0], self.model.train
         for index in reversed(range(self.model.n_nodes)):
             node = self.model.nodes[index]
             if node.io[node.n_in] != tensor:
                 continue
             name = self.op_name(index)
-            if train != ffi.NULL and tensor == train.logits:
-                return "logits"
             if name in _ENDINGS:
                 return _ENDINGS[name]
-            if name == "lut_s8" and self._in_unit(tensor):
+            if name == "lut_s8" and self._is_sigmoid(node):
                 return "sigmoid"
+            if train != ffi.NULL and tensor == train.logits:
+                return "logits"
             if name not in _PASSES:
                 return "logits"
             tensor = node.io[0]
         return "logits"
 
-    def _in_unit(self, index: int) -> bool:
-        """True for a quantized tensor whose values lie in 0 .. 1, as the codes of a Sigmoid do."""
-        tensor = self.model.tensors[index]
-        return bool(tensor.zero_point == -128 and tensor.scale * 255 < 1.001)
+    def _is_sigmoid(self, node: Any) -> bool:
+        """True for a table of codes that is a Sigmoid's, but for rounding."""
+        x, table, y = (self.model.tensors[node.io[i]] for i in range(3))
+        if not (x.scale > 0 and y.scale > 0):
+            return False
+        codes = np.arange(-128, 128, dtype=np.int8).view(DTYPES[x.dtype]).astype(np.float64)
+        values = np.frombuffer(ffi.buffer(table.data, 256), DTYPES[y.dtype]).astype(np.float64)
+        expected = 0.5 * (1 + np.tanh(0.5 * x.scale * (codes - x.zero_point)))
+        limits = np.iinfo(DTYPES[y.dtype])
+        saturated = np.clip(expected / y.scale + y.zero_point, limits.min, limits.max)
+        return bool(np.abs(values - saturated).max() <= 1)
 
     @property
     def fingerprint(self) -> str:
@@ -162,6 +179,15 @@ class Image:
     def tensor_shape(self, index: int) -> tuple[int, ...]:
         """Shape in the device's layout, of one sample for an activation."""
         return self.meta.tensors[index][1] if self.meta.tensors else (self.model.tensors[index].count,)
+
+    def check_sizes(self, xs: NDArray[Any], targets: NDArray[Any]) -> None:
+        """Refuses arrays that are not of the sizes by which C reads them. They always are, unless this package errs."""
+        model = self.model
+        x, logits = model.tensors[model.inputs[0]], model.tensors[model.train.logits]
+        labels = model.train.loss.labels
+        wanted = (DTYPES[x.dtype].itemsize * x.count, 4 if labels else 4 * logits.count, "i4" if labels else "f4")
+        if (xs[0].nbytes, targets[0].nbytes, targets.dtype) != wanted or len(xs) != len(targets):
+            raise Error("EP_ERR_ARG", f"x {xs.shape} and y {targets.shape} are not what {self.name} learns from")
 
     def split(self, flat: NDArray[np.float32]) -> dict[int, NDArray[np.float32]]:
         """Views of the trainable weights (n,) by tensor, each in its shape."""

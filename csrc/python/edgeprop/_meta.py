@@ -81,6 +81,7 @@ class Meta:
     nodes: list[str] = field(default_factory=list)
     tensors: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
     states: list[tuple[str, str]] = field(default_factory=list)
+    loss: str | None = None
     source: str = ""
 
 
@@ -100,6 +101,7 @@ def read(section: bytes, model: Any) -> Meta:
             nodes=_texts(said, "nodes", model.n_nodes),
             tensors=_tensors(said, model),
             states=_states(said, model),
+            loss=_loss(said, model),
             source=_text(said.get("source") or "", "source"),
         )
         _check_labels(meta, model)
@@ -210,6 +212,21 @@ def _states(said: dict[str, Any], model: Any) -> list[tuple[str, str]]:
             raise ValueError("states holds what is no pair of names")
         found.append((_text(row[0], "a state"), _text(row[1], "a state")))
     return found
+
+
+def _loss(said: dict[str, Any], model: Any) -> str | None:
+    """The loss that the answers are meant for: the model's own, or, where nothing learns, the one that would be."""
+    if said.get("loss") is None:
+        return None
+    name = _text(said["loss"], "loss")
+    rows = {str(ffi.string(row.name).decode()): row.loss for row in _loss_rows()}
+    if name not in rows or (model.train != ffi.NULL and rows[name] != model.train.loss):
+        raise ValueError(f"loss {name} is not that of the model")
+    return name
+
+
+def _loss_rows() -> list[Any]:
+    return [lib.ep_py_losses[i] for i in range(lib.ep_py_n_losses)]
 
 
 def _check_labels(meta: Meta, model: Any) -> None:
