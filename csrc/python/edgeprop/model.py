@@ -327,8 +327,9 @@ class Model:
         target = as_values(y, predicted.shape[1:], len(predicted))
         if kind == "independent":
             return float(np.mean(np.all(predicted == target, axis=1)))
-        residual = float(np.square(target - predicted, dtype=np.float64).sum())
-        total = float(np.square(target - target.mean(axis=0), dtype=np.float64).sum())
+        exact = target.astype(np.float64)  # in which the mean of equal targets is one of them
+        residual = float(np.square(exact - predicted).sum())
+        total = float(np.square(exact - exact.mean(axis=0)).sum())
         return 1 - residual / total if total else float(residual == 0)
 
     def _real(self, x: ArrayLike) -> NDArray[np.float32]:
