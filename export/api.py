@@ -6,11 +6,13 @@ import inspect
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 
 from .graph.importer import Imported, load
@@ -77,7 +79,7 @@ def save(
     calibration: Array | Mapping[str, Array] | None = None,
     *,
     trainable: str | Sequence[str] | None = None,
-    labels: Sequence[Any] | None = None,
+    labels: Sequence[Any] | Mapping[Any, Any] | None = None,
     loss: str | None = None,
     name: str | None = None,
     method: str = "minmax",
@@ -98,7 +100,8 @@ def save(
         them the model is exported as it is: float32, or int8 if it is quantized already
     trainable : layers that learn on the device: names, patterns, "last", "last:2", "bias" (see `find_layers`); what the model's
         metadata says where not given, [] for none
-    labels : names of the classes, in the order of the outputs
+    labels : names of the classes, in the order of the outputs, or a dict between names and indices; of one output that
+        tells two classes apart both, that of a no first
     loss : what the device minimises; default that of a final Softmax or Sigmoid, with labels `softmax_cross_entropy`
     name : prefix of the C names; default that of the files
     method : how int8 ranges are chosen: "minmax", "percentile", "mse", or "auto", which tries them value by value
@@ -128,7 +131,9 @@ def save(
     given = imported.proto
     if trainable is None:
         trainable = metadata(given).get("trainable")
-    texts = None if labels is None else _texts(labels, given)
+    texts = None if labels is None else _texts(labels, given, loss)
+    if texts is None and (said := metadata(given).get("labels")):
+        _texts(said, given, loss)
     extras: dict[str, float] = {}
     if calibration is not None and quantized:
         options = {"method": method, "trainable": trainable, "loss": loss, "labels": texts, **options}
@@ -253,18 +258,75 @@ def _as_onnx(model: Any, stem: Path) -> Imported:
     )
 
 
-def _texts(labels: Sequence[Any], model: onnx.ModelProto) -> list[str]:
-    """Labels as texts, as many as the model has classes."""
-    texts = [labels] if isinstance(labels, str) else [str(label) for label in labels]
+def _texts(labels: Any, model: onnx.ModelProto, loss: str | None) -> list[str]:
+    """Labels as texts, as many as the model has classes: two where one score tells yes from no."""
+    texts = [_name_of(label) for label in _in_order(labels)]
     dims = model.graph.output[0].type.tensor_type.shape.dim
-    classes = dims[-1].dim_value if dims else 0
-    if classes and len(texts) != classes:
-        raise ExportError(f"{len(texts)} labels for an output of {classes} values: give one label per class")
+    scores = dims[-1].dim_value if dims else 0
+    if scores == 1 and len(texts) == 1 and _is_binary(model, loss):
+        raise ExportError(
+            f"one label for a score that tells two classes apart: labels=['not {texts[0]}', '{texts[0]}']"
+        )
+    if scores and len(texts) not in ({1, 2} if scores == 1 else {scores}):
+        raise ExportError(f"{len(texts)} labels for an output of {scores} values: give one label per class")
     if len(set(texts)) != len(texts):
         raise ExportError(
             f"labels {sorted({t for t in texts if texts.count(t) > 1})} come twice: give each class its own"
         )
     return texts
+
+
+def _in_order(labels: Any) -> list[Any]:
+    """Labels in the order of the outputs: a mapping's by its indices; a set has none."""
+    if isinstance(labels, str | bytes):
+        return [labels]
+    if isinstance(labels, Mapping):
+        by_index = _by_index(labels)
+        if sorted(by_index) != list(range(len(by_index))):
+            raise ExportError(f"labels of indices {sorted(by_index)}: give one name for each of 0 .. {len(labels) - 1}")
+        return [by_index[i] for i in range(len(by_index))]
+    if isinstance(labels, Set) or not isinstance(labels, Iterable):
+        why = "has no order" if isinstance(labels, Set) else "holds no names"
+        raise ExportError(f"labels as {type(labels).__name__} {why}: give a list of names in the order of the outputs")
+    return list(labels)
+
+
+def _by_index(labels: Mapping[Any, Any]) -> dict[int, Any]:
+    """Index to name, of a mapping one way or the other."""
+    whole = [
+        all(isinstance(i, Integral) and not isinstance(i, bool) for i in part) for part in (labels, labels.values())
+    ]
+    if whole[0] == whole[1]:
+        what = "maps numbers to numbers, which leaves open which are names" if whole[0] else "holds no indices"
+        raise ExportError(f"labels as {type(labels).__name__} {what}: give a list of names in the order of the outputs")
+    pairs = labels.items() if whole[0] else [(index, name) for name, index in labels.items()]
+    found = {int(index): name for index, name in pairs}
+    if len(found) != len(labels):
+        raise ExportError("labels give two names to one index: give each class its own")
+    return found
+
+
+def _name_of(label: Any) -> str:
+    """A name as text."""
+    if isinstance(label, bytes):
+        return label.decode("utf-8")
+    text = str(label)
+    is_none = label is None or text in ("nan", "<NA>", "NaT") or np.ndim(label) > 0
+    if not text or (is_none and not isinstance(label, str)):
+        raise ExportError(f"{text or repr(label)} among the labels is no name of a class: give one text per class")
+    return text
+
+
+def _is_binary(model: onnx.ModelProto, loss: str | None) -> bool:
+    """True where the loss, or a Sigmoid at the end, makes an output the likelihood of a yes."""
+    loss = loss or metadata(model).get("loss")
+    if loss is not None:
+        return loss == "sigmoid_cross_entropy"
+    made_by = {name: node for node in model.graph.node for name in node.output}
+    node = made_by.get(model.graph.output[0].name)
+    while node is not None and node.op_type in ("Identity", "QuantizeLinear", "DequantizeLinear", "Reshape", "Flatten"):
+        node = made_by.get(node.input[0])
+    return node is not None and node.op_type == "Sigmoid"
 
 
 def _first(samples: Array | Mapping[str, Array], n: int) -> Array | dict[str, Array]:

@@ -120,7 +120,7 @@ def _lower(model: onnx.ModelProto) -> Program:
 def _run(program: Program, model: onnx.ModelProto, arrays: Mapping[str, Array]) -> tuple[Array, ...]:
     from .. import Model
 
-    device = Model(to_image(program))
+    device = Model(to_image(program), max_memory=None)
     given = [arrays[port.name].reshape((-1, *port.shape[1:])) for port in program.inputs]
     results = dict(zip([port.name for port in program.outputs], device.run(*given), strict=True))
     batched = all(port.shape[0] != 1 or arrays[port.name].ndim == len(port.shape) for port in program.inputs)

@@ -188,7 +188,7 @@ def run_on_device(program: Program, inputs: Mapping[str, Array]) -> tuple[Arrays
     from .. import Model
     from .writers.image import to_image
 
-    model = Model(to_image(program))
+    model = Model(to_image(program), max_memory=None)
     arrays = [np.asarray(inputs[port.name]).reshape((-1, *port.shape[1:])) for port in program.inputs]
     results = model.run(*arrays)
     outputs = {port.name: y for port, y in zip(program.outputs, results, strict=True)}

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import edgeprop
+from edgeprop._files import read
 
 __all__ = ["main"]
 
@@ -198,21 +199,21 @@ def _print_check_json(values: dict[str, Any]) -> None:
 
 def run_inspect(args: argparse.Namespace) -> int:
     """What is in an image, a saved head or an ONNX graph, by its first bytes."""
-    with open(args.file, "rb") as file:
-        magic = file.read(4)
+    magic = read(args.file, 4)
     print(_INSPECTORS.get(magic, _inspect_onnx)(args.file))
     return OK
 
 
 def _inspect_image(path: str) -> str:
-    return edgeprop.Model(path).summary()
+    return edgeprop.Model(path, max_memory=None).summary()  # it is looked at, not run
 
 
 def _inspect_head(path: str) -> str:
-    data = Path(path).read_bytes()
+    data = read(path, 32)
     if len(data) < 32:
         raise UserError(f"{path} is a saved head cut off after {len(data)} bytes")
     crc, sequence, _, _, size = np.frombuffer(data, "<u4", 5, 4).tolist()
+    data = read(path, 32 + min(size, os.path.getsize(path)))
     whole = len(data) >= 32 + size and edgeprop.runtime.crc32(data[8 : 32 + size]) == crc
     state = "whole" if whole else "damaged: it will not be restored"
     return f"saved head of model {data[12:20].hex()}, record {sequence}, {size // 4:,} weights, {state}"
@@ -223,20 +224,24 @@ def _inspect_onnx(path: str) -> str:
         raise UserError(f"{path} is not a model image, a saved head or an .onnx file")
     program = _exporter("lower")(path)
     _exporter("plan")(program)
-    return edgeprop.Model(_exporter("to_image", "edgeprop.export.writers.image")(program)).summary()
+    image = _exporter("to_image", "edgeprop.export.writers.image")(program)
+    return edgeprop.Model(image, max_memory=None).summary()
 
 
 _INSPECTORS: dict[bytes, Callable[[str], str]] = {b"EPM1": _inspect_image, b"EPH1": _inspect_head}
 
 
 def run_adapt(args: argparse.Namespace) -> int:
-    """Learns from samples and tells what that changed."""
+    """Learns from samples and tells what that changed; what has become worse is not saved unless that is forced."""
     model = edgeprop.Model(args.model)
     if args.restore:
         model.restore(args.restore)
+    if args.save:
+        model.check_save(args.save)
     x, y = read_samples(args.data)
     held_out = read_samples(args.validation) if args.validation else None
-    before = _scores(model, (x, y), held_out)
+    judged = held_out or (x, y)
+    before, loss = _scores(model, (x, y), held_out), _loss(model, *judged)
     model.reset_state().partial_fit(
         x,
         y,
@@ -251,10 +256,32 @@ def run_adapt(args: argparse.Namespace) -> int:
     print(f"{model.name}: {len(x)} samples, {args.epochs} epochs, loss {model.loss_curve_[0]:.4g} -> {model.loss_:.4g}")
     for name in before:
         print(f"  {name} {before[name]:.4f} -> {after[name]:.4f}")
-    if args.save:
+    worse = _worse(before, after, loss, _loss(model, *judged))
+    if worse:
+        cure = "saved all the same" if args.save and args.force else "a smaller --lr may help"
+        kept = f"; {args.save} is as it was, --force saves it" if args.save and not args.force else ""
+        print(f"edgeprop: worse than before: {worse}{kept}; {cure}", file=sys.stderr)
+    if args.save and (args.force or not worse):
         model.save(args.save)
         print(f"  saved {args.save}")
-    return OK
+    return FAILED if worse and not args.force else OK
+
+
+def _loss(model: edgeprop.Model, x: NDArray[Any], y: NDArray[Any]) -> float:
+    """Mean loss as the model is now: that of a pass that skips every sample for having so small a loss."""
+    return model.clone().partial_fit(x, y, skip_below=float(np.finfo(np.float32).max)).loss_
+
+
+def _worse(before: dict[str, float], after: dict[str, float], loss: float, loss_after: float) -> str:
+    """What has become worse on the samples that judge, which are the last of the scores; empty for nothing."""
+    name = list(before)[-1]
+    on = name.partition(" ")[2]
+    found = []
+    if not loss_after <= loss * (1 + 1e-6):  # of rounding
+        found.append(f"loss {on} {loss:.4g} -> {loss_after:.4g}")
+    if not after[name] >= before[name]:
+        found.append(f"{name} {before[name]:.4f} -> {after[name]:.4f}")
+    return ", ".join(found)
 
 
 def _scores(model: edgeprop.Model, *sets: tuple[NDArray[Any], NDArray[Any]] | None) -> dict[str, float]:
@@ -386,13 +413,16 @@ def _add_adapt(add: Add) -> None:
         "let a model learn from samples, as it would on the device",
         "edgeprop adapt digits.ep --data mine.npz --epochs 5 --save me.head\n"
         "edgeprop adapt digits.ep --restore me.head --data more.npz --save me.head",
-        "DATA.npz holds arrays x (samples, as the ONNX model takes them) and y (class indices or names, or values).",
+        "DATA.npz holds arrays x (samples, as the ONNX model takes them) and y (class indices or names, or values). "
+        "Where loss or score end worse than they began, on the validation samples if there are any, the exit code is 1 "
+        "and nothing is saved.",
     )
     command.add_argument("model", metavar="MODEL.ep")
     command.add_argument("--data", required=True, metavar="DATA.npz", help="arrays x and y to learn from")
     command.add_argument("--validation", metavar="DATA.npz", help="arrays x and y to report on, not learned from")
     command.add_argument("--restore", metavar="HEAD", help="start from what was learned before")
     command.add_argument("--save", metavar="HEAD", help="keep what was learned; replaced in one step")
+    command.add_argument("--force", action="store_true", help="save also what has become worse")
     command.add_argument("--lr", type=float, default=0.01, help="learning rate [0.01]")
     command.add_argument("--epochs", type=int, default=1, help="passes over the samples [1]")
     command.add_argument("--optimizer", choices=("sgd", "momentum", "nesterov", "adam"), default="sgd", help="[sgd]")

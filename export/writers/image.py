@@ -127,7 +127,7 @@ def _meta(program: Program, rows: Tables) -> dict[str, Any]:
         "inputs": [_port(program, port) for port in program.inputs],
         "outputs": [_port(program, port) for port in program.outputs],
         "labels": [str(label) for label in program.labels],
-        "loss": program.loss if rows.train is not None else None,
+        "loss": program.loss,
         "nodes": [op.name for op in program.ops],
         **({"states": [[s.name, s.next_name] for s in program.states]} if program.states else {}),
         "tensors": [{"name": t.name, "shape": list(t.shape)} for t in program.tensors.values()],

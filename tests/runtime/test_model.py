@@ -221,14 +221,16 @@ BAD_INPUTS = {
     "one sample without the batch axis": (X[0], r"x\[None\]"),
     "too many features": (np.zeros((2, 7)), r"\(2, 7\), the model takes \(n, 6\)"),
     "too many axes": (np.zeros((2, 6, 1)), "reshape"),
-    "scalar": (3.0, "reshape"),
+    "scalar": (3.0, "samples of that shape"),
     "no samples": (np.zeros((0, 6)), "at least one"),
     "NaN": (np.where(np.arange(12).reshape(2, 6) == 8, np.nan, 0), r"x\[1, 2\] is nan"),
     "infinity": (np.full((1, 6), -np.inf), r"x\[0, 0\] is -inf"),
     "too large for float32": (np.full((1, 6), 1e300), "too large"),
     "complex": (np.zeros((1, 6), complex), "complex128"),
     "texts": ([["a"] * 6], "texts"),
-    "objects": (np.array([[None] * 6]), "object"),
+    "objects": (np.array([[None] * 6]), r"object, and x\[0, 0\] is None"),
+    "masked": (np.ma.masked_equal(np.arange(12).reshape(2, 6), 9), r"x\[1, 3\] is masked"),
+    "bytes": ([[b"a"] * 6], "texts"),
     "ragged": ([[1, 2], [3]], "same shape"),
     "dates": (np.zeros((1, 6), "M8[s]"), "datetime64"),
 }
@@ -253,7 +255,7 @@ BAD_TARGETS = {
     "one-hot": (np.eye(4)[Y], "EP_ERR_ARG", "argmax"),
     "a column": (Y[:, None], "EP_ERR_ARG", "ravel"),
     "too few": (Y[:-1], "EP_ERR_ARG", "40 samples and y 39"),
-    "objects": (np.array([None] * 40), "EP_ERR_ARG", "object"),
+    "none": (np.array([None] * 40), "EP_ERR_ARG", r"y\[0\] is None: the label is missing"),
 }
 
 
@@ -283,6 +285,23 @@ BAD_STEPS = [
     {"epsilon": 0},
     {"weight_decay": -0.1},
     {"clip_norm": float("nan")},
+    *(
+        {name: value}
+        for name in ("lr", "momentum", "beta2", "epsilon", "weight_decay", "clip_norm", "skip_below")
+        for value in (1e-46, 1e-40, 1e39, 10**400, True, np.True_, "0.1", None, [0.1], float("nan"), float("-inf"))
+    ),
+    {"momentum": 1 - 1e-9},
+    {"skip_share": 1e-50},
+    {"skip_share": 0.995},
+    {"skip_share": "0.5"},
+    {"optimizer": ["sgd"]},
+    {"optimizer": None},
+    {"batch_size": True},
+    {"epochs": True},
+    {"epochs": "3"},
+    {"seed": -1},
+    {"seed": 1.5},
+    {"seed": "0"},
 ]
 
 
@@ -294,6 +313,19 @@ def test_bad_step(model: edgeprop.Model, options: dict) -> None:
     assert error.value.code == "EP_ERR_ARG"
     assert next(iter(options)) in str(error.value)
     assert same(model, before)
+
+
+def test_numbers_of_numpy_are_numbers(model: edgeprop.Model) -> None:
+    twin = model.clone().partial_fit(X, Y, lr=0.25, clip_norm=2.0, batch_size=8, epochs=2, seed=3)
+    model.partial_fit(
+        X, Y, lr=np.float32(0.25), clip_norm=np.int64(2), batch_size=np.int8(8), epochs=np.uint8(2), seed=np.int64(3)
+    )
+    assert same(model, twin.parameters())
+
+
+def test_a_batch_larger_than_any_number_of_samples_is_all_of_them(model: edgeprop.Model) -> None:
+    twin = model.clone().partial_fit(X, Y, batch_size=len(X))
+    assert same(model.partial_fit(X, Y, batch_size=1 << 40), twin.parameters())
 
 
 def test_frozen_model_does_not_learn_nor_save(tmp_path: Path) -> None:
@@ -499,8 +531,10 @@ def test_arena_sizes(model: edgeprop.Model) -> None:
         model.arena_size(train=True, optimizer="adam"),
     ]
     assert sizes == sorted(set(sizes))
-    with pytest.raises(edgeprop.Error):
-        model.arena_size(0)
+    for batch in (0, -1, 1.5, True, 1 << 31, 1 << 40):
+        with pytest.raises(edgeprop.Error, match="batch") as error:
+            model.arena_size(batch)
+        assert error.value.code == "EP_ERR_ARG"
 
 
 # ---- Saved heads ------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import types
@@ -174,6 +175,91 @@ def test_adapt_user_errors_keep_the_older_head(run: Run, folder: Path) -> None:
         assert err.startswith("edgeprop: error: ")
         assert text in err
         assert (folder / "me.head").read_bytes() == before
+
+
+@pytest.mark.parametrize("lr", ["100", "3"])
+def test_adapt_that_ends_worse_fails_and_saves_nothing(run: Run, folder: Path, lr: str) -> None:
+    adapt = ["adapt", "net.ep", "--data", "samples.npz"]
+    assert run(*adapt, "--epochs", "30", "--lr", "0.1", "--save", "me.head")[0] == 0
+    before = (folder / "me.head").read_bytes()
+    adapt += ["--restore", "me.head", "--lr", lr, "--save", "me.head"]
+    code, out, err = run(*adapt)
+    assert code == 1
+    assert err.startswith("edgeprop: worse than before: loss on these samples ")
+    assert "me.head is as it was, --force saves it" in err
+    assert "saved" not in out
+    assert (folder / "me.head").read_bytes() == before
+    code, out, err = run(*adapt, "--force")
+    assert code == 0
+    assert "worse than before" in err
+    assert "saved me.head" in out
+    assert (folder / "me.head").read_bytes() != before
+
+
+def test_adapt_is_judged_by_the_validation_samples(run: Run, folder: Path) -> None:
+    """Learned well, and the wrong thing."""
+    np.savez("other.npz", x=X, y=1 - Y)
+    adapt = ["adapt", "net.ep", "--data", "samples.npz", "--epochs", "30", "--lr", "0.1", "--save", "me.head"]
+    code, _, err = run(*adapt, "--validation", "other.npz")
+    assert code == 1
+    assert "loss on the validation samples" in err
+    assert "accuracy on the validation samples" in err
+    assert not (folder / "me.head").exists()
+    assert run(*adapt, "--validation", "samples.npz")[0] == 0
+
+
+def test_adapt_asks_before_it_learns_whether_it_can_save(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def learns(*_: object, **__: object) -> None:
+        raise AssertionError("learned, and then")
+
+    monkeypatch.setattr(edgeprop.Model, "partial_fit", learns)
+    samples = (folder / "samples.npz").read_bytes()
+    cases = {
+        "none/me.head": "none: No such file or directory",
+        "samples.npz": "no saved head",
+        "net.ep": "model image",
+        ".": "folder",
+        "/dev/null": "device",
+        "n" * 300: "too long",
+    }
+    for path, text in cases.items():
+        code, _, err = run("adapt", "net.ep", "--data", "samples.npz", "--save", path)
+        assert code == 2, path
+        assert text in err
+    assert (folder / "samples.npz").read_bytes() == samples
+
+
+def test_adapt_takes_names_of_all_kinds(run: Run, folder: Path) -> None:
+    """Integers that are names, not indices; names as bytes."""
+    (folder / "named.ep").write_bytes(image(mlp((6, 8, 2), trainable=2, labels=["2", "1"])))
+    expected = edgeprop.Model("named.ep").partial_fit(X, np.array(["2", "1"])[Y], epochs=3)
+    for labels in (np.array([2, 1])[Y], np.array(["2", "1"])[Y], np.array([b"2", b"1"])[Y]):
+        np.savez("named.npz", x=X, y=labels)
+        code, out, err = run(
+            "adapt", "named.ep", "--data", "named.npz", "--epochs", "3", "--save", "me.head", "--force"
+        )
+        assert code == 0, err
+        assert f"-> {expected.loss_:.4g}" in out
+        found = edgeprop.Model("named.ep").restore("me.head")
+        np.testing.assert_array_equal(found.run(X)[0], expected.run(X)[0])
+
+
+def test_inspect_looks_at_regular_files_only(run: Run, folder: Path) -> None:
+    os.mkfifo("pipe")
+    for path in ("pipe", "/dev/zero", "."):
+        code, _, err = run("inspect", path)
+        assert code == 2
+        assert "give the path of a regular file" in err
+    edgeprop.Model("net.ep").save("me.head")
+    os.truncate("me.head", 1 << 43)
+    assert "whole" in run("inspect", "me.head")[1]
+    with open("me.head", "r+b") as file:
+        file.seek(20)
+        file.write(b"\xff" * 4)  # a size that promises 4 GiB
+    os.truncate("me.head", 100)
+    assert "damaged" in run("inspect", "me.head")[1]
 
 
 # ---- check ------------------------------------------------------------------------------------------------------

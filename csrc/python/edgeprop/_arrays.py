@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+import numbers
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._image import Port
+from ._meta import Port
 from .errors import Error
 
 
 def _array(x: ArrayLike, name: str) -> NDArray[Any]:
-    """`x` as an array of real numbers or texts; never of objects."""
+    """`x` as an array of real numbers; never of objects."""
+    if isinstance(x, np.ma.MaskedArray) and np.ma.getmaskarray(x).any():
+        at = [int(i) for i in np.argwhere(np.ma.getmaskarray(x))[0]]
+        raise Error("EP_ERR_ARG", f"{name}{at} is masked; fill it, or leave such samples out")
     try:
         array = np.asarray(x)
-    except ValueError as error:
+    except (ValueError, TypeError, RuntimeError) as error:
         raise Error("EP_ERR_ARG", f"{name} is not an array: {error}; every sample needs the same shape") from error
-    if array.dtype.kind not in "biufU":
+    if array.dtype.kind in "UST":
+        raise Error("EP_ERR_ARG", f"{name} holds texts; give numbers")
+    if array.dtype.kind == "O":
+        return _of_objects(array, name)
+    if array.dtype.kind not in "biuf":
         raise Error("EP_ERR_ARG", f"{name} has dtype {array.dtype}; give real numbers, for example float32")
     return array
+
+
+def _of_objects(array: NDArray[Any], name: str) -> NDArray[np.float64]:
+    """Real numbers in Python objects, as tables with columns of several types have them."""
+    for at, value in np.ndenumerate(array):
+        if not isinstance(value, numbers.Real):
+            what = f"{name}{list(at)} is {value!r:.40}" if at else f"it is one {type(value).__name__}"
+            raise Error("EP_ERR_ARG", f"{name} has dtype object, and {what}; give real numbers, for example float32")
+    return array.astype(np.float64)
 
 
 def _shape(shape: tuple[int, ...]) -> str:
@@ -31,13 +50,61 @@ def _check_shape(x: NDArray[Any], sample_shape: tuple[int, ...], name: str) -> N
         if len(x) == 0:
             raise Error("EP_ERR_ARG", f"{name} holds no samples; give at least one")
         return
-    cure = f"give {name}[None] for a single sample" if x.shape == sample_shape else "reshape it"
-    raise Error("EP_ERR_ARG", f"{name} has shape {x.shape}, the model takes {_shape(sample_shape)}; {cure}")
+    takes = f"the model takes {_shape(sample_shape)}"
+    raise Error("EP_ERR_ARG", f"{name} has shape {x.shape}, {takes}; {cure(x.shape, sample_shape, name)}")
+
+
+def cure(shape: tuple[int, ...], sample_shape: tuple[int, ...], name: str) -> str:
+    """What to do with an array of a shape that is not (n, *sample_shape): never what would put values in wrong places.
+
+    Axes that stand in another order are transposed; only where none do and the number of values fits is it a matter of
+    reshaping.
+    """
+    if shape == sample_shape:
+        return f"give {name}[None] for a single sample"
+    if order := _order(shape[1:], sample_shape):
+        return f"its axes stand in another order: give {name}{_transposed(order)}"
+    if len(sample_shape) > 1 and (order := _order(shape, sample_shape)):
+        axes = ", ".join(map(str, order))
+        return f"it is a single sample whose axes stand in another order: give {name}.transpose({axes})[None]"
+    if len(shape) == 2 and shape[:1] == sample_shape:
+        return f"its samples are columns: give {name}.T"
+    size = math.prod(sample_shape)
+    if shape[1:] and math.prod(shape[1:]) == size:
+        return _reshaped(shape[1:], sample_shape, name, f"len({name})")
+    if shape and math.prod(shape) == size:
+        return _reshaped(shape, sample_shape, name, "1")
+    return "give samples of that shape"
+
+
+def _order(shape: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The order of axes that makes `wanted` of `shape`, the likeliest first: channels from the last to the first place,
+    from the first to the last, then any. None: there is none, or it has all as they are."""
+    if sorted(shape) != sorted(wanted) or shape == wanted or not shape:
+        return None
+    last = len(shape) - 1
+    likely = [(last, *range(last)), (*range(1, last + 1), 0)]
+    orders = itertools.chain(likely, itertools.permutations(range(last + 1)) if last < 6 else ())
+    return next((order for order in orders if tuple(shape[axis] for axis in order) == wanted), None)
+
+
+def _transposed(order: tuple[int, ...]) -> str:
+    return f".transpose(0, {', '.join(str(1 + axis) for axis in order)})"
+
+
+def _reshaped(shape: tuple[int, ...], wanted: tuple[int, ...], name: str, n: str) -> str:
+    """As many values a sample as wanted, in other axes: these may stand in another order even so."""
+    found, needed = (tuple(size for size in sizes if size > 1) for sizes in (shape, wanted))
+    last = f".reshape({', '.join([n, *map(str, wanted)])})"
+    if order := _order(found, needed):
+        first = "" if found == shape and n != "1" else f".reshape({', '.join([n, *map(str, found)])})"
+        return f"its axes stand in another order: give {name}{first}{_transposed(order)}{last}"
+    if found == needed or len(wanted) == 1:
+        return f"give {name}{last}"
+    return f"if its values are in the order of these axes, give {name}{last}"
 
 
 def _float32(x: NDArray[Any], name: str) -> NDArray[np.float32]:
-    if x.dtype.kind == "U":
-        raise Error("EP_ERR_ARG", f"{name} holds texts; give numbers")
     with np.errstate(over="ignore"):
         values = x.astype(np.float32, copy=False)
     if not np.isfinite(values).all():
@@ -88,38 +155,6 @@ def as_input(x: ArrayLike, port: Port, name: str = "x") -> NDArray[Any]:
     return port.to_device(_float32(array, name) if port.dtype.kind == "f" else _integers(array, port, name))
 
 
-def as_labels(y: ArrayLike, classes: list[str], count: int, n: int) -> NDArray[np.int32]:
-    """Class indices (n,) from indices or from names in `classes`.
-
-    Raises
-    ------
-    Error : EP_ERR_ARG for a wrong shape or dtype; EP_ERR_LABEL for a label that is not one of the `count` classes
-    """
-    labels = _array(y, "y")
-    if labels.ndim != 1:
-        cure = "y.argmax(axis=1)" if labels.ndim == 2 and labels.shape[1] == count > 1 else "y.ravel()"
-        raise Error("EP_ERR_ARG", f"y has shape {labels.shape}, labels are (n,); give {cure}")
-    _check_length(labels, n)
-    if labels.dtype.kind == "U":
-        return _named(labels, classes)
-    if labels.dtype.kind == "f":
-        raise Error("EP_ERR_ARG", f"y has dtype {labels.dtype}, labels are integers; give y.astype(int)")
-    wrong = np.flatnonzero((labels < 0) | (labels >= count))
-    if len(wrong):
-        at = wrong[0]
-        raise Error("EP_ERR_LABEL", f"label {labels[at]} at y[{at}] is outside 0 .. {count - 1}; see model.classes_")
-    return labels.astype(np.int32)
-
-
-def _named(labels: NDArray[Any], classes: list[str]) -> NDArray[np.int32]:
-    index = {name: i for i, name in enumerate(classes)}
-    for at, label in enumerate(labels):
-        if str(label) not in index:
-            known = ", ".join(classes) if classes else "none by name"
-            raise Error("EP_ERR_LABEL", f"label {str(label)!r} at y[{at}] is not a class; the model knows {known}")
-    return np.array([index[str(label)] for label in labels], np.int32)
-
-
 def _check_length(y: NDArray[Any], n: int) -> None:
     if len(y) != n:
         raise Error("EP_ERR_ARG", f"x holds {n} samples and y {len(y)}; give one target a sample")
@@ -138,3 +173,21 @@ def as_values(y: ArrayLike, shape: tuple[int, ...], n: int) -> NDArray[np.float3
     _check_shape(values, shape, "y")
     _check_length(values, n)
     return _float32(values, "y")
+
+
+def as_probabilities(y: ArrayLike, shape: tuple[int, ...], n: int) -> NDArray[np.float32]:
+    """Float targets as `as_values`, 0 to 1: truth values, or how likely they are.
+
+    Raises
+    ------
+    Error : as `as_values`; EP_ERR_LABEL for one that is no probability
+    """
+    values = as_values(y, shape, n)
+    wrong = np.argwhere((values < 0) | (values > 1))
+    if len(wrong):
+        at = tuple(int(i) for i in wrong[0])
+        why = "sigmoid_cross_entropy takes 0 (no) to 1 (yes)"
+        raise Error(
+            "EP_ERR_LABEL", f"y{list(at)} is {values[at]:g}; {why}, so scale the targets or map them to 0 and 1"
+        )
+    return values

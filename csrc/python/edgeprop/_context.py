@@ -47,7 +47,8 @@ class Context:
 
     Raises
     ------
-    Error : the model has nothing to train (EP_ERR_FROZEN), or the arena would pass 2 GiB (EP_ERR_ARENA)
+    Error : the model has nothing to train (EP_ERR_FROZEN), or the arena would pass 2 GiB or, for one sample, what the
+        image is allowed (EP_ERR_ARENA)
     """
 
     def __init__(self, image: Image, batch: int = 1, what: int = 0, optimizer: Any = ffi.NULL) -> None:
@@ -55,6 +56,7 @@ class Context:
         self.batch = batch
         self.what = what
         self.weights: Weights = None
+        image.check_memory(what, optimizer)
         size = image.arena_size(batch, what, optimizer)
         if size == 0:
             if what and not image.trainable():

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from . import _files, _meta
 from ._core import ffi, lib
+from ._meta import DTYPES, Port
 from .errors import Error, check
 
-#: NumPy's type of each device type
-DTYPES: dict[int, np.dtype[Any]] = {
-    lib.EP_F32: np.dtype("f4"),
-    lib.EP_I8: np.dtype("i1"),
-    lib.EP_I32: np.dtype("i4"),
-    lib.EP_U8: np.dtype("u1"),
-}
+__all__ = ["DTYPES", "Image", "Port", "Source", "aligned"]
 
 #: ops that turn logits into probabilities, and ops that only carry values on
-_ENDINGS = {"softmax_f32": "softmax", "softmax_s8": "softmax", "sigmoid_f32": "sigmoid"}
+_ENDINGS = {
+    "softmax_f32": "softmax",
+    "softmax_s8": "softmax",
+    "log_softmax_f32": "log_softmax",
+    "sigmoid_f32": "sigmoid",
+}
 _PASSES = {"quantize", "dequantize", "copy", "transpose"}
 
 Bytes = bytes | bytearray | memoryview
@@ -51,65 +49,27 @@ def aligned(size: int) -> NDArray[np.uint8]:
     return memory[start : start + size]
 
 
-@dataclass(frozen=True)
-class Port:
-    """An input or output of the model.
+class Image:
+    """A loaded model. Immutable; any number of contexts in any number of threads may run it.
 
-    Attributes
+    Parameters
     ----------
-    name : as the ONNX graph has it
-    shape : in the ONNX layout, batch axis first; 0 there: any number of samples
-    dtype : NumPy's type of the device tensor
-    scale, zero_point : of a quantized tensor, real = scale * (q - zero_point); scale is 0 where it is not quantized
-    perm : device axes in terms of ONNX axes, batch included
-    tensor : index of the device tensor
+    source : path of an image, or its bytes
+    max_memory : bytes that the image, and one sample on its way through the model, may take; None: no limit
     """
 
-    name: str
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    scale: float
-    zero_point: int
-    perm: tuple[int, ...]
-    tensor: int
-
-    @property
-    def sample_shape(self) -> tuple[int, ...]:
-        """Shape of one sample in the ONNX layout."""
-        return self.shape[1:]
-
-    def to_device(self, x: NDArray[Any]) -> NDArray[Any]:
-        """(n, *sample_shape) in the ONNX layout to (n, count) in the device's, contiguous."""
-        return np.ascontiguousarray(x.transpose(self.perm)).reshape(len(x), -1)
-
-    def from_device(self, y: NDArray[Any]) -> NDArray[Any]:
-        """(n, count) in the device's layout to (n, *sample_shape) in the ONNX layout."""
-        shape = (len(y), *self.sample_shape)
-        permuted = y.reshape([shape[axis] for axis in self.perm])
-        return np.ascontiguousarray(permuted.transpose(np.argsort(self.perm)))
-
-    def real(self, y: NDArray[Any]) -> NDArray[np.float32]:
-        """Device values as real numbers, float32."""
-        if not self.scale:
-            return y.astype(np.float32, copy=False)
-        offsets = y.astype(np.float32) - np.float32(self.zero_point)
-        return np.asarray(offsets * np.float32(self.scale), np.float32)
-
-
-class Image:
-    """A loaded model. Immutable; any number of contexts in any number of threads may run it."""
-
-    def __init__(self, source: Source) -> None:
-        data = source if isinstance(source, Bytes) else _read(source)
-        self.bytes = aligned(len(data))
-        self.bytes[:] = np.frombuffer(data, np.uint8)
+    def __init__(self, source: Source, max_memory: int | None = None) -> None:
+        self.max_memory = max_memory
+        self.bytes = _bytes(source, max_memory)
         self.model = ffi.new("ep_model *")
         self._memory = self._load()
         self._op_names = {_address(row.op): str(ffi.string(row.name).decode()) for row in _op_rows()}
-        self.meta = self._meta()
         self.name: str = ffi.string(self.model.name).decode("utf-8", "replace")
-        self.inputs = self._ports("inputs")
-        self.outputs = self._ports("outputs")
+        at, size = _meta_place(_header(self.bytes))
+        self.meta = _meta.read(self.bytes[at : at + size].tobytes(), self.model)
+        self.inputs, self.outputs = self.meta.inputs, self.meta.outputs
+        self._check_loss()
+        self.check_memory()
 
     def _load(self) -> NDArray[np.uint8]:
         """Builds `self.model`; returns the memory of its tables, which must live as long."""
@@ -120,48 +80,29 @@ class Image:
         check(lib.ep_load(self.model, image, size, tables, need, lib.ep_py_registry), "cannot load the model")
         return memory
 
-    def _meta(self) -> dict[str, Any]:
-        """The meta section; empty where there is none. The C loader has checked the sizes that lead to it."""
-        header = _header(self.bytes)
-        sections = (
-            _HEADER.itemsize,
-            24 * header["n_tensors"],
-            20 * header["n_nodes"],
-            2 * header["n_io"],
-            4 * header["n_words"],
-            8 * header["n_tensors"] if header["loss"] else 0,
-            header["data_bytes"],
-            header["name_bytes"],
-        )
-        at, meta = sum(-(-size // 16) * 16 for size in sections), header["meta_bytes"]
-        if not meta:
-            return {}
-        try:
-            parsed = json.loads(self.bytes[at : at + meta].tobytes())
-        except ValueError as error:
-            raise Error("EP_ERR_IMAGE", f"the image's meta section is not JSON: {error}; export it again") from error
-        if not isinstance(parsed, dict):
-            raise Error("EP_ERR_IMAGE", "the image's meta section is not an object; export it again")
-        return parsed
+    def _check_loss(self) -> None:
+        """What is learned must be what is answered: targets and answers are counted by one of them."""
+        if self.model.train == ffi.NULL:
+            return
+        learned, answered = (self.model.tensors[i].count for i in (self.model.train.logits, self.model.outputs[0]))
+        if learned != answered:
+            why = f"the loss of the image looks at {learned} values, its output has {answered}"
+            raise Error("EP_ERR_IMAGE", f"{why}; export it again")
 
-    def _ports(self, kind: str) -> tuple[Port, ...]:
-        count, indices = getattr(self.model, f"n_{kind}"), getattr(self.model, kind)
-        rows = self.meta.get(kind) or [{} for _ in range(count)]
-        try:
-            if len(rows) != count:
-                raise ValueError(f"{len(rows)} rows for {count} {kind}")
-            return tuple(self._port(f"{kind[:-1]}{i}", row, indices[i]) for i, row in enumerate(rows))
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
-            raise Error("EP_ERR_IMAGE", f"the image's meta section misdescribes its {kind}: {error}") from error
-
-    def _port(self, default_name: str, row: dict[str, Any], index: int) -> Port:
-        tensor = self.model.tensors[index]
-        shape = tuple(int(size) for size in row.get("shape") or (0, tensor.count))
-        perm = tuple(int(axis) for axis in row.get("perm") or range(len(shape)))
-        if sorted(perm) != list(range(len(shape))) or perm[0] != 0 or math.prod(shape[1:]) != tensor.count:
-            raise ValueError(f"shape {shape} and order {perm} of {tensor.count} elements")
-        name, dtype = str(row.get("name", default_name)), DTYPES[tensor.dtype]
-        return Port(name, shape, dtype, tensor.scale, tensor.zero_point, perm, index)
+    def check_memory(self, what: int = 0, optimizer: Any = ffi.NULL) -> None:
+        """Refuses a model of which one sample takes more than `max_memory`: a few hundred bytes of image may ask for
+        gigabytes."""
+        size = self.arena_size(1, what, optimizer)
+        if size == 0 and what == 0:
+            raise Error(
+                "EP_ERR_ARENA", f"{self.name} takes more than 2 GiB of memory for one sample; no arena is as large"
+            )
+        if self.max_memory is not None and size > self.max_memory:
+            cure = f"if you trust it, edgeprop.Model(..., max_memory={size})"
+            wants = (
+                f"{self.name} takes {size:,} bytes of memory for one sample, more than the {self.max_memory:,} allowed"
+            )
+            raise Error("EP_ERR_ARENA", f"{wants}; {cure}")
 
     @property
     def loss(self) -> str | None:
@@ -172,34 +113,46 @@ class Image:
         return next(str(ffi.string(row.name).decode()) for row in rows if row.loss == self.model.train.loss)
 
     @property
+    def purpose(self) -> str | None:
+        """Name of the loss that its answers are meant for, also where nothing learns; None: not known."""
+        return self.loss or self.meta.loss
+
+    @property
     def takes_labels(self) -> bool:
         """True where the loss takes class labels."""
         return bool(self.model.train != ffi.NULL and self.model.train.loss.labels)
 
     @property
     def ending(self) -> str:
-        """What the first output holds: `logits`, or what `softmax` or `sigmoid` made of them."""
+        """What the first output holds: `logits`, or what `softmax`, `log_softmax` or `sigmoid` made of them."""
         tensor, train = self.model.outputs[0], self.model.train
         for index in reversed(range(self.model.n_nodes)):
             node = self.model.nodes[index]
             if node.io[node.n_in] != tensor:
                 continue
             name = self.op_name(index)
-            if train != ffi.NULL and tensor == train.logits:
-                return "logits"
             if name in _ENDINGS:
                 return _ENDINGS[name]
-            if name == "lut_s8" and self._in_unit(tensor):
+            if name == "lut_s8" and self._is_sigmoid(node):
                 return "sigmoid"
+            if train != ffi.NULL and tensor == train.logits:
+                return "logits"
             if name not in _PASSES:
                 return "logits"
             tensor = node.io[0]
         return "logits"
 
-    def _in_unit(self, index: int) -> bool:
-        """True for a quantized tensor whose values lie in 0 .. 1, as the codes of a Sigmoid do."""
-        tensor = self.model.tensors[index]
-        return bool(tensor.zero_point == -128 and tensor.scale * 255 < 1.001)
+    def _is_sigmoid(self, node: Any) -> bool:
+        """True for a table of codes that is a Sigmoid's, but for rounding."""
+        x, table, y = (self.model.tensors[node.io[i]] for i in range(3))
+        if not (x.scale > 0 and y.scale > 0):
+            return False
+        codes = np.arange(-128, 128, dtype=np.int8).view(DTYPES[x.dtype]).astype(np.float64)
+        values = np.frombuffer(ffi.buffer(table.data, 256), DTYPES[y.dtype]).astype(np.float64)
+        expected = 0.5 * (1 + np.tanh(0.5 * x.scale * (codes - x.zero_point)))
+        limits = np.iinfo(DTYPES[y.dtype])
+        saturated = np.clip(expected / y.scale + y.zero_point, limits.min, limits.max)
+        return bool(np.abs(values - saturated).max() <= 1)
 
     @property
     def fingerprint(self) -> str:
@@ -209,7 +162,7 @@ class Image:
     @property
     def labels(self) -> list[str]:
         """Names of the classes; empty for none."""
-        return [str(label) for label in self.meta.get("labels") or []]
+        return self.meta.labels
 
     def op_name(self, node: int) -> str:
         """Name of the op that node `node` runs."""
@@ -217,20 +170,24 @@ class Image:
 
     def node_name(self, node: int) -> str:
         """Name of the ONNX node it came from, or its number."""
-        names = self.meta.get("nodes") or []
-        return str(names[node]) if node < len(names) else f"node{node}"
+        return self.meta.nodes[node] if self.meta.nodes else f"node{node}"
 
     def tensor_name(self, index: int) -> str:
-        """Name of a tensor, or its number."""
-        rows = self.meta.get("tensors") or []
-        return str(rows[index]["name"]) if index < len(rows) else f"tensor{index}"
+        """Name of a tensor, or its number. No two have the same."""
+        return self.meta.tensors[index][0] if self.meta.tensors else f"tensor{index}"
 
     def tensor_shape(self, index: int) -> tuple[int, ...]:
         """Shape in the device's layout, of one sample for an activation."""
-        count = self.model.tensors[index].count
-        rows = self.meta.get("tensors") or []
-        shape = tuple(int(size) for size in rows[index]["shape"]) if index < len(rows) else (count,)
-        return shape if math.prod(shape) == count else (count,)
+        return self.meta.tensors[index][1] if self.meta.tensors else (self.model.tensors[index].count,)
+
+    def check_sizes(self, xs: NDArray[Any], targets: NDArray[Any]) -> None:
+        """Refuses arrays that are not of the sizes by which C reads them. They always are, unless this package errs."""
+        model = self.model
+        x, logits = model.tensors[model.inputs[0]], model.tensors[model.train.logits]
+        labels = model.train.loss.labels
+        wanted = (DTYPES[x.dtype].itemsize * x.count, 4 if labels else 4 * logits.count, "i4" if labels else "f4")
+        if (xs[0].nbytes, targets[0].nbytes, targets.dtype) != wanted or len(xs) != len(targets):
+            raise Error("EP_ERR_ARG", f"x {xs.shape} and y {targets.shape} are not what {self.name} learns from")
 
     def split(self, flat: NDArray[np.float32]) -> dict[int, NDArray[np.float32]]:
         """Views of the trainable weights (n,) by tensor, each in its shape."""
@@ -261,6 +218,58 @@ def _header(image: NDArray[np.uint8]) -> dict[str, int]:
     return {name: int(row[name]) for name in _HEADER.names or () if name != "magic"}
 
 
-def _read(path: str | os.PathLike[str]) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
+def _meta_place(header: dict[str, int]) -> tuple[int, int]:
+    """Where the meta section begins, and its bytes; it is the last, and ends with the image."""
+    sections = (
+        _HEADER.itemsize,
+        24 * header["n_tensors"],
+        20 * header["n_nodes"],
+        2 * header["n_io"],
+        4 * header["n_words"],
+        8 * header["n_tensors"] if header["loss"] else 0,
+        header["data_bytes"],
+        header["name_bytes"],
+    )
+    return sum(-(-size // 16) * 16 for size in sections), header["meta_bytes"]
+
+
+def _size(head: NDArray[np.uint8], there: int, max_memory: int | None, what: str) -> int:
+    """Bytes of the image that begins with `head`, of which `there` bytes are there."""
+    check(lib.ep_load_size(ffi.from_buffer(head), len(head)), what)
+    header = _header(head)
+    size = header["size"]
+    if sum(_meta_place(header)) != size:
+        raise Error("EP_ERR_IMAGE", f"{what}: its sections do not add up to its {size:,} bytes; export it again")
+    if there < size:
+        raise Error("EP_ERR_IMAGE", f"{what}: it is cut off, {there:,} of the {size:,} bytes; copy or export it again")
+    if max_memory is not None and size > max_memory:
+        allow = f"if you trust it, edgeprop.Model(..., max_memory={size})"
+        raise Error("EP_ERR_ARENA", f"{what}: it has {size:,} bytes, more than the {max_memory:,} allowed; {allow}")
+    return size
+
+
+def _bytes(source: Source, max_memory: int | None) -> NDArray[np.uint8]:
+    """The bytes of an image, aligned, without what may follow them."""
+    if isinstance(source, str | os.PathLike):
+        return _read(source, max_memory)
+    try:
+        data = np.frombuffer(source, np.uint8)
+    except (TypeError, AttributeError, ValueError, BufferError) as error:
+        what = type(source).__name__
+        raise Error("EP_ERR_ARG", f"a model is the path of an image, or its bytes; this is {what}: {error}") from error
+    image = aligned(_size(data[: _HEADER.itemsize], len(data), max_memory, "cannot load the model"))
+    image[:] = data[: len(image)]
+    return image
+
+
+def _read(path: str | os.PathLike[str], max_memory: int | None) -> NDArray[np.uint8]:
+    """The header first, then no more than it says."""
+    what = f"cannot load {os.fspath(path)}"
+    with _files.reading(path) as file:
+        head = np.frombuffer(file.read(_HEADER.itemsize), np.uint8)
+        size = _size(head, os.fstat(file.fileno()).st_size, max_memory, what)
+        image = aligned(size)
+        image[: len(head)] = head
+        if file.readinto(memoryview(image)[len(head) :]) != size - len(head):  # type: ignore[attr-defined]
+            raise Error("EP_ERR_IMAGE", f"{what}: it became shorter while it was read")
+    return image

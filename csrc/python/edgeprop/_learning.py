@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import time
 from typing import Any
 
@@ -19,13 +20,16 @@ OPTIMIZERS: dict[str, Any] = {
     for row in (lib.ep_py_optimizers[i] for i in range(lib.ep_py_n_optimizers))
 }
 
+#: of the numbers that every processor computes with
+_SMALLEST = float(np.finfo(np.float32).tiny)
+
 #: seconds in C between two looks at Ctrl-C
 _PATIENCE = 0.1
 
 
 def find_optimizer(name: str) -> Any:
     """`const ep_optimizer *`. Raises Error (EP_ERR_ARG) where there is none of this name."""
-    if name not in OPTIMIZERS:
+    if not isinstance(name, str) or name not in OPTIMIZERS:
         raise Error("EP_ERR_ARG", f"no optimizer {name!r}; there are {', '.join(OPTIMIZERS)}")
     return OPTIMIZERS[name]
 
@@ -33,8 +37,31 @@ def find_optimizer(name: str) -> Any:
 def check_counts(**counts: int) -> None:
     """Raises Error (EP_ERR_ARG) for the first that is not a whole number of 1 or more."""
     for name, count in counts.items():
-        if not isinstance(count, (int, np.integer)) or count < 1:
+        if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
             raise Error("EP_ERR_ARG", f"{name} is {count!r}; give a whole number, 1 or more")
+
+
+def make_random(seed: int) -> np.random.Generator:
+    """What orders are drawn from. Raises Error (EP_ERR_ARG) for a seed that is no whole number of 0 or more."""
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise Error("EP_ERR_ARG", f"seed is {seed!r}; give a whole number, 0 or more")
+    return np.random.default_rng(int(seed))
+
+
+def _float32(name: str, value: Any) -> float:
+    """The number as C gets it. There a zero means the default, so one too small for float32 would mean another."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
+        raise Error("EP_ERR_ARG", f"{name} is {value!r}; give a number")
+    try:
+        with np.errstate(over="ignore", under="ignore"):
+            rounded = float(np.float32(float(value)))
+    except OverflowError:  # a whole number beyond float64
+        rounded = math.inf
+    if value != 0 and abs(rounded) < _SMALLEST:
+        raise Error("EP_ERR_ARG", f"{name} is {value}, too small for float32; give {_SMALLEST:.3g} or more")
+    if math.isinf(rounded) and value not in (math.inf, -math.inf):
+        raise Error("EP_ERR_ARG", f"{name} is {value}, too large for float32")
+    return rounded
 
 
 def make_step(
@@ -50,6 +77,12 @@ def make_step(
 ) -> Any:
     """`ep_step`. In C a zero means the default, so what may not be zero is refused here."""
     open_unit = "between 0 and 1, both excluded"
+    share = skip_share
+    given = {"lr": lr, "momentum": momentum, "beta2": beta2, "epsilon": epsilon, "weight_decay": weight_decay}
+    given |= {"clip_norm": clip_norm, "skip_below": skip_below, "skip_share": skip_share}
+    lr, momentum, beta2, epsilon, weight_decay, clip_norm, skip_below, skip_share = (
+        _float32(name, value) for name, value in given.items()
+    )
     rules = {
         "lr": (lr, lr > 0, "more than 0"),
         "momentum": (momentum, 0 < momentum < 1, f"{open_unit}; without momentum take optimizer='sgd'"),
@@ -58,11 +91,11 @@ def make_step(
         "weight_decay": (weight_decay, weight_decay >= 0, "0 or more"),
         "clip_norm": (clip_norm, clip_norm >= 0, "0 or more"),
         "skip_below": (skip_below, skip_below >= 0, "0 or more"),
-        "skip_share": (skip_share, 0 <= skip_share <= 0.99, "from 0 to 0.99"),
+        "skip_share": (skip_share, 0 <= share <= 0.99, "from 0 to 0.99"),
     }
     for name, (value, fits, rule) in rules.items():
         if not (fits and math.isfinite(value)):
-            raise Error("EP_ERR_ARG", f"{name} is {value}; give a finite number {rule}")
+            raise Error("EP_ERR_ARG", f"{name} is {given[name]}; give a finite number {rule}")
     values = {name: value for name, (value, _, _) in rules.items()}
     skip = ffi.addressof(lib, "ep_skip_small") if skip_below > 0 or skip_share > 0 else ffi.NULL
     return ffi.new("ep_step *", {"optimizer": find_optimizer(optimizer), "skip": skip, **values})

@@ -18,11 +18,11 @@ def text(model: Model, image: Image) -> str:
 
 
 def _head(image: Image) -> list[str]:
-    source = f", from {image.meta['source']}" if image.meta.get("source") else ""
+    source = f", from {image.meta.source}" if image.meta.source else ""
     lines = [f"{image.name}{source}, fingerprint {image.fingerprint}"]
     lines += [f"  input  {_port(port)}" for port in image.inputs]
     lines += [f"  output {_port(port)}" for port in image.outputs]
-    lines += [f"  state  {name}, then {following}" for name, following in image.meta.get("states") or []]
+    lines += [f"  state  {name}, then {following}" for name, following in image.meta.states]
     if image.labels:
         lines.append(f"  labels {', '.join(image.labels)}")
     if image.loss:

@@ -21,7 +21,7 @@ class _Record:
     def __init__(self, context: Context, n: int, gradients: bool) -> None:
         image = self.image = context.image
         self.n = n
-        self.tensors = [i for i in range(image.model.n_tensors) if image.model.tensors[i].data == ffi.NULL]
+        self.tensors = [i for i in range(image.model.n_tensors) if _has_place(image.model, i)]
         sizes = np.zeros(image.model.n_tensors, np.uint64)
         for i in self.tensors:
             # room for float32, which every gradient is, on a 16-byte boundary
@@ -41,8 +41,8 @@ class _Record:
         )
         lib.ep_py_set_trace(context.ep, self.c)
 
-    def take(self, memory: NDArray[np.uint8], bit: int) -> dict[str, NDArray[Any]]:
-        """(n, *shape) by name of the tensors that the hook saw."""
+    def take(self, memory: NDArray[np.uint8], bit: int) -> dict[int, NDArray[Any]]:
+        """(n, *shape) of the tensors that the hook saw."""
         found = {}
         for i in self.tensors:
             if self.seen[i] & bit:
@@ -50,8 +50,20 @@ class _Record:
                 dtype = DTYPES[tensor.dtype] if bit == _VALUE else np.dtype("f4")
                 start = int(self.at[i])
                 values = memory[start : start + self.n * tensor.count * dtype.itemsize].view(dtype)
-                found[self.image.tensor_name(i)] = values.reshape(self.n, *self.image.tensor_shape(i)).copy()
+                found[i] = values.reshape(self.n, *self.image.tensor_shape(i)).copy()
         return found
+
+
+def _has_place(model: Any, index: int) -> bool:
+    """True for an activation that is somewhere in an arena; others may be of any size, as nobody computes them."""
+    if model.tensors[index].data != ffi.NULL:
+        return False
+    plans = [] if model.train == ffi.NULL else [model.train.offset[index], model.train.grad_offset[index]]
+    return any(offset != lib.EP_NONE for offset in (model.tensors[index].offset, *plans))
+
+
+def _by_name(image: Image, found: dict[int, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {image.tensor_name(i): array for i, array in found.items()}
 
 
 #: bytes of a model's states, as Context has them; None: zeros
@@ -67,7 +79,7 @@ def activations(image: Image, weights: Weights, states: States, x: NDArray[Any])
     context.run([x])
     port = image.inputs[0]
     given = x.reshape(len(x), *image.tensor_shape(port.tensor))
-    return {image.tensor_name(port.tensor): given, **record.take(record.values, _VALUE)}
+    return _by_name(image, {port.tensor: given, **record.take(record.values, _VALUE)})
 
 
 def gradients(
@@ -80,23 +92,22 @@ def gradients(
     record = _Record(context, len(x), gradients=True)
     check(lib.ep_py_accumulate(context.ep, ffi.from_buffer(x), ffi.from_buffer(target), len(x)))
     samples = np.float32(context.ep.samples)  # the walk adds up, so what it leaves behind is not of the mean yet
-    found = {name: array / samples for name, array in record.take(record.gradients, _GRADIENT).items()}
+    found = {i: array / samples for i, array in record.take(record.gradients, _GRADIENT).items()}
     found.update(_of_logits(context, record.take(record.values, _VALUE), target))
     sums = np.frombuffer(ffi.buffer(lib.ep_py_sums(context.ep), image.model.param_bytes), np.float32)
     mean = sums / samples
-    found.update({image.tensor_name(i): part.copy() for i, part in image.split(mean).items()})
-    return found
+    found.update({i: part.copy() for i, part in image.split(mean).items()})
+    return _by_name(image, found)
 
 
 def _of_logits(
-    context: Context, values: dict[str, NDArray[Any]], target: NDArray[Any]
-) -> dict[str, NDArray[np.float32]]:
+    context: Context, values: dict[int, NDArray[Any]], target: NDArray[Any]
+) -> dict[int, NDArray[np.float32]]:
     """The gradient that starts the backward walk; the hook sees it only after ops may have masked it in place."""
-    image = context.image
-    name = image.tensor_name(image.model.train.logits)
-    if name not in values:
+    train = context.image.model.train
+    if train.logits not in values:
         return {}
-    logits = np.ascontiguousarray(values[name])
+    logits = np.ascontiguousarray(values[train.logits])
     dlogits = np.empty_like(logits)
     lib.ep_py_dlogits(
         context.ep,
@@ -105,4 +116,4 @@ def _of_logits(
         ffi.from_buffer("float[]", dlogits),
         len(logits),
     )
-    return {name: dlogits}
+    return {train.logits: dlogits}

@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _learning, _records, _summary, _trace
-from ._arrays import as_input, as_labels, as_values
+from ._arrays import as_input, as_probabilities, as_values
 from ._context import Context, Weights, capacity
 from ._core import ffi, lib
 from ._image import Image, Port, Source
+from ._labels import as_labels, is_named, numbered
 from .errors import Error
+from .runtime import LABEL_LOSSES
 
 __all__ = ["Model"]
 
@@ -27,11 +29,14 @@ class Model:
     Parameters
     ----------
     source : path of a `.ep` image, or its bytes
+    max_memory : bytes that the image, and one sample on its way through the model, may take: an image of a few hundred
+        bytes can ask for gigabytes. None: no limit
 
     Raises
     ------
-    Error : EP_ERR_IMAGE (not an image, truncated), EP_ERR_CHECKSUM (changed since written), EP_ERR_ABI (made for
-        another version), EP_ERR_OP
+    Error : EP_ERR_IMAGE (not an image, truncated, its parts do not fit each other), EP_ERR_CHECKSUM (changed since
+        written), EP_ERR_ABI (made for another version), EP_ERR_OP, EP_ERR_ARENA (more than `max_memory`; learning may
+        take more and raise it later), EP_ERR_ARG (`source` is neither a regular file nor bytes)
     OSError : the file cannot be read
 
     Notes
@@ -56,8 +61,10 @@ class Model:
     0.98
     """
 
-    def __init__(self, source: Source) -> None:
-        self._start(Image(source), None)
+    def __init__(self, source: Source, *, max_memory: int | None = 1 << 29) -> None:
+        if max_memory is not None:
+            _learning.check_counts(max_memory=max_memory)
+        self._start(Image(source, max_memory), None)
 
     def _start(self, image: Image, weights: Weights) -> None:
         self._image = image
@@ -113,7 +120,8 @@ class Model:
     def classes_(self) -> NDArray[Any]:
         """Names of the classes (n_classes,), texts, or 0 .. n_classes-1 where the export gave none.
 
-        `model.classes_[model.predict(x)]` are the names of what was predicted.
+        `model.classes_[model.predict(x)]` are the names of what was predicted. Where all names are numbers, such as 1, 2, 3,
+        the numbers 1, 2, 3 are names too wherever labels are given.
 
         Raises
         ------
@@ -122,8 +130,8 @@ class Model:
         kind = self._kind()
         if kind == "values":
             raise AttributeError(f"{self.name} is no classifier: it has no labels and its loss takes values")
-        labels = self._image.labels
-        return np.array(labels) if labels else np.arange(2 if kind == "binary" else self._n_scores())
+        labels = self._names()
+        return np.array(labels) if labels else np.arange(self._n_classes())
 
     def arena_size(self, batch: int = 1, *, train: bool = False, restore: bool = False, optimizer: str = "sgd") -> int:
         """Bytes of arena that a board needs.
@@ -138,14 +146,17 @@ class Model:
         ------
         Error : EP_ERR_FROZEN (nothing to train), EP_ERR_ARG
         """
+        _learning.check_counts(batch=batch)
         what = lib.EP_FOR_RESTORE if restore else 0
         if train:
             what |= lib.EP_FOR_TRAIN | (lib.EP_FOR_SUMS if batch > 1 else 0)
         if (train or restore) and not self._image.trainable():
             raise Error("EP_ERR_FROZEN", f"{self.name} has nothing to train; export it with trainable layers")
-        size = self._image.arena_size(batch, what, _learning.find_optimizer(optimizer) if train else ffi.NULL)
+        size = self._image.arena_size(
+            min(batch, 0xFFFFFFFF), what, _learning.find_optimizer(optimizer) if train else ffi.NULL
+        )
         if size == 0:
-            raise Error("EP_ERR_ARG", f"no arena for a batch of {batch}; give 1 or more, and less than 2 GiB in all")
+            raise Error("EP_ERR_ARG", f"no arena for a batch of {batch}; give fewer, so that it is less than 2 GiB")
         return size
 
     def summary(self) -> str:
@@ -258,10 +269,10 @@ class Model:
         Error : EP_ERR_ARG, also for a model that has no probabilities (a regressor, a hinge loss)
         """
         kind, ending = self._kind(), self._image.ending
-        if kind == "values" or (ending == "logits" and self.loss in ("hinge", "mse")):
+        if kind == "values" or (ending == "logits" and self._image.purpose in ("hinge", "mse")):
             raise Error("EP_ERR_ARG", f"{self.name} gives no probabilities; use decision_function or run")
         p = self._scores(x)
-        if ending == "logits":
+        if ending in ("logits", "log_softmax"):
             p = _softmax(p) if kind == "classes" else _sigmoid(p)
         return np.hstack([1 - p, p]) if kind == "binary" else p
 
@@ -288,7 +299,7 @@ class Model:
         scores = self._scores(x)
         if kind == "classes":
             return np.asarray(scores.argmax(axis=1), np.int64)
-        over = scores > (0 if self._image.ending == "logits" else 0.5)
+        over = scores > self._threshold()
         return np.asarray(over[:, 0] if kind == "binary" else over, np.int64)
 
     def score(self, x: ArrayLike, y: ArrayLike) -> float:
@@ -299,6 +310,10 @@ class Model:
         x : (n, ...), as `run` takes it
         y : as `partial_fit` takes it
 
+        Returns
+        -------
+        for several outputs the R² of all: 1 - squared errors / squared distances from each output's own mean
+
         Raises
         ------
         Error : EP_ERR_ARG, EP_ERR_LABEL
@@ -306,13 +321,15 @@ class Model:
         predicted = self.predict(x)
         kind = self._kind()
         if kind in ("classes", "binary"):
-            n_classes = 2 if kind == "binary" else self._n_scores()
-            return float(np.mean(predicted == as_labels(y, self._image.labels, n_classes, len(predicted))))
+            classes = self._names(), self._n_classes()
+            labels = as_labels(y, *classes, len(predicted), column=kind == "binary")
+            return float(np.mean(predicted == labels))
         target = as_values(y, predicted.shape[1:], len(predicted))
         if kind == "independent":
             return float(np.mean(np.all(predicted == target, axis=1)))
-        residual = float(np.square(target - predicted, dtype=np.float64).sum())
-        total = float(np.square(target - target.mean(axis=0), dtype=np.float64).sum())
+        exact = target.astype(np.float64)  # in which the mean of equal targets is one of them
+        residual = float(np.square(exact - predicted).sum())
+        total = float(np.square(exact - exact.mean(axis=0)).sum())
         return 1 - residual / total if total else float(residual == 0)
 
     def _real(self, x: ArrayLike) -> NDArray[np.float32]:
@@ -327,16 +344,37 @@ class Model:
     def _n_scores(self) -> int:
         return math.prod(self._image.outputs[0].sample_shape)
 
+    def _n_classes(self) -> int:
+        """How many classes a classifier tells apart."""
+        return 2 if self._kind() == "binary" else self._n_scores()
+
+    def _threshold(self) -> float:
+        """The score from which on a label is given."""
+        return 0.5 if self._image.ending == "sigmoid" else 0.0
+
+    def _names(self) -> list[str]:
+        """Names of the classes, as many as there are, or none. A single one of two is that of what is looked for."""
+        labels = self._image.labels
+        if self._kind() == "binary" and len(labels) == 1:
+            return [f"not {labels[0]}", *labels]
+        return labels if len(labels) == self._n_classes() else []
+
     def _kind(self) -> str:
         """What a row of scores means: one of `classes`, one `binary` score, `independent` labels, or plain `values`."""
-        n, loss, labels = self._n_scores(), self._image.loss, self._image.labels
-        if self._image.takes_labels:
+        n, loss, labels = self._n_scores(), self._image.purpose, self._image.labels
+        if loss in LABEL_LOSSES:
             return "classes"
-        if n == 1 and (loss == "sigmoid_cross_entropy" or len(labels) == 2):
-            return "binary"
-        if n > 1 and loss == "sigmoid_cross_entropy":
+        ending = self._image.ending if loss is None and self._is_row() else ""
+        sigmoid = loss == "sigmoid_cross_entropy" or ending == "sigmoid"
+        if n == 1:
+            return "binary" if sigmoid or len(labels) == 2 else "values"
+        if sigmoid:
             return "independent"
-        return "classes" if n > 1 and len(labels) == n else "values"
+        return "classes" if len(labels) == n or ending in ("softmax", "log_softmax") else "values"
+
+    def _is_row(self) -> bool:
+        """True where a sample's scores are one row; those of a picture or a sequence are many."""
+        return max(self._image.outputs[0].sample_shape) == self._n_scores()
 
     # ---- Learning -----------------------------------------------------------------------------------------------
 
@@ -364,8 +402,9 @@ class Model:
         Parameters
         ----------
         x : (n, ...), as `run` takes it
-        y : for a loss on labels (n,) integers, indices into `classes_`, or (n,) names of classes; for a loss on values
-            the targets, (n, ...) real numbers in the shape of the logits
+        y : for a loss on labels, and for a classifier of one output: (n,) names of classes, as texts, bytes or, where all
+            classes are named by numbers, numbers; else (n,) integers, indices into `classes_`. For a loss on values the
+            targets, (n, ...) real numbers in the shape of the output; from 0 to 1 for `sigmoid_cross_entropy`
         lr : learning rate, > 0
         optimizer : "sgd", "momentum", "nesterov" or "adam"
         batch_size : samples a step; 1 updates in place, as a board with little memory does
@@ -401,8 +440,8 @@ class Model:
             lr, optimizer, momentum, beta2, epsilon, weight_decay, clip_norm, skip_below, skip_share
         )
         key = (optimizer, batch_size, batch_size > 1 or clip_norm > 0)
-        batch = batch_size if key[-1] else 0
-        random = np.random.default_rng(seed)
+        batch = min(batch_size, len(xs)) if key[-1] else 0
+        random = _learning.make_random(seed)
         with self._change:
             trainer = self._borrow_trainer(key)
             trainer.set_states(self._states)
@@ -430,15 +469,26 @@ class Model:
         if len(image.inputs) != 1:
             raise Error("EP_ERR_ARG", f"{self.name} has {len(image.inputs)} inputs; only models of one input learn")
         xs = as_input(x, image.inputs[0])
-        count = image.model.tensors[image.model.train.logits].count
+        targets = self._targets(y, len(xs))
+        image.check_sizes(xs, targets)
+        return xs, targets
+
+    def _targets(self, y: ArrayLike, n: int) -> NDArray[Any]:
+        """Targets as the loss takes them: labels (n,) int32, or (n, count) float32 in the device's layout."""
+        image, kind = self._image, self._kind()
         if image.takes_labels:
-            return xs, as_labels(y, image.labels, count, len(xs))
+            return as_labels(y, self._names(), self._n_classes(), n)
+        if kind == "binary" and self._takes_names(y):
+            labels = as_labels(y, self._names(), 2, n, column=True).astype(np.float32).reshape(-1, 1)
+            # Values learn one class as 1, the other on the other side of the threshold.
+            return 2 * labels - 1 if self.loss == "mse" and self._threshold() == 0 else labels
         output = image.outputs[0]
-        if self._kind() == "binary" and np.asarray(y).dtype.kind == "U":
-            return xs, as_labels(y, image.labels, 2, len(xs)).astype(np.float32).reshape(-1, 1)
-        if math.prod(output.sample_shape) == count:
-            return xs, output.to_device(as_values(y, output.sample_shape, len(xs)))
-        return xs, as_values(y, (count,), len(xs))
+        take = as_probabilities if self.loss == "sigmoid_cross_entropy" else as_values
+        return output.to_device(take(y, output.sample_shape, n))
+
+    def _takes_names(self, y: ArrayLike) -> bool:
+        """True where targets of a binary classifier are labels, not probabilities or values."""
+        return is_named(y) or not set(numbered(self._names())) <= {0, 1} or self._names()[:1] == ["1"]
 
     def _borrow_trainer(self, key: tuple[str, int, bool]) -> Context:
         """The context that learned last, if it was made for this; it holds the weights as they are now."""
@@ -503,14 +553,18 @@ class Model:
         """Saves what was learned, and only that, as a record of a few hundred bytes and the trainable weights.
 
         The file is written beside, flushed to the disk and renamed: whatever happens, `path` is the older record or
-        the new one, whole.
+        the new one, whole. It keeps its mode and owner; what a killed process left beside it is removed.
 
         Raises
         ------
-        Error : EP_ERR_FROZEN (nothing to train), EP_ERR_ARG (`path` is a model image)
+        Error : EP_ERR_FROZEN (nothing to train), EP_ERR_ARG (`path` is no regular file, or one that is no saved head)
         OSError : the file cannot be written
         """
         _records.save(self._restorable(self._weights), path)
+
+    def check_save(self, path: str | os.PathLike[str]) -> None:
+        """Raises what `save` would raise, and changes nothing: to be asked before long learning."""
+        _records.check_save(self._restorable(self._weights), path)
 
     def restore(self, path: str | os.PathLike[str]) -> Model:
         """Takes up what `save` saved. A stream begins anew, as in C: its states are in no record.
@@ -543,7 +597,7 @@ class Model:
         return twin
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self._image.bytes.tobytes(), self._weights)
+        return _rebuild, (type(self), self._image.bytes.tobytes(), self._image.max_memory, self._weights)
 
     # ---- Looking inside -----------------------------------------------------------------------------------------
 
@@ -594,9 +648,9 @@ class Model:
         return _trace.gradients(self._image, self._weights, self._states, xs, targets)
 
 
-def _rebuild(cls: type[Model], image: bytes, weights: Weights) -> Model:
+def _rebuild(cls: type[Model], image: bytes, max_memory: int | None, weights: Weights) -> Model:
     model = cls.__new__(cls)
-    model._start(Image(image), weights)
+    model._start(Image(image, max_memory), weights)
     return model
 
 
@@ -617,6 +671,7 @@ def _log(p: NDArray[np.float32]) -> NDArray[np.float32]:
 #: logits from what a model ends in
 _LOGITS: dict[str, Callable[[NDArray[np.float32]], NDArray[np.float32]]] = {
     "logits": lambda scores: scores,
+    "log_softmax": lambda scores: scores,
     "softmax": _log,
     "sigmoid": lambda p: _log(p) - _log(1 - p),
 }
