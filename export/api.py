@@ -157,7 +157,8 @@ def save(
     )
     contents = {kind: write(result) for kind, write in _writers().items()}
     files = {result.paths[kind]: text for kind, text in {"onnx": data, **contents}.items()}
-    with staged(place.folders, program):
+    around = {stem.parent, *(folder.path.parent for folder in place.folders.values())}
+    with folders_for(around), staged(place.folders, program):
         _replace_files(files, place.folders.values())
     result.packages = {kind: folder.path for kind, folder in place.folders.items()}
     return result
@@ -295,7 +296,7 @@ def _place(name: str | None, stem: Path, kinds: Sequence[str]) -> _Place:
 def _replace_files(contents: Mapping[Path, bytes], folders: Iterable[Folder] = ()) -> None:
     """Write files, and put packages into their places, so that none is ever there by half: all, or none if one fails."""
     files = {File(path): content for path, content in contents.items()}
-    with folders_for({file.path.parent for file in files}):
+    with folders_for({file.folder for file in files}):
         try:
             for file, content in files.items():
                 file.check()
@@ -304,7 +305,7 @@ def _replace_files(contents: Mapping[Path, bytes], folders: Iterable[Folder] = (
         finally:
             for file in files:
                 file.clean()
-    for folder in {file.path.parent for file in files}:
+    for folder in {file.folder for file in files}:
         sync_folder(folder)
 
 

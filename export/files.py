@@ -70,6 +70,7 @@ class File:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._target = Path(os.path.realpath(path))
+        self.folder = self._target.parent
         self._new, self._old = beside(self._target, "part"), beside(self._target, "old")
         self._lock: int | None = None
         self._before = False
@@ -81,11 +82,11 @@ class File:
         ------
         PlaceError : it cannot, or something else than a file is there
         """
-        check_folder(self._target.parent)
+        check_folder(self.folder)
+        _check_length(self._target)
         try:
             there = os.stat(self._target)
         except FileNotFoundError:
-            _check_length(self._target)
             return
         except OSError as error:
             raise PlaceError(f"{self.path}: {error.strerror}") from error
@@ -129,7 +130,7 @@ class File:
             self._lock = None
         self._new.unlink(missing_ok=True)
         self._old.unlink(missing_ok=True)
-        for left in leftovers(self._target.parent):
+        for left in leftovers(self.folder):
             if not left.is_dir():  # those of folders are `Folder`'s
                 with contextlib.suppress(OSError):
                     left.unlink()
@@ -150,8 +151,15 @@ def check_folder(folder: Path) -> None:
         there = there.parent
     if not there.is_dir():
         raise PlaceError(f"{there} is a file, so that {folder} cannot be a folder: choose another folder")
-    if not _allowed(there, os.W_OK | os.X_OK):
-        raise PlaceError(f"nothing can be written into {there}: change its mode or choose another folder")
+    try:
+        probe = beside(there / folder.name, "part")  # says more than a mode: quotas, disks that are read only
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+        probe.unlink()
+    except OSError as error:
+        why = error.strerror
+        raise PlaceError(
+            f"nothing can be written into {there} ({why}): change that or choose another folder"
+        ) from error
     for path in (folder, *folder.parents):
         if path == there:
             break
