@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from numbers import Integral
@@ -15,17 +14,20 @@ from typing import Any
 import numpy as np
 import onnx
 
+from .files import File, PlaceError, folders_for, replace, sync_folder
 from .graph.importer import Imported, load
 from .graph.sklearn import from_sklearn, is_estimator
-from .lower import identifier, lower
+from .lower import lower
 from .lower.training import metadata
-from .package import package_kinds, staged
+from .package import package_folders, package_kinds, staged
+from .package.folder import Folder
 from .program.layers import arithmetic, layers, table_bytes
 from .program.plan import infer_arena, plan, train_arena
 from .program.program import Program
 from .quantization.analysis import snr
 from .quantization.calibrate import Array
 from .quantization.quantize import mark, prepare, quantize
+from .writers import naming
 
 #: endings of the files `save` writes
 SUFFIXES = {"onnx": ".onnx", "header": ".h", "image": ".ep", "markdown": ".report.md", "html": ".report.html"}
@@ -126,7 +128,7 @@ def save(
     _check_options(options)
     stem = _stem(path_stem)
     kinds = package_kinds(package)
-    name = _c_name(name, stem)
+    place = _place(name, stem, kinds)
     imported = _as_onnx(model, stem)
     given = imported.proto
     if trainable is None:
@@ -145,26 +147,26 @@ def save(
     if states is not None:
         onnx.helper.set_model_props(written, _props(written) | {"edgeprop.states": json.dumps(dict(states))})
     data = written.SerializeToString(deterministic=True)
-    program = lower(data, name=name, sparse=sparse)
+    program = lower(data, name=place.name, sparse=sparse)
     program.source = f"{stem.name}.onnx"
     plan(program)
     result = Exported(
-        paths={kind: stem.with_name(stem.name + suffix) for kind, suffix in SUFFIXES.items()},
+        paths=place.paths,
         program=program,
         model=written,
         infer_arena=infer_arena(program),
         train_arena=train_arena(program) if program.trainable() else 0,
         flash_bytes=sum(layer.flash for layer in layers(program)) + table_bytes(program),
         snr=extras,
-        notes=imported.notes,
+        notes=[*imported.notes, *place.notes, *naming.label_notes(program.labels)],
     )
     contents = {kind: write(result) for kind, write in _writers().items()}
     _check_loads(program, contents["image"])
-    with staged(stem.parent, program, kinds) as folders:
-        _replace_files({result.paths[kind]: text for kind, text in {"onnx": data, **contents}.items()})
-        for folder in folders.values():
-            folder.put()
-    result.packages = {kind: folder.path for kind, folder in folders.items()}
+    files = {result.paths[kind]: text for kind, text in {"onnx": data, **contents}.items()}
+    around = {stem.parent, *(folder.path.parent for folder in place.folders.values())}
+    with folders_for(around), staged(place.folders, program):
+        _replace_files(files, place.folders.values())
+    result.packages = {kind: folder.path for kind, folder in place.folders.items()}
     return result
 
 
@@ -186,7 +188,7 @@ def _writers() -> dict[str, Callable[[Exported], bytes]]:
     from .writers import header, image, report
 
     return {
-        "header": lambda e: header.to_header(e.program).encode(),
+        "header": lambda e: header.to_header(e.program, e.paths["header"].name).encode(),
         "image": lambda e: image.to_image(e.program),
         "markdown": lambda e: report.to_markdown(e.program, snr=e.snr).encode(),
         "html": lambda e: report.to_html(e.program, snr=e.snr).encode(),
@@ -222,18 +224,9 @@ def _stem(path: str | os.PathLike[str]) -> Path:
     for suffix in SUFFIXES.values():
         text = text.removesuffix(suffix)
     stem = Path(text)
-    if not stem.name:
+    if stem.name in ("", "..") or text.endswith(("/", os.sep)):
         raise ExportError(f"{os.fspath(path)!r} names no file: give a stem such as 'build/digits'")
     return stem
-
-
-def _c_name(name: str | None, stem: Path) -> str:
-    """The prefix of the C names."""
-    if name is None:
-        return identifier(stem.name)
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
-        raise ExportError(f"name={name!r} is no C identifier: use {identifier(name)!r}")
-    return name
 
 
 def _as_onnx(model: Any, stem: Path) -> Imported:
@@ -348,18 +341,44 @@ def _as_it_is(
 # ---- Files -----------------------------------------------------------------------------------------------------------
 
 
-def _replace_files(contents: Mapping[Path, bytes]) -> None:
-    """Write files so that none is ever there by half: all are written beside their places, then renamed into them."""
-    staged = {path: path.with_name(f".{path.name}.{os.getpid()}.part") for path in contents}
-    next(iter(contents)).parent.mkdir(parents=True, exist_ok=True)
+@dataclass
+class _Place:
+    """What an export is called and where it goes: prefix of the C names, files, packages, notes on what was renamed."""
+
+    name: str
+    paths: dict[str, Path]
+    folders: dict[str, Folder]
+    notes: list[str]
+
+
+def _place(name: str | None, stem: Path, kinds: Sequence[str]) -> _Place:
+    """See, before anything is computed, that all can be written and that no other model's place is taken."""
     try:
-        for path, content in contents.items():
-            _write(staged[path], content)
-        for path, temporary in staged.items():
-            os.replace(temporary, path)
-    finally:
-        for temporary in staged.values():
-            temporary.unlink(missing_ok=True)
+        found, header, notes = naming.names(name, stem.name)
+        paths = {kind: stem.with_name(stem.name + suffix) for kind, suffix in SUFFIXES.items()}
+        paths["header"] = stem.with_name(header)
+        for path in paths.values():
+            File(path).check()
+        naming.check_neighbours(paths["header"], found)
+        return _Place(found, paths, package_folders(stem.parent, found, f"{stem.name}.onnx", kinds), notes)
+    except (PlaceError, naming.NameTaken) as error:
+        raise ExportError(str(error)) from None
+
+
+def _replace_files(contents: Mapping[Path, bytes], folders: Iterable[Folder] = ()) -> None:
+    """Write files, and put packages into their places, so that none is ever there by half: all, or none if one fails."""
+    files = {File(path): content for path, content in contents.items()}
+    with folders_for({file.folder for file in files}):
+        try:
+            for file, content in files.items():
+                file.check()
+                file.stage(content, _write)
+            replace([*files, *folders])
+        finally:
+            for file in files:
+                file.clean()
+    for folder in {file.folder for file in files}:
+        sync_folder(folder)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -93,7 +93,6 @@ def run_export(args: argparse.Namespace) -> int:
     if args.package:
         given["package"] = args.package
     samples = _calibration(args.calibration) if args.calibration else None
-    args.output.mkdir(parents=True, exist_ok=True)
     print(save(args.output / name, args.model, calibration=samples, **given))
     if samples is None and args.float is None:
         print("note: no --calibration, so nothing was quantized; float layers stay float32", file=sys.stderr)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
@@ -24,6 +23,7 @@ from ..graph.importer import Imported, load
 from ..graph.islands import take_islands
 from ..graph.normalize import Normal, normalize
 from ..program.program import Op, Port, Program, Tensor
+from ..writers.c_text import identifier
 from . import (
     binary_codes,
     casts,
@@ -233,7 +233,7 @@ def _lower(
     recurrent.check_batch(imported)
     ctx = lower_graph(normalize(imported), imported, marks)
     program = Program(
-        name=name or identifier(Path(imported.source).stem or imported.proto.graph.name or "model"),
+        name=name or identifier((Path(imported.source).stem or imported.proto.graph.name).lower()),
         ops=ctx.ops,
         tensors=ctx.tensors,
         inputs=_input_ports(ctx, imported, pairs),
@@ -249,12 +249,6 @@ def _lower(
     _drop_unused(program)
     _spread_scales(program)
     return program, ctx
-
-
-def identifier(text: str) -> str:
-    """A C identifier like `text`: lower case, `_` for what does not fit."""
-    name = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_").lower() or "model"
-    return f"m_{name}" if name[0].isdigit() else name
 
 
 def lower_graph(normal: Normal, imported: Imported, marks: Marks) -> Context:
