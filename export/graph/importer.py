@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
+import os
 from dataclasses import dataclass, field
 from math import prod
-from pathlib import Path
 
 import onnx
 import onnx.inliner
@@ -14,8 +13,8 @@ import onnx.version_converter
 from ..errors import UnsupportedError, UnsupportedNode
 from .classical import to_tensors
 from .ends import to_float_ends
+from .files import read
 from .recurrence import time_first
-from .reference import to_proto
 
 #: oldest opset whose operators mean what the lowering takes them to mean (numpy-style broadcasting)
 MIN_OPSET = 7
@@ -32,7 +31,7 @@ class Imported:
     proto : as it was given, apart from initialisers listed as inputs (IR version 3), which are dropped from the inputs,
         functions, which are inlined, and what `classical.to_tensors`, `ends.to_float_ends` and `recurrence.time_first` rewrite
     source : the file's name, or ""
-    source_hash : sha256 of the ONNX bytes, hex
+    source_hash : sha256 of the ONNX bytes and of weights that stand beside them, hex
     batch : the first axis of every input and output: 0 where it may vary, its size where fixed; None: there is no batch
     batched : whether the first axis of values inside is the batch too, which nodes must then leave alone
     given : the model as it was given, but for its ends, as far as onnxruntime runs it
@@ -48,27 +47,23 @@ class Imported:
     notes: list[str] = field(default_factory=list)
 
 
-def load(model: onnx.ModelProto | bytes | str | Path, *, ends: bool = True) -> Imported:
+def load(model: onnx.ModelProto | bytes | str | os.PathLike[str], *, ends: bool = True) -> Imported:
     """Read and check a model.
 
     Parameters
     ----------
-    model : a path, the bytes of a file, or a ModelProto (not changed)
+    model : a path, the bytes of a file, or a ModelProto (not changed); weights in files beside it are read from its folder
     ends : whether inputs that are cast to float32 and outputs that are labels may become others (`to_float_ends`)
 
     Raises
     ------
-    ValueError : not an ONNX model, the checker rejects it, or its opset is older than 7 or newer than onnx knows
+    ValueError : not an ONNX model, its weights are not beside it, the checker rejects it, or its opset is older than 7 or
+        newer than onnx knows
     UnsupportedError : axes of inputs other than the first may vary
     FileNotFoundError : no such file
     """
-    source = Path(model).name if isinstance(model, str | Path) else ""
-    raw = Path(model).read_bytes() if isinstance(model, str | Path) else model
-    try:
-        proto = to_proto(raw)
-    except Exception as error:
-        raise ValueError(f"{source or 'the bytes given'}: not an ONNX model ({error})") from error
-    data = raw if isinstance(raw, bytes) else proto.SerializeToString(deterministic=True)
+    whole = read(model)
+    proto = whole.proto
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
     notes = to_tensors(copy)
@@ -83,8 +78,8 @@ def load(model: onnx.ModelProto | bytes | str | Path, *, ends: bool = True) -> I
     _check(copy)
     if opsets(copy).get("", 0) > NEWEST_RUN:
         copy = proto = _older(copy)
-    _drop_initialized_inputs(copy.graph)
-    return Imported(copy, source, hashlib.sha256(data).hexdigest(), find_batch(copy.graph), given=proto, notes=notes)
+    _drop_initialized_inputs(copy)
+    return Imported(copy, whole.source, whole.digest, find_batch(copy.graph), given=proto, notes=notes)
 
 
 def _with_output_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -123,11 +118,14 @@ def opsets(proto: onnx.ModelProto) -> dict[str, int]:
     return {"" if o.domain == "ai.onnx" else o.domain: o.version for o in proto.opset_import}
 
 
-def _drop_initialized_inputs(graph: onnx.GraphProto) -> None:
+def _drop_initialized_inputs(proto: onnx.ModelProto) -> None:
+    """Take weights out of the inputs, where files before IR version 4 must list them and no other may."""
+    graph = proto.graph
     known = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in known]
     del graph.input[:]
     graph.input.extend(inputs)
+    proto.ir_version = max(proto.ir_version, 4)
 
 
 def _dims(value: onnx.ValueInfoProto) -> list[int | None]:

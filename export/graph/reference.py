@@ -12,6 +12,8 @@ import onnx
 import onnxruntime as ort
 from onnx import numpy_helper
 
+from .files import read
+
 #: float fusions of onnxruntime that would hide the layers of a float island behind operators of its own
 _HIDING = [
     "ConvActivationFusion",
@@ -250,8 +252,4 @@ def run_nodes(
 
 def to_proto(model: onnx.ModelProto | bytes | str | Path) -> onnx.ModelProto:
     """An ONNX model from whatever names it: a path, its bytes, or itself."""
-    if isinstance(model, onnx.ModelProto):
-        return model
-    if isinstance(model, bytes):
-        return onnx.load_model_from_string(model)
-    return onnx.load(model)
+    return model if isinstance(model, onnx.ModelProto) else read(model).proto
