@@ -97,6 +97,7 @@ class CheckResult:
     layers : the tensors inside, in the order they are computed; empty where they were not compared
     output_snr : of int8 against float32 at the outputs, in dB; None where that was not asked for
     keep_float : layers worth leaving in float32, with the dB at the outputs that each gains after those before it
+    notes : what of the model was left out or is given otherwise, a sentence each
     """
 
     status: str
@@ -108,6 +109,7 @@ class CheckResult:
     layers: list[LayerResult] = field(default_factory=list)
     output_snr: float | None = None
     keep_float: list[tuple[str, float]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def worst_first(self) -> list[LayerResult]:
         """The layers, worst first."""
@@ -130,7 +132,7 @@ class CheckResult:
             yield "no single layer is worth leaving in float32"
 
     def __str__(self) -> str:
-        return f"{self.status}: {self.message}"
+        return "\n".join([f"{self.status}: {self.message}", *(f"note: {note}" for note in self.notes)])
 
 
 def check(
@@ -170,6 +172,7 @@ def check(
     except (ValueError, OSError) as error:
         return CheckResult("error", message=str(error))
     result = _compare(outputs, expected)
+    result.notes = imported.notes
     try:
         result.layers = _layers(ctx, program, imported, arrays, tensors)
     except Exception:  # onnxruntime refuses an index outside a table that an operator became, the device reads zeros

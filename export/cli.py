@@ -152,7 +152,7 @@ def run_check(args: argparse.Namespace) -> int:
     if args.json:
         _print_check_json({key: getattr(result, key) for key in _CHECK_KEYS})
     else:
-        print(f"{result.status}: {result.message}")
+        print(result)
         details = result.details(args.layers) if hasattr(result, "details") else result.layers
         for layer in details:
             print(f"  {layer}")

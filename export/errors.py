@@ -5,6 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+#: letters of one line of a message, and lines of one cause each
+MOST_LETTERS, MOST_LINES = 400, 24
+
+
+def shortened(text: str) -> str:
+    """A text in one line of bearable length: names may be as long as a file."""
+    line = " ".join(text.split())
+    return line if len(line) <= MOST_LETTERS else f"{line[: MOST_LETTERS - 40]} ... {line[-30:]}"
+
 
 class Refusal(Exception):
     """Raised by a lowering function: why this node does not fit the device, and the nearest form that does."""

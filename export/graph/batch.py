@@ -18,6 +18,7 @@ from onnx import numpy_helper
 
 from . import reference
 from .samples import random_inputs
+from .uses import reads
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -147,7 +148,7 @@ class _Cut:
         for value in graph.output:
             value.type.tensor_type.ClearField("shape")
         del graph.value_info[:]
-        used = {name for node in graph.node for name in node.input}
+        used = {name for node in graph.node for name in reads(node)}
         kept = [t for t in graph.initializer if t.name in used]
         del graph.initializer[:]
         graph.initializer.extend(kept)
