@@ -85,6 +85,7 @@ def save(
     package: str | Iterable[str] | None = None,
     states: Mapping[str, str] | None = None,
     sparse: str = "auto",
+    loss_output: str | None = None,
     **options: Any,
 ) -> Exported:
     """Export a model for the device.
@@ -109,6 +110,8 @@ def save(
         {"h": "h_next"}; they are kept on the device and are no inputs or outputs there
     sparse : which float32 dense layers store their non-zero weights alone: "auto" (frozen ones of at most a quarter),
         "never", "always" (trainable ones too, whose zeros then stay zero)
+    loss_output : of several outputs, the one that the loss looks at and labels name; it comes first on the device. Default:
+        the first that depends on what trains
     **options : further ones of `quantize`: percentile, per_channel, keep_float, io, equalization, bias_correction
 
     Returns
@@ -128,7 +131,7 @@ def save(
     given = imported.proto
     if trainable is None:
         trainable = metadata(given).get("trainable")
-    texts = None if labels is None else _texts(labels, given)
+    texts = None if labels is None else _texts(labels, given, loss_output, bool(trainable))
     extras: dict[str, float] = {}
     if calibration is not None and quantized:
         options = {"method": method, "trainable": trainable, "loss": loss, "labels": texts, **options}
@@ -139,6 +142,8 @@ def save(
         written = _as_it_is(given, trainable, loss, texts)
     if states is not None:
         onnx.helper.set_model_props(written, _props(written) | {"edgeprop.states": json.dumps(dict(states))})
+    if loss_output is not None:
+        onnx.helper.set_model_props(written, _props(written) | {"edgeprop.loss_output": loss_output})
     data = written.SerializeToString(deterministic=True)
     program = lower(data, name=name, sparse=sparse)
     program.source = f"{stem.name}.onnx"
@@ -151,7 +156,7 @@ def save(
         train_arena=train_arena(program) if program.trainable() else 0,
         flash_bytes=sum(layer.flash for layer in layers(program)) + table_bytes(program),
         snr=extras,
-        notes=imported.notes,
+        notes=[*imported.notes, *_first_note(program, given)],
     )
     contents = {kind: write(result) for kind, write in _writers().items()}
     with staged(stem.parent, program, kinds) as folders:
@@ -243,12 +248,23 @@ def _as_onnx(model: Any, stem: Path) -> Imported:
     )
 
 
-def _texts(labels: Sequence[Any], model: onnx.ModelProto) -> list[str]:
-    """Labels as texts, as many as the model has classes."""
+def _first_note(program: Program, model: onnx.ModelProto) -> list[str]:
+    """A sentence where the output of the loss comes before others that stood before it."""
+    first = program.outputs[0].name
+    if first == next((v.name for v in model.graph.output if v.name in {p.name for p in program.outputs}), first):
+        return []
+    return [f"output '{first}' comes first on the device, for the loss looks at it"]
+
+
+def _texts(labels: Sequence[Any], model: onnx.ModelProto, output: str | None, trains: bool) -> list[str]:
+    """Labels as texts, as many as the model has classes at the output that the loss looks at, if that is known yet."""
     texts = [labels] if isinstance(labels, str) else [str(label) for label in labels]
-    dims = model.graph.output[0].type.tensor_type.shape.dim
-    classes = dims[-1].dim_value if dims else 0
-    if classes and len(texts) != classes:
+    values = list(model.graph.output)
+    named = [value for value in values if value.name == output] or (values if trains else values[:1])
+    sizes = [value.type.tensor_type.shape.dim[-1:] for value in named]
+    counts = [dims[0].dim_value if dims else 0 for dims in sizes]
+    classes = counts[0]
+    if all(counts) and len(texts) not in counts:
         raise ExportError(f"{len(texts)} labels for an output of {classes} values: give one label per class")
     if len(set(texts)) != len(texts):
         raise ExportError(

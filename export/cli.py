@@ -89,6 +89,8 @@ def run_export(args: argparse.Namespace) -> int:
         given["equalization"] = True
     if args.state:
         given["states"] = dict(args.state)
+    if args.loss_output:
+        given["loss_output"] = args.loss_output
     if args.package:
         given["package"] = args.package
     samples = _calibration(args.calibration) if args.calibration else None
@@ -304,6 +306,11 @@ def _add_export(add: Add) -> None:
         help="what keeps learning: a layer's name or pattern, last, last:2, bias, NAME.bias; may be given several times",
     )
     command.add_argument("--loss", choices=sorted(edgeprop.runtime.LOSSES), help="what it learns with")
+    command.add_argument(
+        "--loss-output",
+        metavar="OUTPUT",
+        help="of several outputs the one it looks at [the first that depends on what trains]",
+    )
     command.add_argument("--labels", metavar="A,B,C", help="class names; or range:10; or a file with one a line")
     command.add_argument(
         "--state",

@@ -159,8 +159,8 @@ def _check(proto: onnx.ModelProto) -> None:
 
 
 def _checkable(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
-    """The model without what the checker refuses and onnxruntime may run: outputs without a shape, operators that ONNX does
-    not have, of domains that are not imported. The lowering names what it does not know."""
+    """The model without what the checker refuses and onnxruntime may run: ends without a shape, operators that ONNX does not
+    have, of domains that are not imported. The lowering names what it does not know."""
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
     domains = set(opsets(proto))
@@ -170,7 +170,7 @@ def _checkable(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
         if not _is_own(node) and node.domain not in domains:
             copy.opset_import.append(onnx.helper.make_opsetid(node.domain, 1))
             domains.add(node.domain)
-    for value in copy.graph.output:
+    for value in (*copy.graph.input, *copy.graph.output):
         if value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape"):
             value.type.tensor_type.shape.SetInParent()
     return copy

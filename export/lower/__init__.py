@@ -146,6 +146,7 @@ def lower(
     labels: Sequence[object] | None = None,
     states: Mapping[str, str] | None = None,
     sparse: str = "auto",
+    loss_output: str | None = None,
 ) -> Program:
     """Make the device's Program of an ONNX model.
 
@@ -163,6 +164,8 @@ def lower(
         metadata where not given, {} for none
     sparse : which float32 dense layers store their non-zero weights alone: "auto", frozen ones of few; "never"; "always",
         also trainable ones, whose zeros then stay zero
+    loss_output : of several outputs the one that the loss looks at, which becomes the device's first; from the metadata,
+        else the first that depends on the trainable layers, where not given
 
     Returns
     -------
@@ -175,7 +178,14 @@ def lower(
     """
     imported = load(model)
     return lower_with_values(
-        imported, name=name, trainable=trainable, loss=loss, labels=labels, states=states, sparse=sparse
+        imported,
+        name=name,
+        trainable=trainable,
+        loss=loss,
+        labels=labels,
+        states=states,
+        sparse=sparse,
+        loss_output=loss_output,
     )[0]
 
 
@@ -188,12 +198,13 @@ def lower_with_values(
     labels: Sequence[object] | None = None,
     states: Mapping[str, str] | None = None,
     sparse: str = "auto",
+    loss_output: str | None = None,
 ) -> tuple[Program, Context]:
     """`lower`, with the Context beside the Program: it knows which tensor holds which ONNX value, and how."""
     refused: list[Exception] = []
     for attempt in _ways(imported):
         try:
-            return _lower(attempt, name, trainable, loss, labels, states, sparse)
+            return _lower(attempt, name, trainable, loss, labels, states, sparse, loss_output)
         except (UnsupportedError, MixedSamples) as error:
             refused.append(error)
         except ValueError:
@@ -224,6 +235,7 @@ def _lower(
     labels: Sequence[object] | None,
     states: Mapping[str, str] | None,
     sparse: str,
+    loss_output: str | None,
 ) -> tuple[Program, Context]:
     said = metadata(imported.proto)
     wanted = said.get("trainable", []) if trainable is None else trainable
@@ -243,7 +255,7 @@ def _lower(
         source=imported.source,
         source_hash=imported.source_hash,
     )
-    mark_trainable(ctx, program, marks, loss or said.get("loss"))
+    mark_trainable(ctx, program, marks, loss or said.get("loss"), loss_output or said.get("loss_output"))
     recurrent.keep_for_learning(program, said.get("truncate", 0))
     make_sparse(program, sparse)
     _drop_unused(program)

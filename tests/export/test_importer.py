@@ -11,8 +11,9 @@ import numpy as np
 import onnx
 import pytest
 
-from edgeprop import export
+from edgeprop import Model, export
 from edgeprop.export.check import check
+from edgeprop.export.errors import TrainableError
 from edgeprop.export.graph import reference
 from edgeprop.export.graph.importer import load
 from edgeprop.export.graph.normalize import normalize
@@ -286,3 +287,67 @@ def test_outputs_that_are_constant_are_left_out(proto: onnx.ModelProto, note: st
 def test_outputs_of_chance_are_no_constants() -> None:
     proto = two_outputs([node("RandomNormal", [], ["std"], shape=[2])])
     assert check(proto).status == "unsupported"
+
+
+# ---- What trains -----------------------------------------------------------------------------------------------------
+
+
+def two_ends(head: str = "y") -> onnx.ModelProto:
+    """An embedding and, behind a layer of its own, scores."""
+    nodes = [
+        node("MatMul", ["x", "u"], ["r"], name="body"),
+        node("Relu", ["r"], ["e"]),
+        node("MatMul", ["e", "w"], [head], name="head"),
+    ]
+    return model(
+        nodes,
+        {"x": ["N", 6]},
+        ["e", head],
+        {"u": np.ones((6, 8), "f4"), "w": np.eye(8, 3, dtype="f4")},
+        shapes={"e": ["N", 8], head: ["N", 3]},
+    )
+
+
+def test_the_loss_looks_at_the_output_that_trains(tmp_path: Path) -> None:
+    done = export.save(
+        tmp_path / "m", two_ends(), trainable="head", loss="softmax_cross_entropy", labels=["a", "b", "c"]
+    )
+    assert [port.name for port in done.program.outputs] == ["y", "e"]
+    assert "output 'y' comes first on the device" in str(done)
+    learner = Model(str(done.paths["image"]))
+    x = np.random.default_rng(0).normal(size=(12, 6)).astype("f4")
+    before = learner.run(x)
+    learner.partial_fit(x, ["a", "b", "c"] * 4)
+    assert not np.array_equal(before[0], learner.run(x)[0])
+    np.testing.assert_array_equal(before[1], learner.run(x)[1])
+
+
+@pytest.mark.parametrize("output", ["y", "e"])
+def test_of_several_outputs_one_is_named(output: str, tmp_path: Path) -> None:
+    """Of what the body trains both outputs could be meant: the first is, unless another is named."""
+    for options in ({"loss_output": output}, {} if output == "e" else {"loss_output": output}):
+        done = export.save(tmp_path / "m", two_ends(), trainable="body", loss="mse", **options)
+        assert done.program.outputs[0].name == output
+        assert lower(done.paths["onnx"]).outputs[0].name == output
+
+
+def test_outputs_that_the_loss_cannot_look_at() -> None:
+    with pytest.raises(ValueError, match="loss_output='z' is no output of the model: e, y"):
+        lower(two_ends(), trainable="head", loss="mse", loss_output="z")
+    with pytest.raises(ValueError, match="the loss on 'e' does not depend on it.*loss_output='y'"):
+        lower(two_ends(), trainable="head", loss="mse", loss_output="e")
+    several = two_ends()
+    several.graph.node.append(node("Tanh", ["y"], ["t"]))
+    several.graph.output.append(onnx.helper.make_tensor_value_info("t", 1, ["N", 3]))
+    with pytest.raises(ValueError, match="any of the outputs 'y', 't': name one, loss_output='y'"):
+        lower(several, trainable="head", loss="mse")
+
+
+def test_networks_of_several_inputs_do_not_learn() -> None:
+    """Nor does the runtime let them: said at export, with all else that stands in the way."""
+    nodes = [node("Concat", ["a", "b"], ["c"], axis=1), node("MatMul", ["c", "w"], ["y"], name="fc")]
+    proto = model(nodes, {"a": ["N", 4], "b": ["N", 2]}, ["y"], {"w": np.eye(6, 3, dtype="f4")})
+    assert lower(proto).ops
+    with pytest.raises(TrainableError, match=r"it has 2 inputs \('a', 'b'\), and a device learns from one") as caught:
+        lower(proto, trainable=["last", "nothing"], loss="mse")
+    assert [refused.name for refused in caught.value.nodes] == ["graph", "nothing"]
