@@ -87,21 +87,29 @@ def run_export(args: argparse.Namespace) -> int:
         given["keep_float"] = args.float
     if args.equalize:
         given["equalization"] = True
+    if args.scale_inputs:
+        given["scale_inputs"] = args.scale_inputs
     if args.state:
         given["states"] = dict(args.state)
     if args.package:
         given["package"] = args.package
     samples = _calibration(args.calibration) if args.calibration else None
     args.output.mkdir(parents=True, exist_ok=True)
-    print(save(args.output / name, args.model, calibration=samples, **given))
-    if samples is None and args.float is None:
+    exported = save(args.output / name, args.model, calibration=samples, **given)
+    print(exported)
+    if samples is None and args.float is None and not any(node.op_type in _CODES for node in exported.model.graph.node):
         print("note: no --calibration, so nothing was quantized; float layers stay float32", file=sys.stderr)
     return OK
+
+
+#: operators of a model that is quantized already
+_CODES = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "QGemm")
 
 
 def _needs_calibration(args: argparse.Namespace) -> None:
     """Refuse options of quantizing where nothing is quantized."""
     options = {"--float LAYER": args.float, "--equalize": args.equalize, "--calibration-method": args.method}
+    options["--scale-inputs"] = args.scale_inputs
     asked = [flag for flag, value in options.items() if value]
     if asked and not args.calibration:
         raise UserError(f"{asked[0]} says how to quantize: add --calibration X.npz")
@@ -170,6 +178,7 @@ def _check_quantized(args: argparse.Namespace) -> Any:
     if args.inputs:
         raise UserError("--inputs goes with a model as it is; with --calibration its samples are the inputs")
     options = {"method": args.method, "keep_float": args.float, "equalization": args.equalize}
+    options["scale_inputs"] = args.scale_inputs
     given = {key: value for key, value in options.items() if value}
     quantized = _exporter("check_quantized", "edgeprop.export.check")
     return quantized(args.model, _calibration(args.calibration), **given)
@@ -345,6 +354,11 @@ def _add_quantization(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--equalize", action="store_true", help="even out channel ranges between convolutions before quantizing"
+    )
+    command.add_argument(
+        "--scale-inputs",
+        choices=("auto", "never"),
+        help="a float32 scale for every feature of the input where one int8 scale would drown some of them [auto]",
     )
 
 
