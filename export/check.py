@@ -128,15 +128,15 @@ class CheckResult:
         yield from map(str, layers[: most or None])
         if most and len(layers) > most:
             yield f"and {len(layers) - most} more that are no worse"
+        yield from (f"note: {note}" for note in self.notes)
+        yield from (f"output {name!r}: {output}" for name, output in self.accuracy.items())
         if self.output_snr is not None:
             yield f"int8 against float32: {self.output_snr:.1f} dB at the outputs"
-            yield from (f"output {name!r}: {output}" for name, output in self.accuracy.items())
         if self.keep_float:
             gains = ", ".join(f"{name} (+{gain:.1f} dB)" for name, gain in self.keep_float)
             yield f"worth leaving in float32: {gains}: edgeprop export --float {' '.join(n for n, _ in self.keep_float)}"
         elif self.output_snr is not None:
             yield "no single layer is worth leaving in float32"
-        yield from (f"note: {note}" for note in self.notes)
 
     def __str__(self) -> str:
         return f"{self.status}: {self.message}"

@@ -97,13 +97,15 @@ def run_export(args: argparse.Namespace) -> int:
     args.output.mkdir(parents=True, exist_ok=True)
     exported = save(args.output / name, args.model, calibration=samples, **given)
     print(exported)
-    if samples is None and args.float is None and not any(node.op_type in _CODES for node in exported.model.graph.node):
+    if samples is None and args.float is None and not _has_codes(exported):
         print("note: no --calibration, so nothing was quantized; float layers stay float32", file=sys.stderr)
     return OK
 
 
-#: operators of a model that is quantized already
-_CODES = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "QGemm")
+def _has_codes(exported: Any) -> bool:
+    """Whether the exported model was quantized already."""
+    program = getattr(exported, "program", None)
+    return program is not None and any(op.kind.endswith("_s8") or op.kind.startswith("dynamic_") for op in program.ops)
 
 
 def _needs_calibration(args: argparse.Namespace) -> None:
