@@ -21,15 +21,13 @@ from .package import package_kinds, staged
 from .program.layers import arithmetic, layers, table_bytes
 from .program.plan import infer_arena, plan, train_arena
 from .program.program import Program
-from .quantization.analysis import snr
-from .quantization.calibrate import Array
-from .quantization.quantize import mark, prepare, quantize
+from .quantization.accuracy import OutputAccuracy
+from .quantization.calibrate import Array, fill_states
+from .quantization.quantize import Asked, mark, quantize
+from .quantization.told import Told, as_it_is, quantize_and_tell
 
 #: endings of the files `save` writes
 SUFFIXES = {"onnx": ".onnx", "header": ".h", "image": ".ep", "markdown": ".report.md", "html": ".report.html"}
-
-#: calibration samples that the report's signal-to-noise ratios come from
-SNR_SAMPLES = 256
 
 
 class ExportError(ValueError):
@@ -48,8 +46,12 @@ class Exported:
     infer_arena, train_arena : bytes of RAM to run it and to let it learn (0: nothing learns)
     flash_bytes : of the model: weights, and the tables around them on a 32-bit target; code comes on top
     snr : dB of each layer's output against float, by name; empty for a float32 model
+    accuracy : of each output, what int8 costs it on the calibration samples: snr_db, worst_tenth_db, columns_db,
+        agreement (`OutputAccuracy`); empty where nothing was quantized here
     packages : folders of the libraries for build tools, by kind
-    notes : what of the model was left out, a sentence each
+    ruined : a sentence for each output whose answers int8 changes, with the cure; empty where they hold
+    notes : what is to be said of the model, a sentence each: first of all what is ruined, then what was left out of it
+        and which options had no effect
     """
 
     paths: dict[str, Path]
@@ -59,6 +61,8 @@ class Exported:
     train_arena: int
     flash_bytes: int
     snr: dict[str, float] = field(default_factory=dict)
+    accuracy: dict[str, OutputAccuracy] = field(default_factory=dict)
+    ruined: list[str] = field(default_factory=list)
     packages: dict[str, Path] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -66,9 +70,11 @@ class Exported:
         learns = f", {self.train_arena:,} bytes to learn" if self.train_arena else ""
         costs = f"flash {self.flash_bytes:,} bytes, RAM {self.infer_arena:,} bytes{learns}"
         paths = (*self.paths.values(), *self.packages.values())
-        notes = [f"note: {note}" for note in self.notes]
-        computes = arithmetic(layers(self.program))
-        return "\n".join([f"{self.program.name}: {costs}", f"  {computes}", *(f"  {path}" for path in paths), *notes])
+        first = [f"note: {note}" for note in self.ruined]
+        notes = [f"note: {note}" for note in self.notes if note not in self.ruined]
+        computes = [arithmetic(layers(self.program)), *(f"output {k!r}: {v}" for k, v in self.accuracy.items())]
+        lines = [*(f"  {line}" for line in computes), *(f"  {path}" for path in paths)]
+        return "\n".join([*first, f"{self.program.name}: {costs}", *lines, *notes])
 
 
 def save(
@@ -112,7 +118,8 @@ def save(
         "never", "always" (trainable ones too, whose zeros then stay zero)
     loss_output : of several outputs, the one that the loss looks at and labels name; it comes first on the device. Default:
         the first that depends on what trains
-    **options : further ones of `quantize`: percentile, per_channel, keep_float, io, equalization, bias_correction
+    **options : further ones of `quantize`: percentile, per_channel, keep_float, io, equalization, bias_correction,
+        scale_inputs
 
     Returns
     -------
@@ -132,14 +139,14 @@ def save(
     if trainable is None:
         trainable = metadata(given).get("trainable")
     texts = None if labels is None else _texts(labels, given, loss_output, bool(trainable))
-    extras: dict[str, float] = {}
+    told: Told | None = None
     if calibration is not None and quantized:
-        options = {"method": method, "trainable": trainable, "loss": loss, "labels": texts, **options}
-        written = _quantized(given, calibration, options)
-        normal, _ = prepare(given, calibration, trainable, bool(options.get("equalization")))
-        extras = snr(normal, written, _first(calibration, SNR_SAMPLES))
+        calibration = fill_states(given, calibration, metadata(given).get("states", {}) if states is None else states)
+        told = _quantized(given, calibration, Asked(method=method, trainable=trainable, **options), loss, texts)
+        written, notes = told.found.model, [*told.ruined, *imported.notes, *told.notes]
     else:
         written = _as_it_is(given, trainable, loss, texts)
+        notes = [*imported.notes, *as_it_is(given, {"method": method, **options}, calibration is not None)]
     if states is not None:
         onnx.helper.set_model_props(written, _props(written) | {"edgeprop.states": json.dumps(dict(states))})
     if loss_output is not None:
@@ -155,8 +162,10 @@ def save(
         infer_arena=infer_arena(program),
         train_arena=train_arena(program) if program.trainable() else 0,
         flash_bytes=sum(layer.flash for layer in layers(program)) + table_bytes(program),
-        snr=extras,
-        notes=[*imported.notes, *_first_note(program, given)],
+        snr=told.snr if told else {},
+        accuracy=told.accuracy if told else {},
+        ruined=told.ruined if told else [],
+        notes=[*notes, *_first_note(program, given)],
     )
     contents = {kind: write(result) for kind, write in _writers().items()}
     with staged(stem.parent, program, kinds) as folders:
@@ -178,17 +187,21 @@ def _writers() -> dict[str, Callable[[Exported], bytes]]:
     return {
         "header": lambda e: header.to_header(e.program).encode(),
         "image": lambda e: image.to_image(e.program),
-        "markdown": lambda e: report.to_markdown(e.program, snr=e.snr).encode(),
-        "html": lambda e: report.to_html(e.program, snr=e.snr).encode(),
+        "markdown": lambda e: report.to_markdown(e.program, snr=e.snr, told=e).encode(),
+        "html": lambda e: report.to_html(e.program, snr=e.snr, told=e).encode(),
     }
 
 
 def _quantized(
-    model: onnx.ModelProto, samples: Array | Mapping[str, Array], options: dict[str, Any]
-) -> onnx.ModelProto:
-    """`quantize`; where onnxruntime cannot run the model, what the device lacks is said instead."""
+    model: onnx.ModelProto,
+    samples: Array | Mapping[str, Array],
+    asked: Asked,
+    loss: str | None,
+    labels: Sequence[str] | None,
+) -> Told:
+    """The model quantized and judged; where onnxruntime cannot run it, what the device lacks is said instead."""
     try:
-        return quantize(model, samples, **options)
+        return quantize_and_tell(model, samples, asked, loss, labels)
     except ValueError:
         raise
     except Exception as error:  # onnxruntime's own
@@ -271,13 +284,6 @@ def _texts(labels: Sequence[Any], model: onnx.ModelProto, output: str | None, tr
             f"labels {sorted({t for t in texts if texts.count(t) > 1})} come twice: give each class its own"
         )
     return texts
-
-
-def _first(samples: Array | Mapping[str, Array], n: int) -> Array | dict[str, Array]:
-    """The first n samples."""
-    if isinstance(samples, Mapping):
-        return {key: array[:n] for key, array in samples.items()}
-    return samples[:n]
 
 
 def _as_it_is(

@@ -87,6 +87,8 @@ def run_export(args: argparse.Namespace) -> int:
         given["keep_float"] = args.float
     if args.equalize:
         given["equalization"] = True
+    if args.scale_inputs:
+        given["scale_inputs"] = args.scale_inputs
     if args.state:
         given["states"] = dict(args.state)
     if args.loss_output:
@@ -95,15 +97,23 @@ def run_export(args: argparse.Namespace) -> int:
         given["package"] = args.package
     samples = _calibration(args.calibration) if args.calibration else None
     args.output.mkdir(parents=True, exist_ok=True)
-    print(save(args.output / name, args.model, calibration=samples, **given))
-    if samples is None and args.float is None:
+    exported = save(args.output / name, args.model, calibration=samples, **given)
+    print(exported)
+    if samples is None and args.float is None and not _has_codes(exported):
         print("note: no --calibration, so nothing was quantized; float layers stay float32", file=sys.stderr)
     return OK
+
+
+def _has_codes(exported: Any) -> bool:
+    """Whether the exported model was quantized already."""
+    program = getattr(exported, "program", None)
+    return program is not None and any(op.kind.endswith("_s8") or op.kind.startswith("dynamic_") for op in program.ops)
 
 
 def _needs_calibration(args: argparse.Namespace) -> None:
     """Refuse options of quantizing where nothing is quantized."""
     options = {"--float LAYER": args.float, "--equalize": args.equalize, "--calibration-method": args.method}
+    options["--scale-inputs"] = args.scale_inputs
     asked = [flag for flag, value in options.items() if value]
     if asked and not args.calibration:
         raise UserError(f"{asked[0]} says how to quantize: add --calibration X.npz")
@@ -154,7 +164,7 @@ def run_check(args: argparse.Namespace) -> int:
     if args.json:
         _print_check_json({key: getattr(result, key) for key in _CHECK_KEYS})
     else:
-        print(result)
+        print(f"{result.status}: {result.message}")
         details = result.details(args.layers) if hasattr(result, "details") else result.layers
         for layer in details:
             print(f"  {layer}")
@@ -172,6 +182,7 @@ def _check_quantized(args: argparse.Namespace) -> Any:
     if args.inputs:
         raise UserError("--inputs goes with a model as it is; with --calibration its samples are the inputs")
     options = {"method": args.method, "keep_float": args.float, "equalization": args.equalize}
+    options["scale_inputs"] = args.scale_inputs
     given = {key: value for key, value in options.items() if value}
     quantized = _exporter("check_quantized", "edgeprop.export.check")
     return quantized(args.model, _calibration(args.calibration), **given)
@@ -352,6 +363,11 @@ def _add_quantization(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--equalize", action="store_true", help="even out channel ranges between convolutions before quantizing"
+    )
+    command.add_argument(
+        "--scale-inputs",
+        choices=("auto", "never"),
+        help="a float32 scale for every feature of the input where one int8 scale would drown some of them [auto]",
     )
 
 

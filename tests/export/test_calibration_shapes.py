@@ -122,7 +122,7 @@ def test_states_without_a_batch_axis_are_filled_in_by_the_stream(tmp_path: Path)
     np.testing.assert_allclose(filled["h"], np.stack(states), rtol=1e-5, atol=1e-6)
     done = export.save(tmp_path / "m", proto, calibration=frames, states={"h": "h_next"})
     device = Model(str(done.paths["image"]))
-    found = [np.ravel(device.run(frame[None])[0]) for frame in frames]
+    found = [np.ravel(device.run(frame[None, None])[0]) for frame in frames]
     assert decibels(np.concatenate([np.ravel(y) for y in answers]), np.concatenate(found)) > 20
 
 
