@@ -165,7 +165,7 @@ def save(
         snr=told.snr if told else {},
         accuracy=told.accuracy if told else {},
         ruined=told.ruined if told else [],
-        notes=[*notes, *_first_note(program, given)],
+        notes=[*notes, *program.notes, *_first_note(program, given)],
     )
     contents = {kind: write(result) for kind, write in _writers().items()}
     with staged(stem.parent, program, kinds) as folders:

@@ -181,7 +181,7 @@ def check(
     except (ValueError, OSError) as error:
         return CheckResult("error", message=str(error))
     result = _compare(outputs, expected)
-    result.notes = imported.notes
+    result.notes = [*imported.notes, *program.notes]
     try:
         result.layers = _layers(ctx, program, imported, arrays, tensors)
     except Exception:  # onnxruntime refuses an index outside a table that an operator became, the device reads zeros

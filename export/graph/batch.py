@@ -60,6 +60,25 @@ def samples_apart(proto: onnx.ModelProto, batch: int) -> bool:
         return False  # inputs of a type that no device takes
 
 
+def only_one(proto: onnx.ModelProto) -> onnx.ModelProto | None:
+    """A graph whose batch axis may vary by its shapes, with that axis fixed at 1 where onnxruntime takes one sample and no
+    more, as behind a Squeeze of it; else None."""
+    try:
+        one, more = (random_inputs(proto.graph, 0, rows) for rows in (1, _TRIED))
+        opened = reference.session(proto)
+        opened.run(None, one)
+    except Exception:  # it takes none, or an input is of a type that no device takes
+        return None
+    try:
+        opened.run(None, more)
+    except Exception:
+        fixed = onnx.ModelProto()
+        fixed.CopyFrom(proto)
+        set_first_axis(fixed.graph, 0)
+        return onnx.shape_inference.infer_shapes(fixed)
+    return None
+
+
 def _same_alone(proto: onnx.ModelProto, single: onnx.ModelProto, arrays: Mapping[str, Array], rows: int) -> bool:
     """Whether `single` gives each of the samples what `proto` gives all of them."""
     try:

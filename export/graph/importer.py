@@ -82,12 +82,12 @@ def load(model: onnx.ModelProto | bytes | str | os.PathLike[str], *, ends: bool 
     if newer is not copy:
         copy = proto = newer
     copy = _with_output_shapes(copy)
+    _drop_initialized_inputs(copy)
     _check(copy)
     if ends:
         notes += drop_constant_outputs(copy)
     if opsets(copy).get("", 0) > NEWEST_RUN:
         copy = proto = _older(copy)
-    _drop_initialized_inputs(copy)
     return Imported(copy, whole.source, whole.digest, find_batch(copy.graph), given=proto, notes=notes)
 
 
@@ -152,15 +152,16 @@ def _check(proto: onnx.ModelProto) -> None:
     if opset > newest:
         raise ValueError(f"opset {opset} is newer than onnx {onnx.__version__} knows ({newest}): upgrade onnx")
     try:
-        onnx.checker.check_model(_checkable(proto, opset))
-        onnx.shape_inference.infer_shapes(proto, check_type=True)
+        known = _known_parts(proto, opset)
+        onnx.checker.check_model(_with_some_shapes(known))
+        onnx.shape_inference.infer_shapes(known, check_type=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ValueError(f"onnx.checker rejects the model: {_first_cause(error)}") from error
 
 
-def _checkable(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
-    """The model without what the checker refuses and onnxruntime may run: ends without a shape, operators that ONNX does not
-    have, of domains that are not imported. The lowering names what it does not know."""
+def _known_parts(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+    """The model without what onnx refuses and onnxruntime may run: operators that ONNX does not have, domains that are not
+    imported. The lowering names what it does not know."""
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
     domains = set(opsets(proto))
@@ -170,6 +171,13 @@ def _checkable(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
         if not _is_own(node) and node.domain not in domains:
             copy.opset_import.append(onnx.helper.make_opsetid(node.domain, 1))
             domains.add(node.domain)
+    return copy
+
+
+def _with_some_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The same with shapes of the ends that have none, which the checker asks for."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
     for value in (*copy.graph.input, *copy.graph.output):
         if value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape"):
             value.type.tensor_type.shape.SetInParent()

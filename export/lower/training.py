@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -152,13 +152,19 @@ def has_backward(kind: str) -> bool:
 
 
 def mark_trainable(
-    ctx: Context, program: Program, marks: Marks, loss: str | None, loss_output: str | None = None
+    ctx: Context,
+    program: Program,
+    marks: Marks,
+    loss: str | None,
+    loss_output: str | None = None,
+    streams: Collection[str] = (),
 ) -> None:
     """Mark the weights of the layers that `marks` means, and attach the loss, to whose output the first place goes.
 
     Parameters
     ----------
     loss_output : the output that the loss looks at; the first that depends on the trainable layers where not given
+    streams : inputs that are states where the model runs on a device
 
     Raises
     ------
@@ -171,7 +177,7 @@ def mark_trainable(
         program.loss = loss
         return
     known = {layer.op.name: layer for op in ctx.ops for layer in _layers(ctx) if layer.op is op}
-    bad = _of_several_inputs(program)
+    bad = _of_several_inputs(program, streams)
     chosen = []
     for mark in marks.marks:
         layers = [known[name] for name in meant(mark, {name: [name, *layer.names] for name, layer in known.items()})]
@@ -189,12 +195,13 @@ def mark_trainable(
         raise TrainableError(list(dict.fromkeys(bad)))
 
 
-def _of_several_inputs(program: Program) -> list[UnsupportedNode]:
+def _of_several_inputs(program: Program, streams: Collection[str]) -> list[UnsupportedNode]:
     """The obstacle that a network of several inputs is: a device learns from one sample, which is one array."""
-    if len(program.inputs) == 1:
+    inputs = [port.name for port in program.inputs if port.name not in streams]
+    if len(inputs) == 1:
         return []
-    names = ", ".join(f"'{port.name}'" for port in program.inputs)
-    why = f"it has {len(program.inputs)} inputs ({names}), and a device learns from one"
+    names = ", ".join(f"'{name}'" for name in inputs)
+    why = f"it has {len(inputs)} inputs ({names}), and a device learns from one"
     cure = "one input that the model splits, states for those that are states, or no trainable layers"
     return [UnsupportedNode(program.name, "model", why, cure)]
 
