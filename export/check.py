@@ -187,7 +187,7 @@ def check(
     result = _compare(outputs, expected)
     if result.mismatches and imported.batch is not None and _work(program, arrays) <= _MOST_WORK:
         result = _judged(result, outputs, expected, exact_outputs(imported.proto, arrays))
-    result.notes = [*imported.notes, *program.notes]
+    result.notes = [*imported.notes, *program.notes, *reference.notes(imported.given or imported.proto)]
     try:
         result.layers = _layers(ctx, program, imported, arrays, tensors)
     except Exception:  # onnxruntime refuses an index outside a table that an operator became, the device reads zeros
