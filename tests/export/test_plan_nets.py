@@ -109,7 +109,9 @@ def test_sharing_memory_changes_nothing(name: str, tmp_path: Path) -> None:
     assert answers(model, tmp_path) == shared
 
 
-@pytest.mark.parametrize("name", [name for name in NETS if name.endswith("s")] + ["row", "frozen gru", "wide group norm"])
+@pytest.mark.parametrize(
+    "name", [name for name in NETS if name.endswith("s")] + ["row", "frozen gru", "wide group norm"]
+)
 def test_the_header_does_what_the_image_does(name: str, tmp_path: Path) -> None:
     """Above all it names the gradient that is right for as many rows as a layer has."""
     model = built(name)

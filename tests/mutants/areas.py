@@ -99,7 +99,7 @@ AREAS: dict[str, Area] = {
     ),
     "ops": Area(
         ("csrc/ops/*.[ch]", "csrc/kernels/portable/*.c"),
-        ("tests/runtime/test_ops_*.py", "tests/runtime/test_movement_ops.py", "tests/runtime/test_against_trainer.py",
+        ("tests/runtime/test_edges.py", "tests/runtime/test_ops_*.py", "tests/runtime/test_movement_ops.py", "tests/runtime/test_against_trainer.py",
          "tests/runtime/test_hostile_nodes.py", "tests/kernels/test_kernels.py"),
         {
             "*/portable/*": ("tests/kernels/test_kernels.py",),
