@@ -109,6 +109,14 @@ conformance: $(VENV)/test ## ONNX's own node tests against the C runtime, by ope
 conformance-accept: $(VENV)/test ## the same, and make what passes what must pass
 	$(RUN) -m tests.conformance --jobs $(JOBS) --accept
 
+# cosmic-ray is needed by nothing else, so it is no part of [test].
+$(VENV)/mutants: $(VENV)/test
+	$(RUN) -m pip install --quiet 'cosmic-ray>=8.4'
+	@touch $@
+
+mutants: $(VENV)/mutants ## small faults in a copy of the sources: which share do the tests notice? MUTANTS="--area ops --count 20 --seed 3"
+	nice $(RUN) -m tests.mutants --jobs $(JOBS) $(MUTANTS)
+
 # ---- Care ----------------------------------------------------------------------------------------------------------
 
 lint: lint-python lint-c ## ruff, mypy, clang-format, cppcheck, and warnings of gcc and clang
