@@ -354,6 +354,7 @@ typedef struct ep_registry_row {
     const ep_op *op;
     const ep_grad *grad; /* NULL: no backward */
     int (*check)(const ep_model *model, const ep_node *node);
+    uint8_t optional; /* bit i: output i may have no place (EP_NONE) in a plan in which nobody reads it */
 } ep_registry_row;
 
 typedef struct ep_registry {

@@ -292,6 +292,10 @@ typedef struct ep_binary_attr {
     X(110, add_broadcast_s8, ep_binary_attr, N)           \
     X(111, conv2d_zero_s8, ep_conv2d_attr, N)
 
+/* Outputs, as bits, that the plans may leave out where nobody reads them: y and kept of rnn_f32, gru_f32 and lstm_f32. */
+#define EP_OPTIONAL_OUTPUTS(code) \
+    ((code) == 80 || (code) == 81 ? 1u << 0 | 1u << 2 : (code) == 82 ? 1u << 0 | 1u << 3 : 0u)
+
 #define EP_DECLARE_G(name) extern const ep_grad ep_##name##_grad;
 #define EP_DECLARE_N(name)
 #define EP_DECLARE(code, name, attr, grad) \
