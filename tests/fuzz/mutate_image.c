@@ -16,7 +16,11 @@ static uint32_t border(void)
         0x7FFF,     0xFFFF,     0x10000,    0x3FFF,     0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0xFFFFFFF0,
         0x40000000, 0x0FFFFFFF, 0x10000000, 0x00010001, 46341,      0x7FC00000, 0x7F800000, 0xFF800000,
         0x3F800000, 0xBF800000, 0x7F7FFFFF, 0x00000001, 0x4B800000, 0x4F000000};
-    return draw(3) == 0 ? 16 * draw(64) : values[draw(sizeof values / sizeof *values)];
+    switch (draw(4)) {
+    case 0: return 16 * draw(64);
+    case 1: return (1u << draw(32)) + draw(3) - 1; /* where products wrap */
+    default: return values[draw(sizeof values / sizeof *values)];
+    }
 }
 
 /* What stands there now, changed a little; or a border; or what the same field of another row has. */
@@ -112,19 +116,32 @@ static void change_io(uint8_t *image, const sections *s)
     entry[0] = (uint8_t)index, entry[1] = (uint8_t)(index >> 8);
 }
 
-static void change_attribute(uint8_t *image, const sections *s)
-{
-    uint8_t *words = image + s->words_at;
-    if (s->words != 0) change_word(words + 4 * draw(s->words), words + 4 * draw(s->words));
-}
-
-/* Two attributes that belong together in a product or a sum change at once. */
+/* One word, or some of one node's: what is bounded one by one may still be too large together. */
 static void change_attributes(uint8_t *image, const sections *s)
 {
-    const uint32_t from = s->words != 0 ? draw(s->words) : 0;
-    for (uint32_t i = from; i < s->words && i < from + 4; i++) {
-        if (draw(2)) put_u32(image + s->words_at + 4 * i, border());
+    if (s->nodes == 0 || s->words == 0) return;
+    const uint8_t *row = image + s->nodes_at + NODE_ROW * draw(s->nodes);
+    const uint32_t first = get_u32(row + 12) % s->words, own = row[6] != 0 ? row[6] : 1;
+    for (uint32_t i = draw(4) ? 1 : 1 + draw(3); i > 0; i--) {
+        uint8_t *word = image + s->words_at + 4 * ((first + draw(own)) % s->words);
+        if (draw(2)) {
+            put_u32(word, border());
+        } else {
+            change_word(word, image + s->words_at + 4 * draw(s->words));
+        }
     }
+}
+
+/* The model's output is another value, and what was the output has no place any more, in both plans or in one. */
+static void orphan_output(uint8_t *image, const sections *s)
+{
+    const uint32_t outputs = get_u32(image + 44);
+    if (outputs == 0 || outputs > s->io || s->tensors == 0) return;
+    uint8_t *entry = image + s->io_at + 2 * (s->io - 1 - draw(outputs));
+    const uint32_t was = (entry[0] | (uint32_t)entry[1] << 8) % s->tensors, now = draw(s->tensors), which = 1 + draw(3);
+    entry[0] = (uint8_t)now, entry[1] = (uint8_t)(now >> 8);
+    if (which & 1) put_u32(image + s->tensors_at + TENSOR_ROW * was + 8, EP_NONE);
+    if ((which & 2) && s->learns) put_u32(image + s->train_at + 4 * was, EP_NONE);
 }
 
 static void change_plan(uint8_t *image, const sections *s)
@@ -154,8 +171,9 @@ static void change_data(uint8_t *image, const sections *s)
 static void change_somewhere(uint8_t *image, const sections *s)
 {
     static void (*const changes[])(uint8_t *, const sections *) = {
-        change_header, change_tensor, change_tensor,    move_tensor,       copy_tensor, change_node, move_node,
-        change_io,     change_io,     change_attribute, change_attributes, change_plan, change_data};
+        change_header,     change_tensor,     change_tensor, move_tensor,   copy_tensor,
+        change_node,       move_node,         change_io,     change_io,     change_attributes,
+        change_attributes, change_attributes, change_plan,   orphan_output, change_data};
     changes[draw(sizeof changes / sizeof *changes)](image, s);
 }
 
