@@ -177,6 +177,21 @@ static void change_somewhere(uint8_t *image, const sections *s)
     changes[draw(sizeof changes / sizeof *changes)](image, s);
 }
 
+/* Without its last node, whose first input becomes the model's output: codes come out, values lose their reader. Returns
+ * the new size. */
+static size_t drop_node(uint8_t *image, size_t size, const sections *s)
+{
+    if (s->nodes < 2 || s->io == 0) return size;
+    const uint8_t *row = image + s->nodes_at + NODE_ROW * (s->nodes - 1);
+    const uint8_t *input = image + s->io_at + 2 * (get_u32(row + 8) % s->io);
+    const size_t shift = s->io_at - behind(s->nodes_at, (uint64_t)(s->nodes - 1) * NODE_ROW);
+    memmove(image + s->io_at + 2 * (s->io - 1), input, 2);
+    memmove(image + s->io_at - shift, image + s->io_at, size - s->io_at);
+    put_u32(image + 28, s->nodes - 1);
+    put_u32(image + 8, (uint32_t)(size - shift));
+    return size - shift;
+}
+
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t most, unsigned seed)
 {
     sections s;
@@ -185,6 +200,8 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t most, unsigned
     draw(2);
     if (draw(12) == 0 || !find_sections(data, size, &s)) {
         size = LLVMFuzzerMutate(data, size, most);
+    } else if (draw(24) == 0) {
+        size = drop_node(data, size, &s);
     } else {
         for (uint32_t i = draw(3) ? 1 : 1 + draw(4); i > 0; i--) {
             if (find_sections(data, size, &s)) change_somewhere(data, &s);

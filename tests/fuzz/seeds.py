@@ -114,6 +114,13 @@ def _layers() -> Iterator[Callable[[], bytes]]:
         yield from _trained([t.Dense(3), curve, _head()], (3,))
 
 
+def _wide() -> Iterator[Callable[[], bytes]]:
+    """One pixel of many channels, padded: where the least of strides and pads makes a line too long."""
+    for kind in (t.Conv2D, t.DepthwiseConv2D):
+        layer = kind(2, 3, padding="same") if kind is t.Conv2D else kind(3, padding="same")
+        yield from _trained([layer, t.Flatten(), _head(2)], (32, 1, 1))
+
+
 def _recurrent() -> Iterator[Callable[[], bytes]]:
     """Sequences, both directions, cut short, and streams."""
     for layer in (t.SimpleRNN, t.GRU, t.LSTM):
@@ -198,10 +205,10 @@ def _random(count: int = 120) -> Iterator[Callable[[], bytes]]:
         yield lambda s=seed: _lowered(random_graphs.draw_trained(s).model, trainable="*", loss="mse")
 
 
-def candidates() -> Iterator[bytes]:
-    """Images of all these nets; a net that has no such form (no int8, nothing to train) gives none."""
+def images_of(*makers: Iterator[Callable[[], bytes]]) -> Iterator[bytes]:
+    """Their images; a net that has no such form (no int8, nothing to train) gives none."""
     skipped = 0
-    for make in itertools.chain(_layers(), _recurrent(), _chosen(), _small(), _random()):
+    for make in itertools.chain(*makers):
         try:
             image = stripped(make())
         except (export.ExportError, random_graphs.Unfit, ValueError) as error:
@@ -235,8 +242,10 @@ def _keep(data: bytes, folder: Path) -> None:
 
 
 def _images(fuzzer: Path, target: Path, room: int) -> None:
-    """The smallest image of each op, and what adds most to them, as long as there is room (bytes)."""
-    images = list(candidates())
+    """The wide ones, the smallest image of each op, and what adds most to them, as long as there is room (bytes)."""
+    for image in images_of(_wide()):
+        _keep(image, target)
+    images = list(images_of(_layers(), _recurrent(), _chosen(), _small(), _random()))
     _for_ops(images, target)
     with tempfile.TemporaryDirectory() as scratch:
         everything, chosen = Path(scratch) / "all", Path(scratch) / "chosen"
