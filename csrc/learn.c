@@ -94,8 +94,9 @@ static int within(const float *values, unsigned count, float end)
 static int valid_step(const ep_step *step)
 {
     const float below_one[] = {step->momentum, step->beta2};
-    const float finite[] = {step->lr, step->epsilon, step->weight_decay, step->clip_norm};
-    return within(below_one, 2, 1) && within(finite, 4, INFINITY) && step->lr != 0;
+    const float finite[] = {step->lr,        step->epsilon,    step->weight_decay,
+                            step->clip_norm, step->skip_below, step->skip_share};
+    return within(below_one, 2, 1) && within(finite, 6, INFINITY) && step->lr != 0;
 }
 
 /* What `step` will do to this arena; nothing of it is changed yet. */
