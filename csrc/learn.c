@@ -94,8 +94,9 @@ static int within(const float *values, unsigned count, float end)
 static int valid_step(const ep_step *step)
 {
     const float below_one[] = {step->momentum, step->beta2};
-    const float finite[] = {step->lr, step->epsilon, step->weight_decay, step->clip_norm};
-    return within(below_one, 2, 1) && within(finite, 4, INFINITY) && step->lr != 0;
+    const float finite[] = {step->lr,        step->epsilon,    step->weight_decay,
+                            step->clip_norm, step->skip_below, step->skip_share};
+    return within(below_one, 2, 1) && within(finite, 6, INFINITY) && step->lr != 0;
 }
 
 /* What `step` will do to this arena; nothing of it is changed yet. */
@@ -275,16 +276,7 @@ static int check_ready(const ep_t *ep, const void *x, const ep_target *target)
 /* How many classes labels name: of a loss of labels one for each logit, of a single sigmoid two, else none. */
 static uint32_t classes_of(const ep_loss *loss, uint32_t count)
 {
-    return loss->labels ? count : count == 1 && loss->most == 1 ? 2 : 0;
-}
-
-/* 1 if the loss takes this value. A subnormal is what an int32_t looks like that was handed over as a float. */
-static int fits(const ep_loss *loss, float value)
-{
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    bits &= 0x7FFFFFFFu;
-    return (bits == 0 || (bits >= 0x00800000u && bits < 0x7F800000u)) && value >= loss->least && value <= loss->most;
+    return loss->labels ? count : count == 1 && loss->shares ? 2 : 0;
 }
 
 /* Targets coded in another way (-1 and 1, 1 and 2, an int read as a float) are refused only in part, and the rest would
@@ -292,16 +284,16 @@ static int fits(const ep_loss *loss, float value)
  * classes both, of values that may be anything one that is not 0. */
 enum { DOUBT = 1, LOW = 2, HIGH = 4 };
 
-static unsigned side_of(const ep_loss *loss, float value)
+/* Which sides a value of the loss's range shows; 0: it is none. A subnormal is what an int32_t looks like that was handed
+ * over as a float. By the bits, which costs less. */
+static unsigned sides_of(const ep_loss *loss, float value)
 {
-    if (loss->most > 1 && value != 0) return LOW | HIGH;
-    return value < 0.5f ? LOW : HIGH;
-}
-
-static int refuse(ep_t *ep, uint32_t classes)
-{
-    if (classes <= 2) ep->doubt = DOUBT;
-    return EP_ERR_LABEL;
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    if (bits << 1 == 0) return LOW;                 /* of either sign */
+    if ((((bits >> 23) + 1) & 0xFF) <= 1) return 0; /* subnormal, infinite, NaN */
+    if (!loss->shares) return LOW | HIGH;
+    return bits > 0x3F800000 ? 0 : bits < 0x3F000000 ? LOW : HIGH; /* 1, 0.5; the sign is the highest bit */
 }
 
 static int check_targets(ep_t *ep, const ep_target *target, uint32_t n)
@@ -310,12 +302,17 @@ static int check_targets(ep_t *ep, const ep_target *target, uint32_t n)
     const uint32_t count = ep->model->tensors[ep->model->train->logits].count, classes = classes_of(loss, count);
     const int32_t *labels = target->labels;
     const size_t all = labels != NULL ? n : (size_t)n * count;
-    unsigned seen = ep->doubt;
+    unsigned seen = ep->doubt, sides;
     if (labels != NULL ? classes == 0 : loss->labels) return EP_ERR_LABEL; /* the other function's */
-    for (size_t i = 0; i < all; i++) {
-        const float value = labels != NULL ? (float)labels[i] : target->values[i];
-        if (labels != NULL ? (uint32_t)labels[i] >= classes : !fits(loss, value)) return refuse(ep, classes);
-        seen |= side_of(loss, value);
+    for (size_t i = 0; i < all; i++, seen |= sides) {
+        if (labels == NULL) {
+            sides = sides_of(loss, target->values[i]);
+        } else {
+            sides = (uint32_t)labels[i] >= classes ? 0 : labels[i] == 0 ? LOW : HIGH;
+        }
+        if (sides != 0) continue;
+        if (classes <= 2) ep->doubt = DOUBT;
+        return EP_ERR_LABEL;
     }
     if (ep->doubt == 0) return EP_OK;
     ep->doubt = (uint8_t)(seen == (DOUBT | LOW | HIGH) ? 0 : seen);

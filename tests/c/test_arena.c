@@ -197,7 +197,8 @@ static void small_helpers(void)
     CHECK(ep_nearest(2.4999998f) == 2 && ep_nearest(-127.50001f) == -128 && ep_nearest(2000000.5f) == 2000000);
     CHECK(ep_crc32(0, "123456789", 9) == 0xCBF43926u);
     CHECK(ep_crc32(ep_crc32(0, "1234", 4), "56789", 5) == 0xCBF43926u);
-    for (int rc = 0; rc >= EP_ERR_INPUT; rc--) CHECK(strlen(ep_error(rc)) > 1 && strcmp(ep_error(rc), ep_error(1)) != 0);
+    for (int rc = 0; rc >= EP_ERR_INPUT; rc--)
+        CHECK(strlen(ep_error(rc)) > 1 && strcmp(ep_error(rc), ep_error(1)) != 0);
     CHECK(strcmp(ep_error(EP_ERR_INPUT - 1), ep_error(1)) == 0 && strcmp(ep_error(INT32_MIN), ep_error(1)) == 0);
 }
 

@@ -22,7 +22,7 @@ from tests.support import interpreter, programs
 from tests.support.compiler import CSRC, HERE, STRICT, image_driver, program, run
 from tests.support.programs import Builder
 
-BUILT = [programs.head, programs.mlp, programs.cnn, programs.residual, programs.autoencoder_int8]
+BUILT = [programs.head, programs.mlp, programs.rows, programs.cnn, programs.residual, programs.autoencoder_int8]
 COMPILERS = [cc for cc in ("gcc", "clang") if shutil.which(cc)]
 
 
@@ -302,6 +302,39 @@ def test_names_cannot_break_out(name, write, tmp_path):
         op.name = name
     path, symbol = write(model)
     _compile("cc", f'#define {symbol.upper()}_IMPLEMENTATION\n#include "{path.name}"\n', tmp_path, ".c", "-std=c99")
+
+
+def test_only_a_layer_of_one_row_takes_the_gradient_of_one_row():
+    text = to_header(programs.rows())
+    gradients = re.findall(r"\.grad = EP_GRAD\((\w+)\)", text)
+    assert gradients == ["dense_row_f32", "dense_f32", "dense_row_f32"]
+
+
+@pytest.mark.parametrize(
+    ("loss", "outputs", "lines"),
+    [
+        ("softmax_cross_entropy", 3, ["LEARN_LABELS 3 /* ep_learn_label() takes a label, 0 .. 2 */"]),
+        ("hinge", 3, ["LEARN_LABELS 3 /* ep_learn_label() takes a label, 0 .. 2 */"]),
+        ("sigmoid_cross_entropy", 3, ["LEARN_VALUES 3 /* ep_learn() takes 3 floats, 0 .. 1 */"]),
+        (
+            "sigmoid_cross_entropy",
+            1,
+            [
+                "LEARN_LABELS 2 /* ep_learn_label() takes a label, 0 or 1 */",
+                "LEARN_VALUES 1 /* ep_learn() takes a float, 0 .. 1 */",
+            ],
+        ),
+        ("mse", 1, ["LEARN_VALUES 1 /* ep_learn() takes a float, any that are finite */"]),
+    ],
+)
+def test_it_tells_which_targets_it_takes(loss, outputs, lines):
+    b = Builder("taught")
+    logits = b.dense(b.input((2,)), outputs, "fc", trainable=True)
+    b.output(logits)
+    b.learn(logits, loss)
+    text = to_header(b.program)
+    assert re.findall(r"#define TAUGHT_(LEARN_.*)", text) == lines
+    assert all(line.split("/* ")[1][:-3] in text[: text.index("*/")] for line in lines)
 
 
 # ---- Running

@@ -280,6 +280,21 @@ def test_gradients(op: str, extra: dict[str, Any], direction: str, heads: tuple[
         )
 
 
+@pytest.mark.parametrize(("op", "extra"), VARIANTS)
+@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
+def test_gradients_through_a_frozen_cell(op: str, extra: dict[str, Any], direction: str) -> None:
+    """Its backward reads its outputs and what its steps kept, though no weight of its own asks for them."""
+    net = Net(op, extra, direction, ("Y",), True)
+    names = ["pre", *(f"{s}0" for s in net.cell_states())]
+    device = Model(to_image(lower(net.proto(), trainable=names, loss="mse")))
+    array = some(9)
+    x, target = array(2, net.steps, 2) * 2, array(2, 2)
+    wanted, found = net.gradients(x, target), device.gradients(x, target)
+    for name in ("pre", *(f"{s}0.weight" for s in net.cell_states())):
+        scale = max(np.abs(wanted[name]).max(), 1e-3)
+        np.testing.assert_allclose(found[name].ravel(), wanted[name].T.ravel(), atol=2e-5 * scale, err_msg=name)
+
+
 # ---- Between codes ---------------------------------------------------------------------------------------------------
 
 WEIGHTS = {"gru": ["gru.weight", "gru.recurrent_weight", "gru.bias"], "head": ["head.weight", "head.bias"]}

@@ -154,6 +154,26 @@ def test_norm_of_equal_values() -> None:
     np.testing.assert_allclose(y, reference.group_norm(*double(x, *weights), attrs), atol=1e-4)
 
 
+@pytest.mark.parametrize("channels", [128, 300, 4100])
+@pytest.mark.parametrize("groups", [1, 3, 100])
+@pytest.mark.parametrize("sums", [False, True])
+def test_norm_of_more_channels_than_a_tile(channels: int, groups: int, sums: bool) -> None:
+    """The gradient of the scale is summed 128 channels at once on boards, 4096 on PCs, wherever groups end."""
+    channels -= channels % groups
+    d = Draw(channels)
+    attrs = {"rows": 2, "size": 3, "channels": channels, "groups": groups, "center": 1, "epsilon": 0.1, **NO_LIMITS}
+    x = d.values(1, 2, 3, channels)
+    weights = [d.values(channels), d.values(channels)]
+    dy, y = d.values(*x.shape), np.empty_like(x)
+    r = ops.run("group_norm_f32", attrs, [x], [y], weights=weights, train=[1, 2], dy=dy, want=[0], sums=sums)
+    wanted = reference.group_norm_backward(*double(x, *weights), dy.astype(np.float64), attrs)
+    close(y, reference.group_norm(*double(x, *weights), attrs))
+    close(r.dx[0], wanted[0], 3.0)
+    for i in (1, 2):
+        close(r.gradients[i], wanted[i], 3.0)
+        assert (r.emitted[i] == 1).all()
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
 def test_norm_bound_shows_bad_values(bad: float) -> None:
     """Where the squares overflow there is no bound, so no step is taken."""

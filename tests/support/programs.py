@@ -215,6 +215,19 @@ def mlp() -> Program:
     return b.program
 
 
+def rows() -> Program:
+    """A trainable dense layer of three rows, as over the steps of a sequence, behind another and before one of one row."""
+    b = Builder("rows")
+    x = b.dense(b.input((3, 4), "steps"), 12, "mix", trainable=True)
+    y = b._tensor("each", "f32", (3, 5))
+    inputs = [x, b._weight("step.weight", (5, 4), True), b._weight("step.bias", (5,), True)]
+    x = b._op("dense_f32", "step", inputs, y, n_in=4, n_out=5, rows=3, lo=0.0, hi=inf)
+    logits = b.dense(x, 4, "fc", trainable=True)
+    b.output(logits)
+    b.learn(logits)
+    return b.program
+
+
 def cnn(trainable: bool = True) -> Program:
     """Int8 convolutions in front of a float32 head that may learn."""
     b = Builder("cnn")

@@ -43,8 +43,7 @@ struct ep_node {
 };
 
 typedef struct ep_loss {
-    float least, most;
-    uint8_t labels;
+    uint8_t labels, shares;
     ...;
 } ep_loss;
 

@@ -5,6 +5,7 @@ Everything here is read from the C headers that this package was compiled with, 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,7 +90,9 @@ LOSSES: dict[str, int] = {_text(row.name): row.code for row in _LOSS_ROWS}
 LABEL_LOSSES: frozenset[str] = frozenset(_text(row.name) for row in _LOSS_ROWS if row.loss.labels)
 #: (least, most) of the values that each of the others takes; infinite: any finite value
 VALUE_RANGES: dict[str, tuple[float, float]] = {
-    _text(row.name): (row.loss.least, row.loss.most) for row in _LOSS_ROWS if not row.loss.labels
+    _text(row.name): (0.0, 1.0) if row.loss.shares else (-math.inf, math.inf)
+    for row in _LOSS_ROWS
+    if not row.loss.labels
 }
 #: names of the error codes, `-9: "EP_ERR_LABEL"`
 ERRORS: dict[int, str] = {getattr(lib, name): name for name in dir(lib) if name.startswith("EP_ERR_")}
