@@ -19,7 +19,7 @@ WARNINGS := -std=c99 -Wall -Wextra -Wpedantic -Wconversion -Wdouble-promotion -W
 VARIANTS := -UEP_NONE -DEP_TRACE -DEP_NO_TRAIN -DEP_NO_ERRMSG
 
 .DEFAULT_GOAL := help
-.PHONY: accuracy conformance conformance-accept figures operators performance help venv demo test test-slow test-foreign bench boards boards-setup count count-accept size size-accept lint lint-python lint-c format wheel wheels wheels-test sdist clean
+.PHONY: accuracy conformance conformance-accept figures fuzz fuzz-seeds operators performance help venv demo test test-slow test-foreign bench boards boards-setup count count-accept size size-accept lint lint-python lint-c format wheel wheels wheels-test sdist clean
 
 help: ## this list
 	@echo "edgeprop: train on the desktop, export to ONNX and a C header, keep learning on the device."
@@ -108,6 +108,21 @@ conformance: $(VENV)/test ## ONNX's own node tests against the C runtime, by ope
 
 conformance-accept: $(VENV)/test ## the same, and make what passes what must pass
 	$(RUN) -m tests.conformance --jobs $(JOBS) --accept
+
+# cosmic-ray is needed by nothing else, so it is no part of [test].
+$(VENV)/mutants: $(VENV)/test
+	$(RUN) -m pip install --quiet 'cosmic-ray>=8.4'
+	@touch $@
+
+mutants: $(VENV)/mutants ## small faults in a copy of the sources: which share do the tests notice? MUTANTS="--area ops --count 20 --seed 3"
+	nice $(RUN) -m tests.mutants --jobs $(JOBS) $(MUTANTS)
+
+MINUTES ?= 2
+fuzz: $(VENV)/test ## attack the runtime with libFuzzer for MINUTES=60 in all; SANITIZER="asan msan m32" WHICH="image record" a part
+	$(RUN) -m tests.fuzz --minutes $(MINUTES) $(if $(SANITIZER),--sanitizer $(SANITIZER)) $(if $(WHICH),--which $(WHICH))
+
+fuzz-seeds: $(VENV)/test ## make tests/fuzz/corpus anew, after a change of the image's layout or a new op
+	$(RUN) -m tests.fuzz.seeds
 
 # ---- Care ----------------------------------------------------------------------------------------------------------
 

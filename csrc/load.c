@@ -6,11 +6,19 @@
 #include <string.h>
 
 #include "internal.h"
+#include "ops/check.h"
 
 enum { HEADER = 96, TENSOR = 24, NODE = 20 }; /* bytes in an image */
 
 /* Set in the flags of a tensor while loading: an activation has a value, a trainable weight has its node. */
 #define SEEN 0x80u
+
+/* Limits of what an image may claim, beside its own size. */
+#define MOST_IO 8u            /* inputs of a node, and outputs: ep_node.accumulate has a bit for each input */
+#define SIZE_LIMIT (1u << 31) /* bytes of a tensor: as many as an arena has */
+#define SCRATCH_FREE 65536u   /* working memory that nobody has to account for */
+#define SCRATCH_VECTORS 5u /* else it is so many vectors at most, each no larger than a tensor: an LSTM's of a step */
+#define SCANS 64u          /* constants that checks look through, in images' sizes: they may be shared, within reason */
 
 /* The header's numbers, and where its sections begin. */
 typedef struct header {
@@ -125,6 +133,17 @@ static uint64_t bytes_of(const ep_tensor *tensor)
     return (uint64_t)tensor->count * (tensor->dtype == EP_F32 || tensor->dtype == EP_I32 ? 4 : 1);
 }
 
+static int is_activation(const ep_tensor *tensor)
+{
+    return tensor->flags == SEEN;
+}
+
+/* The most bytes of constants that are looked through, so that an image takes time in proportion to its size. */
+static uint64_t scan_limit(const loader *l)
+{
+    return (uint64_t)l->h.bytes * SCANS + (1u << 20);
+}
+
 /* `params`: bytes of the trainable weights before this tensor, and then with it. */
 static int load_tensor(const loader *l, const uint8_t *row, ep_tensor *tensor, uint32_t *params)
 {
@@ -138,6 +157,7 @@ static int load_tensor(const loader *l, const uint8_t *row, ep_tensor *tensor, u
     tensor->flags = row[19];
     tensor->data = NULL;
     if (tensor->dtype < EP_F32 || tensor->dtype > EP_U8 || tensor->count == 0) return EP_ERR_IMAGE;
+    if (tensor->count > EP_COUNT_MAX || bytes_of(tensor) >= SIZE_LIMIT) return EP_ERR_IMAGE;
     if (tensor->flags == 0) {
         if (place != EP_NONE) return EP_ERR_IMAGE;
         if (tensor->offset == EP_NONE) return EP_OK;
@@ -152,14 +172,30 @@ static int load_tensor(const loader *l, const uint8_t *row, ep_tensor *tensor, u
     return EP_OK;
 }
 
+/* 1 if codes that say they are narrow hold no -128. `scanned`: bytes looked through so far. */
+static int is_narrow(const loader *l, const ep_tensor *tensor, uint64_t *scanned)
+{
+    const uint8_t *codes = (const uint8_t *)tensor->data;
+    if (!(tensor->flags & EP_NARROW)) return 1;
+    *scanned += tensor->count;
+    if (*scanned > scan_limit(l)) return 0;
+    for (uint32_t i = 0; i < tensor->count; i++) {
+        if (codes[i] == 0x80) return 0;
+    }
+    return 1;
+}
+
+/* Trainable weights share no data: all of them together fit it. */
 static int load_tensors(const loader *l)
 {
     const uint8_t *row = l->image + l->h.tensors_at;
     uint32_t params = 0;
+    uint64_t scanned = 0;
     for (uint32_t i = 0; i < l->h.tensors; i++, row += TENSOR) {
         if (load_tensor(l, row, &l->tensors[i], &params) != EP_OK) return EP_ERR_IMAGE;
+        if (!is_narrow(l, &l->tensors[i], &scanned)) return EP_ERR_IMAGE;
     }
-    return params == l->h.param_bytes ? EP_OK : EP_ERR_IMAGE;
+    return params == l->h.param_bytes && params <= l->h.data_bytes ? EP_OK : EP_ERR_IMAGE;
 }
 
 /* ---- Nodes ------------------------------------------------------------------------------------------------------- */
@@ -172,16 +208,15 @@ static const ep_registry_row *find_op(const ep_registry *registry, uint16_t code
     return NULL;
 }
 
-static int load_node(const loader *l, const uint8_t *row, ep_node *node)
+static int load_node(const loader *l, const uint8_t *row, const ep_registry_row *known, ep_node *node)
 {
-    const ep_registry_row *known = find_op(l->registry, get_u16(row));
     const uint64_t io = get_u32(row + 8), word = get_u32(row + 12);
     const uint32_t words = get_u16(row + 6);
-    if (known == NULL) return EP_ERR_OP;
     node->n_in = row[2];
     node->n_out = row[3];
     node->accumulate = row[5];
-    if (node->n_in == 0 || node->n_out == 0 || row[4] > 1 || words != known->attr_words) return EP_ERR_IMAGE;
+    if (node->n_in - 1u >= MOST_IO || node->n_out - 1u >= MOST_IO) return EP_ERR_IMAGE;
+    if (row[4] > 1 || words != known->attr_words) return EP_ERR_IMAGE;
     if (io + node->n_in + node->n_out + 2 * (uint64_t)l->h.states + l->h.inputs + l->h.outputs > l->h.io)
         return EP_ERR_IMAGE;
     if (word + words > l->h.words) return EP_ERR_IMAGE;
@@ -202,41 +237,64 @@ static int check_input(const loader *l, uint16_t index)
     ep_tensor *tensor;
     if (index >= l->h.tensors) return EP_ERR_IMAGE;
     tensor = &l->tensors[index];
-    if (tensor->flags == SEEN && tensor->offset == EP_NONE) return EP_ERR_IMAGE;
-    if ((tensor->flags & EP_CONST) || tensor->flags == SEEN) return EP_OK;
+    if (is_activation(tensor)) return tensor->offset != EP_NONE ? EP_OK : EP_ERR_IMAGE;
+    if (tensor->flags & EP_CONST) return EP_OK;
     if (tensor->flags != EP_PARAM) return EP_ERR_IMAGE;
     tensor->flags |= SEEN;
     return EP_OK;
 }
 
-/* An output gets its only value here, in memory that overlaps no input halfway; one without a place is never read. */
-static int check_output(const loader *l, const ep_node *node, uint16_t index)
+/* Output k gets its only value here, in memory that overlaps no input halfway. One without a place is never read, and it
+ * is one that the op can do without. */
+static int check_output(const loader *l, const ep_node *node, const ep_registry_row *known, unsigned k)
 {
+    const uint16_t index = node->io[node->n_in + k];
     ep_tensor *y;
     if (index >= l->h.tensors) return EP_ERR_IMAGE;
     y = &l->tensors[index];
     if (y->flags != 0) return EP_ERR_IMAGE;
+    if (y->offset == EP_NONE && !(known->optional >> k & 1)) return EP_ERR_IMAGE;
     for (unsigned i = 0; i < node->n_in && y->offset != EP_NONE; i++) {
         const ep_tensor *x = &l->tensors[node->io[i]];
-        if (x->flags == SEEN && !apart_or_same(x->offset, bytes_of(x), y->offset, bytes_of(y))) return EP_ERR_IMAGE;
+        if (is_activation(x) && !apart_or_same(x->offset, bytes_of(x), y->offset, bytes_of(y))) return EP_ERR_IMAGE;
     }
     y->flags = SEEN;
+    return EP_OK;
+}
+
+/* Bytes of the node's constants that its check looks through: indices, biases, and what comes with these. */
+static uint64_t scan_of(const loader *l, const ep_node *node)
+{
+    uint64_t bytes = 0;
+    for (unsigned k = 0; k < node->n_in; k++) {
+        const ep_tensor *x = &l->tensors[node->io[k]];
+        if ((x->flags & EP_CONST) && (x->dtype == EP_I32 || x->dtype == EP_U8)) bytes += bytes_of(x);
+    }
+    return bytes;
+}
+
+static int load_io(const loader *l, const ep_node *node, const ep_registry_row *known)
+{
+    for (unsigned k = 0; k < node->n_in; k++) {
+        if (check_input(l, node->io[k]) != EP_OK) return EP_ERR_IMAGE;
+    }
+    for (unsigned k = 0; k < node->n_out; k++) {
+        if (check_output(l, node, known, k) != EP_OK) return EP_ERR_IMAGE;
+    }
     return EP_OK;
 }
 
 static int load_nodes(const loader *l)
 {
     const uint8_t *row = l->image + l->h.nodes_at;
+    uint64_t scanned = 0;
     for (uint32_t i = 0; i < l->h.nodes; i++, row += NODE) {
-        ep_node *node = &l->nodes[i];
-        int rc = load_node(l, row, node);
+        const ep_registry_row *known = find_op(l->registry, get_u16(row));
+        int rc = known != NULL ? load_node(l, row, known, &l->nodes[i]) : EP_ERR_OP;
+        if (rc == EP_OK) rc = load_io(l, &l->nodes[i], known);
         if (rc != EP_OK) return rc;
-        for (unsigned k = 0; k < node->n_in; k++) {
-            if (check_input(l, node->io[k]) != EP_OK) return EP_ERR_IMAGE;
-        }
-        for (unsigned k = node->n_in; k < (unsigned)node->n_in + node->n_out; k++) {
-            if (check_output(l, node, node->io[k]) != EP_OK) return EP_ERR_IMAGE;
-        }
+        scanned += scan_of(l, &l->nodes[i]);
+        if (scanned > scan_limit(l)) return EP_ERR_IMAGE;
     }
     return EP_OK;
 }
@@ -269,7 +327,7 @@ static int check_states(const loader *l, const ep_model *model)
         const ep_tensor *state = &l->tensors[model->states[2 * i]], *next;
         if (model->states[2 * i + 1] >= l->h.tensors) return EP_ERR_IMAGE;
         next = &l->tensors[model->states[2 * i + 1]];
-        if (next->flags != SEEN || next->offset == EP_NONE) return EP_ERR_IMAGE;
+        if (!is_activation(next) || next->offset == EP_NONE) return EP_ERR_IMAGE;
         if (state->dtype != EP_F32 || next->dtype != EP_F32 || state->count != next->count) return EP_ERR_IMAGE;
     }
     return EP_OK;
@@ -280,30 +338,59 @@ static int check_outputs(const loader *l, const ep_model *model)
 {
     for (uint16_t i = 0; i < model->n_outputs; i++) {
         const uint16_t index = model->outputs[i];
-        if (index >= l->h.tensors || l->tensors[index].flags != SEEN) return EP_ERR_IMAGE;
+        if (index >= l->h.tensors || !is_activation(&l->tensors[index])) return EP_ERR_IMAGE;
         if (l->tensors[index].offset == EP_NONE) return EP_ERR_IMAGE;
     }
     return EP_OK;
+}
+
+/* Bytes up to the end of a tensor at `offset`, if that is more than `bytes`. */
+static uint64_t reach(uint64_t bytes, const ep_tensor *tensor, uint32_t offset)
+{
+    const uint64_t end = offset != EP_NONE ? offset + ep_align_up(bytes_of(tensor)) : 0;
+    return end > bytes ? end : bytes;
+}
+
+/* After the nodes: the plan is no larger than what lies in it. */
+static int check_infer_bytes(const loader *l)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < l->h.tensors; i++) {
+        if (is_activation(&l->tensors[i])) bytes = reach(bytes, &l->tensors[i], l->tensors[i].offset);
+    }
+    return l->h.infer_bytes <= bytes ? EP_OK : EP_ERR_IMAGE;
+}
+
+/* 1 if working memory of this size may be what an op asks for. */
+static int is_scratch(const loader *l, uint32_t scratch_bytes)
+{
+    uint64_t largest = 0;
+    for (uint32_t i = 0; i < l->h.tensors; i++) largest = reach(largest, &l->tensors[i], 0);
+    return scratch_bytes <= SCRATCH_FREE + SCRATCH_VECTORS * largest;
 }
 
 /* ---- Training ---------------------------------------------------------------------------------------------------- */
 
 #ifndef EP_NO_TRAIN
 
-/* Places of activations and their gradients: none, or within the plan. */
+/* Places of activations and their gradients: none, or within the plan, which is no larger than what lies in it. */
 static int check_places(const loader *l)
 {
-    const uint32_t bytes = l->h.train_bytes;
+    const uint32_t whole = l->h.train_bytes;
+    uint64_t bytes = 0;
     for (uint32_t i = 0; i < l->h.tensors; i++) {
         const ep_tensor *tensor = &l->tensors[i];
         const uint32_t value = l->train->offset[i], gradient = l->train->grad_offset[i];
         if (gradient != EP_NONE) {
-            if (tensor->flags != SEEN || tensor->dtype != EP_F32) return EP_ERR_IMAGE;
-            if (!fits(gradient, bytes_of(tensor), bytes)) return EP_ERR_IMAGE;
+            if (!is_activation(tensor) || tensor->dtype != EP_F32) return EP_ERR_IMAGE;
+            if (!fits(gradient, bytes_of(tensor), whole)) return EP_ERR_IMAGE;
+            bytes = reach(bytes, tensor, gradient);
         }
-        if (tensor->flags == SEEN && value != EP_NONE && !fits(value, bytes_of(tensor), bytes)) return EP_ERR_IMAGE;
+        if (!is_activation(tensor)) continue;
+        if (value != EP_NONE && !fits(value, bytes_of(tensor), whole)) return EP_ERR_IMAGE;
+        bytes = reach(bytes, tensor, value);
     }
-    return EP_OK;
+    return whole <= bytes ? EP_OK : EP_ERR_IMAGE;
 }
 
 /* In places `at`, y overlaps no input of its node halfway. */
@@ -311,7 +398,7 @@ static int check_overlap(const loader *l, const ep_node *node, const uint32_t *a
 {
     for (unsigned i = 0; i < node->n_in; i++) {
         const uint16_t x = node->io[i];
-        if (l->tensors[x].flags != SEEN || at[x] == EP_NONE || at[y] == EP_NONE) continue;
+        if (!is_activation(&l->tensors[x]) || at[x] == EP_NONE || at[y] == EP_NONE) continue;
         if (!apart_or_same(at[x], bytes_of(&l->tensors[x]), at[y], bytes_of(&l->tensors[y]))) return EP_ERR_IMAGE;
     }
     return EP_OK;
@@ -327,7 +414,7 @@ static int check_walk(const loader *l, uint32_t index)
     int gradients = 0;
     for (unsigned k = 0; k < n; k++) {
         const uint16_t i = node->io[k];
-        if (l->tensors[i].flags != SEEN) continue;
+        if (!is_activation(&l->tensors[i])) continue;
         if (l->train->offset[i] == EP_NONE && (learns || l->tensors[i].offset != EP_NONE)) return EP_ERR_IMAGE;
         if (k < node->n_in) continue;
         gradients += l->train->grad_offset[i] != EP_NONE;
@@ -345,6 +432,20 @@ static int produces(const ep_node *node, uint32_t index)
     return 0;
 }
 
+/* The logits have a value and a gradient while learning, and as many elements as an output: so many targets there are. */
+static int check_logits(const loader *l, const ep_model *model)
+{
+    const uint32_t logits = l->h.logits;
+    int reached = 0, shown = 0;
+    for (uint32_t i = 0; i < l->h.end_node; i++) reached |= produces(&l->nodes[i], logits);
+    if (!reached || l->train->offset[logits] == EP_NONE || l->train->grad_offset[logits] == EP_NONE)
+        return EP_ERR_IMAGE;
+    for (uint16_t i = 0; i < model->n_outputs; i++) {
+        shown |= l->tensors[model->outputs[i]].count == l->tensors[logits].count;
+    }
+    return shown ? EP_OK : EP_ERR_IMAGE;
+}
+
 static const ep_loss *find_loss(const ep_registry *registry, uint32_t code)
 {
     return code < registry->n_losses ? registry->losses[code] : NULL;
@@ -354,7 +455,6 @@ static int load_train(const loader *l, ep_model *model)
 {
     const header *h = &l->h;
     ep_train *train = l->train;
-    int reached = 0; /* the logits */
     train->loss = find_loss(l->registry, h->loss);
     if (train->loss == NULL) return EP_ERR_OP;
     train->offset = (const uint32_t *)(const void *)(l->image + h->train_at);
@@ -375,9 +475,8 @@ static int load_train(const loader *l, ep_model *model)
     }
     for (uint32_t i = 0; i < h->end_node; i++) {
         if (check_walk(l, i) != EP_OK) return EP_ERR_IMAGE;
-        reached |= produces(&l->nodes[i], h->logits);
     }
-    if (!reached || train->grad_offset[h->logits] == EP_NONE) return EP_ERR_IMAGE;
+    if (check_logits(l, model) != EP_OK || !is_scratch(l, h->train_scratch_bytes)) return EP_ERR_IMAGE;
     model->train = train;
     return EP_OK;
 }
@@ -438,6 +537,8 @@ static int load_all(const loader *l, ep_model *model)
     if (rc == EP_OK) rc = load_nodes(l);
     if (rc == EP_OK) rc = check_outputs(l, model);
     if (rc == EP_OK) rc = check_states(l, model);
+    if (rc == EP_OK) rc = check_infer_bytes(l);
+    if (rc == EP_OK && !is_scratch(l, h->scratch_bytes)) rc = EP_ERR_IMAGE;
     if (rc == EP_OK && h->loss != 0) rc = load_train(l, model);
     return rc == EP_OK ? check_ops(l, model) : rc;
 }

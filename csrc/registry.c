@@ -3,7 +3,8 @@
 
 #define GRAD_G(name) EP_GRAD(name)
 #define GRAD_N(name) NULL
-#define ROW(code, name, attr, grad) {code, sizeof(attr) / 4, #name, &ep_##name, GRAD_##grad(name), ep_check_##name},
+#define ROW(code, name, attr, grad) \
+    {code, sizeof(attr) / 4, #name, &ep_##name, GRAD_##grad(name), ep_check_##name, EP_OPTIONAL_OUTPUTS(code)},
 static const ep_registry_row ops[] = {EP_OPS(ROW)};
 
 #ifndef EP_NO_TRAIN

@@ -5,37 +5,33 @@ from __future__ import annotations
 import inspect
 import json
 import os
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 
+from .errors import ExportError
+from .files import File, PlaceError, folders_for, replace, sync_folder
 from .graph.importer import Imported, load
 from .graph.sklearn import from_sklearn, is_estimator
-from .lower import identifier, lower
+from .labels import class_names
+from .lower import lower
 from .lower.training import metadata
-from .package import package_kinds, staged
+from .package import package_folders, package_kinds, staged
+from .package.folder import Folder
 from .program.layers import arithmetic, layers, table_bytes
 from .program.plan import infer_arena, plan, train_arena
 from .program.program import Program
-from .quantization.analysis import snr
-from .quantization.calibrate import Array
-from .quantization.quantize import mark, prepare, quantize
+from .quantization.accuracy import OutputAccuracy
+from .quantization.calibrate import Array, fill_states
+from .quantization.quantize import Asked, mark, quantize
+from .quantization.told import Told, as_it_is, quantize_and_tell
+from .writers import naming
 
 #: endings of the files `save` writes
 SUFFIXES = {"onnx": ".onnx", "header": ".h", "image": ".ep", "markdown": ".report.md", "html": ".report.html"}
-
-#: calibration samples that the report's signal-to-noise ratios come from
-SNR_SAMPLES = 256
-
-
-class ExportError(ValueError):
-    """A call of `save` that cannot be carried out as it stands."""
 
 
 @dataclass
@@ -50,8 +46,12 @@ class Exported:
     infer_arena, train_arena : bytes of RAM to run it and to let it learn (0: nothing learns)
     flash_bytes : of the model: weights, and the tables around them on a 32-bit target; code comes on top
     snr : dB of each layer's output against float, by name; empty for a float32 model
+    accuracy : of each output, what int8 costs it on the calibration samples: snr_db, worst_tenth_db, columns_db,
+        agreement (`OutputAccuracy`); empty where nothing was quantized here
     packages : folders of the libraries for build tools, by kind
-    notes : what of the model was left out, a sentence each
+    ruined : a sentence for each output whose answers int8 changes, with the cure; empty where they hold
+    notes : what is to be said of the model, a sentence each: first of all what is ruined, then what was left out of it
+        and which options had no effect
     """
 
     paths: dict[str, Path]
@@ -61,6 +61,8 @@ class Exported:
     train_arena: int
     flash_bytes: int
     snr: dict[str, float] = field(default_factory=dict)
+    accuracy: dict[str, OutputAccuracy] = field(default_factory=dict)
+    ruined: list[str] = field(default_factory=list)
     packages: dict[str, Path] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -68,9 +70,11 @@ class Exported:
         learns = f", {self.train_arena:,} bytes to learn" if self.train_arena else ""
         costs = f"flash {self.flash_bytes:,} bytes, RAM {self.infer_arena:,} bytes{learns}"
         paths = (*self.paths.values(), *self.packages.values())
-        notes = [f"note: {note}" for note in self.notes]
-        computes = arithmetic(layers(self.program))
-        return "\n".join([f"{self.program.name}: {costs}", f"  {computes}", *(f"  {path}" for path in paths), *notes])
+        first = [f"note: {note}" for note in self.ruined]
+        notes = [f"note: {note}" for note in self.notes if note not in self.ruined]
+        computes = [arithmetic(layers(self.program)), *(f"output {k!r}: {v}" for k, v in self.accuracy.items())]
+        lines = [*(f"  {line}" for line in computes), *(f"  {path}" for path in paths)]
+        return "\n".join([*first, f"{self.program.name}: {costs}", *lines, *notes])
 
 
 def save(
@@ -87,6 +91,7 @@ def save(
     package: str | Iterable[str] | None = None,
     states: Mapping[str, str] | None = None,
     sparse: str = "auto",
+    loss_output: str | None = None,
     **options: Any,
 ) -> Exported:
     """Export a model for the device.
@@ -112,7 +117,10 @@ def save(
         {"h": "h_next"}; they are kept on the device and are no inputs or outputs there
     sparse : which float32 dense layers store their non-zero weights alone: "auto" (frozen ones of at most a quarter),
         "never", "always" (trainable ones too, whose zeros then stay zero)
-    **options : further ones of `quantize`: percentile, per_channel, keep_float, io, equalization, bias_correction
+    loss_output : of several outputs, the one that the loss looks at and labels name; it comes first on the device. Default:
+        the first that depends on what trains
+    **options : further ones of `quantize`: percentile, per_channel, keep_float, io, equalization, bias_correction,
+        scale_inputs
 
     Returns
     -------
@@ -126,45 +134,60 @@ def save(
     _check_options(options)
     stem = _stem(path_stem)
     kinds = package_kinds(package)
-    name = _c_name(name, stem)
+    place = _place(name, stem, kinds)
     imported = _as_onnx(model, stem)
     given = imported.proto
     if trainable is None:
         trainable = metadata(given).get("trainable")
-    texts = None if labels is None else _texts(labels, given, loss)
+    trains = bool(trainable)
+    texts = None if labels is None else class_names(labels, given, loss, loss_output, trains)
     if texts is None and (said := metadata(given).get("labels")):
-        _texts(said, given, loss)
-    extras: dict[str, float] = {}
+        class_names(said, given, loss, loss_output, trains)
+    told: Told | None = None
     if calibration is not None and quantized:
-        options = {"method": method, "trainable": trainable, "loss": loss, "labels": texts, **options}
-        written = _quantized(given, calibration, options)
-        normal, _ = prepare(given, calibration, trainable, bool(options.get("equalization")))
-        extras = snr(normal, written, _first(calibration, SNR_SAMPLES))
+        calibration = fill_states(given, calibration, metadata(given).get("states", {}) if states is None else states)
+        told = _quantized(given, calibration, Asked(method=method, trainable=trainable, **options), loss, texts)
+        written, notes = told.found.model, [*told.ruined, *imported.notes, *told.notes]
     else:
         written = _as_it_is(given, trainable, loss, texts)
+        notes = [*imported.notes, *as_it_is(given, {"method": method, **options}, calibration is not None)]
     if states is not None:
         onnx.helper.set_model_props(written, _props(written) | {"edgeprop.states": json.dumps(dict(states))})
+    if loss_output is not None:
+        onnx.helper.set_model_props(written, _props(written) | {"edgeprop.loss_output": loss_output})
     data = written.SerializeToString(deterministic=True)
-    program = lower(data, name=name, sparse=sparse)
+    program = lower(data, name=place.name, sparse=sparse)
     program.source = f"{stem.name}.onnx"
     plan(program)
     result = Exported(
-        paths={kind: stem.with_name(stem.name + suffix) for kind, suffix in SUFFIXES.items()},
+        paths=place.paths,
         program=program,
         model=written,
         infer_arena=infer_arena(program),
         train_arena=train_arena(program) if program.trainable() else 0,
         flash_bytes=sum(layer.flash for layer in layers(program)) + table_bytes(program),
-        snr=extras,
-        notes=imported.notes,
+        snr=told.snr if told else {},
+        accuracy=told.accuracy if told else {},
+        ruined=told.ruined if told else [],
+        notes=[*notes, *place.notes, *naming.label_notes(program.labels), *program.notes, *_first_note(program, given)],
     )
     contents = {kind: write(result) for kind, write in _writers().items()}
-    with staged(stem.parent, program, kinds) as folders:
-        _replace_files({result.paths[kind]: text for kind, text in {"onnx": data, **contents}.items()})
-        for folder in folders.values():
-            folder.put()
-    result.packages = {kind: folder.path for kind, folder in folders.items()}
+    _check_loads(program, contents["image"])
+    files = {result.paths[kind]: text for kind, text in {"onnx": data, **contents}.items()}
+    around = {stem.parent, *(folder.path.parent for folder in place.folders.values())}
+    with folders_for(around), staged(place.folders, program):
+        _replace_files(files, place.folders.values())
+    result.packages = {kind: folder.path for kind, folder in place.folders.items()}
     return result
+
+
+def _check_loads(program: Program, image: bytes) -> None:
+    """What is written, a device takes."""
+    from .writers.image import refusal
+
+    refused = refusal(program, image)
+    if refused is not None:
+        raise ExportError(refused)
 
 
 def _props(model: onnx.ModelProto) -> dict[str, str]:
@@ -176,19 +199,23 @@ def _writers() -> dict[str, Callable[[Exported], bytes]]:
     from .writers import header, image, report
 
     return {
-        "header": lambda e: header.to_header(e.program).encode(),
+        "header": lambda e: header.to_header(e.program, e.paths["header"].name).encode(),
         "image": lambda e: image.to_image(e.program),
-        "markdown": lambda e: report.to_markdown(e.program, snr=e.snr).encode(),
-        "html": lambda e: report.to_html(e.program, snr=e.snr).encode(),
+        "markdown": lambda e: report.to_markdown(e.program, snr=e.snr, told=e).encode(),
+        "html": lambda e: report.to_html(e.program, snr=e.snr, told=e).encode(),
     }
 
 
 def _quantized(
-    model: onnx.ModelProto, samples: Array | Mapping[str, Array], options: dict[str, Any]
-) -> onnx.ModelProto:
-    """`quantize`; where onnxruntime cannot run the model, what the device lacks is said instead."""
+    model: onnx.ModelProto,
+    samples: Array | Mapping[str, Array],
+    asked: Asked,
+    loss: str | None,
+    labels: Sequence[str] | None,
+) -> Told:
+    """The model quantized and judged; where onnxruntime cannot run it, what the device lacks is said instead."""
     try:
-        return quantize(model, samples, **options)
+        return quantize_and_tell(model, samples, asked, loss, labels)
     except ValueError:
         raise
     except Exception as error:  # onnxruntime's own
@@ -212,18 +239,9 @@ def _stem(path: str | os.PathLike[str]) -> Path:
     for suffix in SUFFIXES.values():
         text = text.removesuffix(suffix)
     stem = Path(text)
-    if not stem.name:
+    if stem.name in ("", "..") or text.endswith(("/", os.sep)):
         raise ExportError(f"{os.fspath(path)!r} names no file: give a stem such as 'build/digits'")
     return stem
-
-
-def _c_name(name: str | None, stem: Path) -> str:
-    """The prefix of the C names."""
-    if name is None:
-        return identifier(stem.name)
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
-        raise ExportError(f"name={name!r} is no C identifier: use {identifier(name)!r}")
-    return name
 
 
 def _as_onnx(model: Any, stem: Path) -> Imported:
@@ -248,85 +266,12 @@ def _as_onnx(model: Any, stem: Path) -> Imported:
     )
 
 
-def _texts(labels: Any, model: onnx.ModelProto, loss: str | None) -> list[str]:
-    """Labels as texts, as many as the model has classes: two where one score tells yes from no."""
-    texts = [_name_of(label) for label in _in_order(labels)]
-    dims = model.graph.output[0].type.tensor_type.shape.dim
-    scores = dims[-1].dim_value if dims else 0
-    if scores == 1 and len(texts) == 1 and _is_binary(model, loss):
-        raise ExportError(
-            f"one label for a score that tells two classes apart: labels=['not {texts[0]}', '{texts[0]}']"
-        )
-    if scores and len(texts) not in ({1, 2} if scores == 1 else {scores}):
-        raise ExportError(f"{len(texts)} labels for an output of {scores} values: give one label per class")
-    if len(set(texts)) != len(texts):
-        raise ExportError(
-            f"labels {sorted({t for t in texts if texts.count(t) > 1})} come twice: give each class its own"
-        )
-    return texts
-
-
-def _in_order(labels: Any) -> list[Any]:
-    """Labels in the order of the outputs: a mapping's by its indices; a set has none."""
-    if isinstance(labels, str | bytes):
-        return [labels]
-    if isinstance(labels, Mapping):
-        by_index = _by_index(labels)
-        if sorted(by_index) != list(range(len(by_index))):
-            raise ExportError(f"labels of indices {sorted(by_index)}: give one name for each of 0 .. {len(labels) - 1}")
-        return [by_index[i] for i in range(len(by_index))]
-    if isinstance(labels, Set) or not isinstance(labels, Iterable):
-        why = "has no order" if isinstance(labels, Set) else "holds no names"
-        raise ExportError(f"labels as {type(labels).__name__} {why}: give a list of names in the order of the outputs")
-    return list(labels)
-
-
-def _by_index(labels: Mapping[Any, Any]) -> dict[int, Any]:
-    """Index to name, of a mapping one way or the other."""
-    texts = [*labels, *labels.values()]
-    if all(isinstance(text, str) for text in texts) and all(key.isdecimal() for key in labels):
-        labels = {int(key): name for key, name in labels.items()}  # JSON knows no other keys
-    whole = [
-        all(isinstance(i, Integral) and not isinstance(i, bool) for i in part) for part in (labels, labels.values())
-    ]
-    if whole[0] == whole[1]:
-        what = "maps numbers to numbers, which leaves open which are names" if whole[0] else "holds no indices"
-        raise ExportError(f"labels as {type(labels).__name__} {what}: give a list of names in the order of the outputs")
-    pairs = labels.items() if whole[0] else [(index, name) for name, index in labels.items()]
-    found = {int(index): name for index, name in pairs}
-    if len(found) != len(labels):
-        raise ExportError("labels give two names to one index: give each class its own")
-    return found
-
-
-def _name_of(label: Any) -> str:
-    """A name as text."""
-    if isinstance(label, bytes):
-        return label.decode("utf-8")
-    text = str(label)
-    is_none = label is None or text in ("nan", "<NA>", "NaT") or np.ndim(label) > 0
-    if not text or (is_none and not isinstance(label, str)):
-        raise ExportError(f"{text or repr(label)} among the labels is no name of a class: give one text per class")
-    return text
-
-
-def _is_binary(model: onnx.ModelProto, loss: str | None) -> bool:
-    """True where the loss, or a Sigmoid at the end, makes an output the likelihood of a yes."""
-    loss = loss or metadata(model).get("loss")
-    if loss is not None:
-        return loss == "sigmoid_cross_entropy"
-    made_by = {name: node for node in model.graph.node for name in node.output}
-    node = made_by.get(model.graph.output[0].name)
-    while node is not None and node.op_type in ("Identity", "QuantizeLinear", "DequantizeLinear", "Reshape", "Flatten"):
-        node = made_by.get(node.input[0])
-    return node is not None and node.op_type == "Sigmoid"
-
-
-def _first(samples: Array | Mapping[str, Array], n: int) -> Array | dict[str, Array]:
-    """The first n samples."""
-    if isinstance(samples, Mapping):
-        return {key: array[:n] for key, array in samples.items()}
-    return samples[:n]
+def _first_note(program: Program, model: onnx.ModelProto) -> list[str]:
+    """A sentence where the output of the loss comes before others that stood before it."""
+    first = program.outputs[0].name
+    if first == next((v.name for v in model.graph.output if v.name in {p.name for p in program.outputs}), first):
+        return []
+    return [f"output '{first}' comes first on the device, for the loss looks at it"]
 
 
 def _as_it_is(
@@ -341,18 +286,44 @@ def _as_it_is(
 # ---- Files -----------------------------------------------------------------------------------------------------------
 
 
-def _replace_files(contents: Mapping[Path, bytes]) -> None:
-    """Write files so that none is ever there by half: all are written beside their places, then renamed into them."""
-    staged = {path: path.with_name(f".{path.name}.{os.getpid()}.part") for path in contents}
-    next(iter(contents)).parent.mkdir(parents=True, exist_ok=True)
+@dataclass
+class _Place:
+    """What an export is called and where it goes: prefix of the C names, files, packages, notes on what was renamed."""
+
+    name: str
+    paths: dict[str, Path]
+    folders: dict[str, Folder]
+    notes: list[str]
+
+
+def _place(name: str | None, stem: Path, kinds: Sequence[str]) -> _Place:
+    """See, before anything is computed, that all can be written and that no other model's place is taken."""
     try:
-        for path, content in contents.items():
-            _write(staged[path], content)
-        for path, temporary in staged.items():
-            os.replace(temporary, path)
-    finally:
-        for temporary in staged.values():
-            temporary.unlink(missing_ok=True)
+        found, header, notes = naming.names(name, stem.name)
+        paths = {kind: stem.with_name(stem.name + suffix) for kind, suffix in SUFFIXES.items()}
+        paths["header"] = stem.with_name(header)
+        for path in paths.values():
+            File(path).check()
+        naming.check_neighbours(paths["header"], found)
+        return _Place(found, paths, package_folders(stem.parent, found, f"{stem.name}.onnx", kinds), notes)
+    except (PlaceError, naming.NameTaken) as error:
+        raise ExportError(str(error)) from None
+
+
+def _replace_files(contents: Mapping[Path, bytes], folders: Iterable[Folder] = ()) -> None:
+    """Write files, and put packages into their places, so that none is ever there by half: all, or none if one fails."""
+    files = {File(path): content for path, content in contents.items()}
+    with folders_for({file.folder for file in files}):
+        try:
+            for file, content in files.items():
+                file.check()
+                file.stage(content, _write)
+            replace([*files, *folders])
+        finally:
+            for file in files:
+                file.clean()
+    for folder in {file.folder for file in files}:
+        sync_folder(folder)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -88,21 +88,32 @@ def run_export(args: argparse.Namespace) -> int:
         given["keep_float"] = args.float
     if args.equalize:
         given["equalization"] = True
+    if args.scale_inputs:
+        given["scale_inputs"] = args.scale_inputs
     if args.state:
         given["states"] = dict(args.state)
+    if args.loss_output:
+        given["loss_output"] = args.loss_output
     if args.package:
         given["package"] = args.package
     samples = _calibration(args.calibration) if args.calibration else None
-    args.output.mkdir(parents=True, exist_ok=True)
-    print(save(args.output / name, args.model, calibration=samples, **given))
-    if samples is None and args.float is None:
+    exported = save(args.output / name, args.model, calibration=samples, **given)
+    print(exported)
+    if samples is None and args.float is None and not _has_codes(exported):
         print("note: no --calibration, so nothing was quantized; float layers stay float32", file=sys.stderr)
     return OK
+
+
+def _has_codes(exported: Any) -> bool:
+    """Whether the exported model was quantized already."""
+    program = getattr(exported, "program", None)
+    return program is not None and any(op.kind.endswith("_s8") or op.kind.startswith("dynamic_") for op in program.ops)
 
 
 def _needs_calibration(args: argparse.Namespace) -> None:
     """Refuse options of quantizing where nothing is quantized."""
     options = {"--float LAYER": args.float, "--equalize": args.equalize, "--calibration-method": args.method}
+    options["--scale-inputs"] = args.scale_inputs
     asked = [flag for flag, value in options.items() if value]
     if asked and not args.calibration:
         raise UserError(f"{asked[0]} says how to quantize: add --calibration X.npz")
@@ -171,6 +182,7 @@ def _check_quantized(args: argparse.Namespace) -> Any:
     if args.inputs:
         raise UserError("--inputs goes with a model as it is; with --calibration its samples are the inputs")
     options = {"method": args.method, "keep_float": args.float, "equalization": args.equalize}
+    options["scale_inputs"] = args.scale_inputs
     given = {key: value for key, value in options.items() if value}
     quantized = _exporter("check_quantized", "edgeprop.export.check")
     return quantized(args.model, _calibration(args.calibration), **given)
@@ -331,6 +343,11 @@ def _add_export(add: Add) -> None:
         help="what keeps learning: a layer's name or pattern, last, last:2, bias, NAME.bias; may be given several times",
     )
     command.add_argument("--loss", choices=sorted(edgeprop.runtime.LOSSES), help="what it learns with")
+    command.add_argument(
+        "--loss-output",
+        metavar="OUTPUT",
+        help="of several outputs the one it looks at [the first that depends on what trains]",
+    )
     command.add_argument("--labels", metavar="A,B,C", help="class names; or range:10; or a file with one a line")
     command.add_argument(
         "--state",
@@ -372,6 +389,11 @@ def _add_quantization(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--equalize", action="store_true", help="even out channel ranges between convolutions before quantizing"
+    )
+    command.add_argument(
+        "--scale-inputs",
+        choices=("auto", "never"),
+        help="a float32 scale for every feature of the input where one int8 scale would drown some of them [auto]",
     )
 
 

@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+#: what fits instead of an operator that takes the batch axis for one of its own
+ONE_SAMPLE = (
+    "axes of 1 or more; or, where one sample is all it takes, inputs whose first axis is 1 and not of varying size"
+)
+#: letters of one line of a message; lines, one for each cause; nodes of one cause that have lines of their own; names in one
+MOST_LETTERS, MOST_LINES, MOST_ALIKE, MOST_NAMES = 400, 24, 3, 3
+_DETAILS = re.compile(r"'[^']*'|\d+")
+
+
+def shortened(text: str) -> str:
+    """A text in one line of bearable length: names may be as long as a file."""
+    line = " ".join(text.split())
+    return line if len(line) <= MOST_LETTERS else f"{line[: MOST_LETTERS - 40]} ... {line[-30:]}"
 
 
 class Refusal(Exception):
@@ -25,11 +40,17 @@ class UnsupportedNode:
     nearest: str
 
     def __str__(self) -> str:
-        return f"{self.op} '{self.name}': {self.why}; {self.nearest}"
+        return shortened(f"{self.op} '{self.name}': {self.why}; {self.nearest}")
+
+    @property
+    def cause(self) -> tuple[str, str, str]:
+        """What it shares with nodes that are refused for the same reason: all but names and sizes."""
+        return self.op, _DETAILS.sub("", self.why), _DETAILS.sub("", self.nearest)
 
 
 class UnsupportedError(ValueError):
-    """A graph the device cannot run as it is. `nodes` has every refused node, and the message one line for each."""
+    """A graph the device cannot run as it is. `nodes` has every refused node, and the message one line for each cause: for
+    each node, or where many are alike, for all of them with the first few names."""
 
     #: what a node is, and several are
     what = ("unsupported node", "unsupported nodes")
@@ -37,7 +58,29 @@ class UnsupportedError(ValueError):
     def __init__(self, nodes: Sequence[UnsupportedNode]) -> None:
         self.nodes = list(nodes)
         count = f"{len(self.nodes)} {self.what[len(self.nodes) != 1]}"
-        super().__init__("\n  ".join([count + ":"] + [str(node) for node in self.nodes]))
+        super().__init__("\n  ".join([count + ":", *_lines(self.nodes)]))
+
+
+def _lines(nodes: Sequence[UnsupportedNode]) -> list[str]:
+    """One line for each cause, in the order in which they come first; at most MOST_LINES."""
+    alike: dict[tuple[str, str, str], list[UnsupportedNode]] = {}
+    for node in nodes:
+        alike.setdefault(node.cause, []).append(node)
+    lines: list[str] = []
+    for group in alike.values():
+        lines += [_line(group)] if len(group) > MOST_ALIKE else map(str, group)
+    if len(lines) > MOST_LINES:
+        more = len(lines) - MOST_LINES + 1
+        lines = [*lines[: MOST_LINES - 1], f"and {more} more like these: put these right first"]
+    return lines
+
+
+def _line(group: Sequence[UnsupportedNode]) -> str:
+    """Many nodes of one cause, the first of which is told."""
+    first = group[0]
+    names = ", ".join(f"'{shortened(node.name)}'" for node in group[:MOST_NAMES])
+    more = f"{names} and {len(group) - MOST_NAMES} more"
+    return shortened(f"{first.op} ×{len(group)} ({more}): {first.why}; {first.nearest}")
 
 
 class TrainableError(UnsupportedError):
@@ -48,3 +91,7 @@ class TrainableError(UnsupportedError):
 
 class QuantizeError(ValueError):
     """A model or an option that cannot be quantized as asked."""
+
+
+class ExportError(ValueError):
+    """A call of `save` that cannot be carried out as it stands."""

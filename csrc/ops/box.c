@@ -137,20 +137,6 @@ const ep_grad ep_box_grad = {backward, NULL, NULL};
 
 #endif
 
-/* 1 if all elements of the box lie in a tensor of `count`. */
-static int is_inside(const int32_t *dims, const int32_t *strides, int32_t offset, uint32_t count)
-{
-    int64_t first = offset, last = offset;
-    for (int k = 0; k < 6; k++) {
-        const int64_t reach = (int64_t)(dims[k] - 1) * strides[k];
-        *(reach < 0 ? &first : &last) += reach;
-        if (first < 0 || last >= (int64_t)count) {
-            return 0;
-        }
-    }
-    return 1;
-}
-
 static int is_fill(const ep_box_attr *a, uint8_t dtype)
 {
     if (dtype == EP_F32) {
@@ -176,8 +162,8 @@ int ep_check_box(const ep_model *model, const ep_node *node)
     const int ok = a->size == (x->dtype == EP_F32 || x->dtype == EP_I32 ? 4 : 1) && count <= y->count &&
                    ep_valid_activation(model, node, 0, x->dtype, x->count) &&
                    ep_valid_activation(model, node, 1, x->dtype, y->count) &&
-                   is_inside(a->dims, a->x_strides, a->x_offset, x->count) &&
-                   is_inside(a->dims, a->y_strides, a->y_offset, y->count) && is_fill(a, x->dtype) &&
+                   ep_valid_box(a->dims, a->x_strides, a->x_offset, x->count) &&
+                   ep_valid_box(a->dims, a->y_strides, a->y_offset, y->count) && is_fill(a, x->dtype) &&
                    (node->grad == NULL || x->dtype == EP_F32);
     return ok ? EP_OK : EP_ERR_IMAGE;
 }

@@ -4,11 +4,23 @@
 
 #include "../internal.h"
 
-/* a * b * c, or 0 if a factor is not positive or the product is over 2^31 - 1. */
+/* The most elements of anything: what attributes multiply to stays below it, so that sums of two such products, and
+ * indices that go one step past an end, stay in int32. The one limit that all products of attributes are held to. */
+#define EP_COUNT_MAX ((1u << 30) - 1)
+
+/* a * b * c, or 0 if a factor is not positive or the product is over EP_COUNT_MAX. */
 uint32_t ep_product(int32_t a, int32_t b, int32_t c);
 
-/* 1 if an axis of windows makes sense: sizes positive, no position beyond 2^28. */
-int ep_valid_axis(int32_t in, int32_t out, int32_t kernel, int32_t stride, int32_t dilation, int32_t pad);
+/* 1 if all elements of a box of 6 axes, from `offset` on, lie in a tensor of `count`, and a step along any axis is no
+ * longer than the tensor, taken or not. */
+int ep_valid_box(const int32_t *dims, const int32_t *strides, int32_t offset, uint32_t count);
+
+/* 1 if the windows of a convolution make sense: sizes positive, and the image with all that its windows reach over, padding
+ * included, so large at most that an int32 holds any distance in it, in bytes of floats too. */
+int ep_valid_windows(const ep_conv2d_attr *attr);
+
+/* The same of a transposed convolution, whose windows lie over its output. */
+int ep_valid_transposed_windows(const ep_conv2d_attr *attr);
 
 /* 1 if input `index` is a constant of this type and count. */
 int ep_valid_const(const ep_model *model, const ep_node *node, unsigned index, uint8_t dtype, uint32_t count);

@@ -495,8 +495,7 @@ int ep_check_conv2d_f32(const ep_model *model, const ep_node *node)
     }
     const uint32_t taps = ep_product(a->kernel_h, a->kernel_w, a->in_c / a->groups);
     const int ok =
-        taps != 0 && ep_valid_axis(a->in_h, a->out_h, a->kernel_h, a->stride_h, a->dilation_h, a->pad_top) &&
-        ep_valid_axis(a->in_w, a->out_w, a->kernel_w, a->stride_w, a->dilation_w, a->pad_left) &&
+        taps != 0 && ep_valid_windows(a) &&
         ep_valid_layer_f32(model, node, ep_product(a->in_h, a->in_w, a->in_c), ep_product(a->out_c, (int32_t)taps, 1),
                            ep_product(a->out_c, 1, 1), ep_product(a->out_h, a->out_w, a->out_c)) &&
         a->lo <= a->hi;

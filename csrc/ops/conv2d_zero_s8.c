@@ -117,9 +117,7 @@ int ep_check_conv2d_zero_s8(const ep_model *model, const ep_node *node)
         return EP_ERR_IMAGE;
     }
     const uint32_t taps = ep_product(a->kernel_h, a->kernel_w, a->in_c / a->groups);
-    const int ok = ep_valid_axis(a->in_h, a->out_h, a->kernel_h, a->stride_h, a->dilation_h, a->pad_top) &&
-                   ep_valid_axis(a->in_w, a->out_w, a->kernel_w, a->stride_w, a->dilation_w, a->pad_left) &&
-                   taps != 0 && taps < (1u << 30) &&
+    const int ok = ep_valid_windows(a) && taps != 0 && taps < (1u << 30) &&
                    ep_valid_const(model, node, 1, EP_I8, ep_product(a->out_c, (int32_t)taps, 1)) &&
                    ep_valid_const(model, node, 4, EP_I8, (uint32_t)a->out_c) &&
                    ep_valid_sums_s8(model, node, (uint32_t)a->out_c, 2 * taps) && /* weight - zero needs 9 bits */

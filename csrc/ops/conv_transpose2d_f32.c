@@ -242,13 +242,12 @@ int ep_check_conv_transpose2d_f32(const ep_model *model, const ep_node *node)
 {
     const ep_conv2d_attr *a = node->attr;
     if (a == NULL || a->groups <= 0 || a->in_c <= 0 || a->out_c <= 0 || a->in_c % a->groups || a->out_c % a->groups ||
-        !ep_valid_axis(a->out_h, a->in_h, a->kernel_h, a->stride_h, a->dilation_h, a->pad_top) ||
-        !ep_valid_axis(a->out_w, a->in_w, a->kernel_w, a->stride_w, a->dilation_w, a->pad_left)) {
+        !ep_valid_transposed_windows(a)) {
         return EP_ERR_IMAGE;
     }
     const uint32_t kernel = ep_product(a->kernel_h, a->kernel_w, a->out_c / a->groups);
     const int ok =
-        kernel != 0 && a->in_h <= INT32_MAX / 8 && a->in_w <= INT32_MAX / 8 &&
+        kernel != 0 &&
         ep_valid_layer_f32(model, node, ep_product(a->in_h, a->in_w, a->in_c), ep_product(a->in_c, (int32_t)kernel, 1),
                            ep_product(a->out_c, 1, 1), ep_product(a->out_h, a->out_w, a->out_c)) &&
         a->lo <= a->hi;

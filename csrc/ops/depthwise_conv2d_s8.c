@@ -212,10 +212,8 @@ int ep_check_depthwise_conv2d_s8(const ep_model *model, const ep_node *node)
         model->tensors[node->io[4]].count != y || a->groups != a->in_c || a->out_c % a->in_c != 0) {
         return EP_ERR_IMAGE;
     }
-    const int ok = ep_valid_axis(a->in_h, a->out_h, a->kernel_h, a->stride_h, a->dilation_h, a->pad_top) &&
-                   ep_valid_axis(a->in_w, a->out_w, a->kernel_w, a->stride_w, a->dilation_w, a->pad_left) &&
-                   ep_valid_const(model, node, 1, EP_I8, ep_product((int32_t)taps, a->out_c, 1)) &&
-                   ep_valid_sums_s8(model, node, (uint32_t)a->out_c, taps) &&
-                   ep_valid_clamp_s8(model, node, a->lo, a->hi);
+    const int ok =
+        ep_valid_windows(a) && ep_valid_const(model, node, 1, EP_I8, ep_product((int32_t)taps, a->out_c, 1)) &&
+        ep_valid_sums_s8(model, node, (uint32_t)a->out_c, taps) && ep_valid_clamp_s8(model, node, a->lo, a->hi);
     return ok ? EP_OK : EP_ERR_IMAGE;
 }

@@ -105,9 +105,7 @@ int ep_check_dynamic_conv2d_f32(const ep_model *model, const ep_node *node)
     const uint32_t x = ep_product(a->in_h, a->in_w, a->in_c), y = ep_product(a->out_h, a->out_w, a->out_c);
     const uint32_t taps = ep_product(a->kernel_h, a->kernel_w, group_in(a));
     const uint32_t channels = ep_product(a->out_c, 1, 1);
-    const int ok = x != 0 && y != 0 && taps != 0 && taps <= EP_DYNAMIC_MAX &&
-                   ep_valid_axis(a->in_h, a->out_h, a->kernel_h, a->stride_h, a->dilation_h, a->pad_top) &&
-                   ep_valid_axis(a->in_w, a->out_w, a->kernel_w, a->stride_w, a->dilation_w, a->pad_left) &&
+    const int ok = x != 0 && y != 0 && taps != 0 && taps <= EP_DYNAMIC_MAX && ep_valid_windows(a) &&
                    ep_valid_activation(model, node, 0, EP_F32, x) && ep_valid_const(model, node, 4, EP_I8, channels) &&
                    ep_valid_activation(model, node, 5, EP_F32, y) &&
                    ep_valid_const(model, node, 1, EP_I8, ep_product((int32_t)taps, a->out_c, 1)) &&

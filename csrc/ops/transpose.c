@@ -98,18 +98,14 @@ int ep_check_transpose(const ep_model *model, const ep_node *node)
     const ep_tensor *x = &model->tensors[node->io[0]];
     const int32_t size = x->dtype == EP_F32 || x->dtype == EP_I32 ? 4 : 1;
     uint32_t count = 1;
-    int64_t last = 0; /* the farthest element read */
     for (int k = 0; k < 6; k++) {
         count = ep_product((int32_t)count, a->dims[k], 1);
-        if (count == 0 || a->strides[k] < 0 || (uint32_t)a->strides[k] > x->count) {
-            return EP_ERR_IMAGE;
-        }
-        last += (int64_t)(a->dims[k] - 1) * a->strides[k];
-        if (last >= (int64_t)x->count) {
+        if (count == 0 || a->strides[k] < 0) {
             return EP_ERR_IMAGE;
         }
     }
-    const int ok = a->size == size && ep_valid_activation(model, node, 0, x->dtype, x->count) &&
+    const int ok = a->size == size && ep_valid_box(a->dims, a->strides, 0, x->count) &&
+                   ep_valid_activation(model, node, 0, x->dtype, x->count) &&
                    ep_valid_activation(model, node, 1, x->dtype, count) && (node->grad == NULL || x->dtype == EP_F32);
     return ok ? EP_OK : EP_ERR_IMAGE;
 }

@@ -18,6 +18,7 @@ from onnx import numpy_helper
 
 from . import reference
 from .samples import random_inputs
+from .uses import reads
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -57,6 +58,25 @@ def samples_apart(proto: onnx.ModelProto, batch: int) -> bool:
         return _same_alone(proto, proto, random_inputs(proto.graph, 0, _TRIED), _TRIED)
     except ValueError:
         return False  # inputs of a type that no device takes
+
+
+def only_one(proto: onnx.ModelProto) -> onnx.ModelProto | None:
+    """A graph whose batch axis may vary by its shapes, with that axis fixed at 1 where onnxruntime takes one sample and no
+    more, as behind a Squeeze of it; else None."""
+    try:
+        one, more = (random_inputs(proto.graph, 0, rows) for rows in (1, _TRIED))
+        opened = reference.session(proto)
+        opened.run(None, one)
+    except Exception:  # it takes none, or an input is of a type that no device takes
+        return None
+    try:
+        opened.run(None, more)
+    except Exception:
+        fixed = onnx.ModelProto()
+        fixed.CopyFrom(proto)
+        set_first_axis(fixed.graph, 0)
+        return onnx.shape_inference.infer_shapes(fixed)
+    return None
 
 
 def _same_alone(proto: onnx.ModelProto, single: onnx.ModelProto, arrays: Mapping[str, Array], rows: int) -> bool:
@@ -147,7 +167,7 @@ class _Cut:
         for value in graph.output:
             value.type.tensor_type.ClearField("shape")
         del graph.value_info[:]
-        used = {name for node in graph.node for name in node.input}
+        used = {name for node in graph.node for name in reads(node)}
         kept = [t for t in graph.initializer if t.name in used]
         del graph.initializer[:]
         graph.initializer.extend(kept)

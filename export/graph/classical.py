@@ -14,6 +14,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from .uses import keep_what_is_read, reads
+
 DOMAIN = "ai.onnx.ml"
 KEY_LABELS = "edgeprop.labels"
 #: what stands between scores and a label
@@ -32,7 +34,7 @@ def to_tensors(proto: onnx.ModelProto) -> list[str]:
     version = next((opset.version for opset in proto.opset_import if opset.domain in ("", "ai.onnx")), 1)
     work = _Rewriter(proto.graph, version)
     notes = [*work.drop_maps(), *work.drop_labels()]
-    work.drop_unused()
+    keep_what_is_read(proto.graph)
     work.rewrite()
     if work.labels and not any(prop.key == KEY_LABELS for prop in proto.metadata_props):
         proto.metadata_props.add(key=KEY_LABELS, value=json.dumps(work.labels, ensure_ascii=False))
@@ -66,7 +68,11 @@ class _Rewriter:
         self.sum_to_one: set[str] = set()
 
     def _producer(self, name: str) -> onnx.NodeProto | None:
-        return next((node for node in self.graph.node if name in node.output), None)
+        return self._producers().get(name)
+
+    def _producers(self) -> dict[str, onnx.NodeProto]:
+        """The node of each value, in the graph as it is now."""
+        return {output: node for node in self.graph.node for output in node.output if output}
 
     def drop_maps(self) -> Iterator[str]:
         """ZipMap at an output: its input is the output."""
@@ -124,12 +130,13 @@ class _Rewriter:
         """A value and all that it is made of."""
         found: set[str] = set()
         todo = [name]
+        producers = self._producers()
         while todo:
             value = todo.pop()
             if value not in found:
                 found.add(value)
-                node = self._producer(value)
-                todo += node.input if node is not None else []
+                node = producers.get(value)
+                todo += reads(node) if node is not None else []
         return found
 
     def _find_names(self) -> None:
@@ -141,21 +148,6 @@ class _Rewriter:
                 values = numpy_helper.to_array(arrays[node.input[0]]).ravel().tolist()
                 found = [value.decode() if isinstance(value, bytes) else str(value) for value in values]
             self.labels = self.labels or found
-
-    def drop_unused(self) -> None:
-        """Remove nodes that no output needs; outputs of others may be unused."""
-        wanted = {value.name for value in self.graph.output}
-        kept = []
-        for node in reversed(self.graph.node):
-            inner = any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in node.attribute)
-            if wanted.intersection(node.output) or inner:
-                wanted.update(node.input)
-                kept.append(node)
-        if len(kept) == len(self.graph.node):
-            return
-        kept.reverse()
-        del self.graph.node[:]
-        self.graph.node.extend(kept)
 
     def rewrite(self) -> None:
         """Put ONNX's own operators in the place of those of ai.onnx.ml."""
@@ -247,7 +239,7 @@ class _Rewriter:
         return [helper.make_node("Gather", list(node.input), list(node.output), name=node.name, axis=-1)]
 
     def _is_read(self, name: str) -> bool:
-        inside = any(name in node.input for node in self.graph.node)
+        inside = any(name in reads(node) for node in self.graph.node)
         return inside or any(name == value.name for value in self.graph.output)
 
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from .uses import inner_graphs, keep_what_is_read, reads
+
 #: comparison -> what it asks of its left operand, and of its right one
 _RELATIONS = {
     "Equal": ("equal to", "equal to"),
@@ -97,7 +99,7 @@ def _inputs(graph: onnx.GraphProto) -> Iterator[str]:
             or len(casts) != len(readers)
         ):
             continue
-        if any(value.name in node.input for node in _inner(graph)):
+        if any(value.name in reads(node) for node in graph.node if inner_graphs(node)):
             continue
         value.type.tensor_type.elem_type = _FLOAT
         for node in casts:
@@ -113,8 +115,9 @@ def _outputs(graph: onnx.GraphProto) -> Iterator[str]:
     """Outputs that are decisions about scores: the scores are the output."""
     kept: dict[str, onnx.ValueInfoProto] = {}
     notes = []
+    known = _Known(graph)
     for value in graph.output:
-        source, words, negative = _scores(graph, value.name)
+        source, words, negative = _scores(known, value.name)
         if source is None:
             kept.setdefault(value.name, value)
             continue
@@ -135,22 +138,36 @@ def _outputs(graph: onnx.GraphProto) -> Iterator[str]:
     if notes:
         del graph.output[:]
         graph.output.extend(kept.values())
-        _drop_unused(graph)
+        keep_what_is_read(graph)
     yield from notes
 
 
-def _scores(graph: onnx.GraphProto, name: str) -> tuple[str | None, str, bool]:
+class _Known:
+    """Of a graph: the node of each value, its constants, and the types that it tells of its values."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self.producers = {output: node for node in graph.node for output in node.output}
+        self.constants = {tensor.name: tensor for tensor in graph.initializer}
+        self.constants |= {
+            n.output[0]: n.attribute[0].t
+            for n in graph.node
+            if n.op_type == "Constant" and n.attribute and n.attribute[0].HasField("t")
+        }
+        self.types = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.output)}
+
+    def is_float(self, name: str) -> bool | None:
+        """Whether a value is float32; None where the graph does not say."""
+        return None if not self.types.get(name) else self.types[name] == _FLOAT
+
+
+def _scores(graph: _Known, name: str) -> tuple[str | None, str, bool]:
     """The value that an output decides about, what it does with it, and whether with its negative; None where the output is
     a value of its own."""
-    producers = {output: node for node in graph.node for output in node.output}
-    known = {tensor.name: tensor for tensor in graph.initializer}
-    known |= {
-        n.output[0]: n.attribute[0].t for n in graph.node if n.op_type == "Constant" and n.attribute[0].HasField("t")
-    }
+    producers, known = graph.producers, graph.constants
     words: list[str] = []
     source, value, negative = None, name, False
     first = producers.get(name)
-    if _is_float(graph, name) and (first is None or first.op_type != "TopK"):
+    if graph.is_float(name) and (first is None or first.op_type != "TopK"):
         return None, "", False
     while (node := producers.get(value)) is not None and node.domain in ("", "ai.onnx"):
         if node.op_type in _DECISIONS and not _is_cast_to_float(node):
@@ -163,37 +180,10 @@ def _scores(graph: onnx.GraphProto, name: str) -> tuple[str | None, str, bool]:
         value = computed[0]
         if node.op_type in _DECISIONS:
             source, negative = value, node.op_type == "ArgMin"
-    if source is None or source not in producers or _is_float(graph, source) is False:
+    if source is None or source not in producers or graph.is_float(source) is False:
         return None, "", False
     return source, ", then ".join(reversed(words)), negative
 
 
 def _is_cast_to_float(node: onnx.NodeProto) -> bool:
     return node.op_type == "Cast" and _attribute(node, "to") == _FLOAT
-
-
-def _is_float(graph: onnx.GraphProto, name: str) -> bool | None:
-    """Whether a value is float32; None where the graph does not say."""
-    kinds = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.output)}
-    return None if not kinds.get(name) else kinds[name] == _FLOAT
-
-
-def _inner(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """Nodes of the graphs inside nodes."""
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                yield from attribute.g.node
-                yield from _inner(attribute.g)
-
-
-def _drop_unused(graph: onnx.GraphProto) -> None:
-    """Remove nodes whose outputs nothing reads any more."""
-    wanted = {value.name for value in graph.output} | {name for node in _inner(graph) for name in node.input}
-    kept = []
-    for node in reversed(graph.node):
-        if wanted.intersection(node.output):
-            wanted.update(node.input)
-            kept.append(node)
-    del graph.node[:]
-    graph.node.extend(reversed(kept))

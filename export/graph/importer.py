@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
+import os
 from dataclasses import dataclass, field
 from math import prod
-from pathlib import Path
 
 import onnx
 import onnx.inliner
 import onnx.version_converter
 
-from ..errors import UnsupportedError, UnsupportedNode
+from ..errors import UnsupportedError, UnsupportedNode, shortened
 from .classical import to_tensors
+from .constant_ends import drop_constant_outputs
 from .ends import to_float_ends
+from .files import read
 from .recurrence import time_first
-from .reference import to_proto
+from .uses import all_nodes
 
 #: oldest opset whose operators mean what the lowering takes them to mean (numpy-style broadcasting)
 MIN_OPSET = 7
 #: newest opset of which onnxruntime 1.32 runs all that the device has
 NEWEST_RUN = 25
+#: stands for the domain of operators that onnx's tools are to leave alone
+_APART = "edgeprop.apart"
 #: of one input: what can be run on the way to a device, which has far less memory
 _MOST_ELEMENTS = 1 << 28
 
@@ -32,7 +35,7 @@ class Imported:
     proto : as it was given, apart from initialisers listed as inputs (IR version 3), which are dropped from the inputs,
         functions, which are inlined, and what `classical.to_tensors`, `ends.to_float_ends` and `recurrence.time_first` rewrite
     source : the file's name, or ""
-    source_hash : sha256 of the ONNX bytes, hex
+    source_hash : sha256 of the ONNX bytes and of weights that stand beside them, hex
     batch : the first axis of every input and output: 0 where it may vary, its size where fixed; None: there is no batch
     batched : whether the first axis of values inside is the batch too, which nodes must then leave alone
     given : the model as it was given, but for its ends, as far as onnxruntime runs it
@@ -48,27 +51,23 @@ class Imported:
     notes: list[str] = field(default_factory=list)
 
 
-def load(model: onnx.ModelProto | bytes | str | Path, *, ends: bool = True) -> Imported:
+def load(model: onnx.ModelProto | bytes | str | os.PathLike[str], *, ends: bool = True) -> Imported:
     """Read and check a model.
 
     Parameters
     ----------
-    model : a path, the bytes of a file, or a ModelProto (not changed)
+    model : a path, the bytes of a file, or a ModelProto (not changed); weights in files beside it are read from its folder
     ends : whether inputs that are cast to float32 and outputs that are labels may become others (`to_float_ends`)
 
     Raises
     ------
-    ValueError : not an ONNX model, the checker rejects it, or its opset is older than 7 or newer than onnx knows
+    ValueError : not an ONNX model, its weights are not beside it, the checker rejects it, or its opset is older than 7 or
+        newer than onnx knows
     UnsupportedError : axes of inputs other than the first may vary
     FileNotFoundError : no such file
     """
-    source = Path(model).name if isinstance(model, str | Path) else ""
-    raw = Path(model).read_bytes() if isinstance(model, str | Path) else model
-    try:
-        proto = to_proto(raw)
-    except Exception as error:
-        raise ValueError(f"{source or 'the bytes given'}: not an ONNX model ({error})") from error
-    data = raw if isinstance(raw, bytes) else proto.SerializeToString(deterministic=True)
+    whole = read(model)
+    proto = whole.proto
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
     notes = to_tensors(copy)
@@ -79,12 +78,17 @@ def load(model: onnx.ModelProto | bytes | str | Path, *, ends: bool = True) -> I
         proto.CopyFrom(copy)
     if copy.functions:
         copy = onnx.inliner.inline_local_functions(copy)
+    newer = _as_new_as_its_operators(copy)
+    if newer is not copy:
+        copy = proto = newer
     copy = _with_output_shapes(copy)
+    _drop_initialized_inputs(copy)
     _check(copy)
+    if ends:
+        notes += drop_constant_outputs(copy)
     if opsets(copy).get("", 0) > NEWEST_RUN:
         copy = proto = _older(copy)
-    _drop_initialized_inputs(copy.graph)
-    return Imported(copy, source, hashlib.sha256(data).hexdigest(), find_batch(copy.graph), given=proto, notes=notes)
+    return Imported(copy, whole.source, whole.digest, find_batch(copy.graph), given=proto, notes=notes)
 
 
 def _with_output_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -102,20 +106,88 @@ def _older(proto: onnx.ModelProto) -> onnx.ModelProto:
         return proto
 
 
+def _as_new_as_its_operators(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model in an opset that has all its operators: onnxruntime knows some before ONNX does, and its optimizer writes
+    LayerNormalization into files of opset 12."""
+    versions = opsets(proto)
+    declared = versions.get("", MIN_OPSET)
+    new = [n for n in all_nodes(proto.graph.node) if _is_own(n) and not _has(n, declared) and _has(n, NEWEST_RUN)]
+    if not new or declared < MIN_OPSET:
+        return proto
+    wanted = next(v for v in range(declared, NEWEST_RUN + 1) if all(_has(node, v) for node in new))
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    for node in all_nodes(copy.graph.node):  # the converter would look for their older forms
+        if _is_own(node) and not _has(node, declared) and _has(node, NEWEST_RUN):
+            node.domain = _APART
+    copy.opset_import.append(onnx.helper.make_opsetid(_APART, 1))
+    copy.ir_version = max(copy.ir_version, 4)
+    try:
+        copy = onnx.version_converter.convert_version(copy, wanted)
+    except Exception:  # the converter does not know another operator: onnxruntime may run the model all the same
+        return proto
+    for node in all_nodes(copy.graph.node):
+        if node.domain == _APART:
+            node.domain = ""
+    kept = [opset for opset in copy.opset_import if opset.domain != _APART]
+    del copy.opset_import[:]
+    copy.opset_import.extend(kept)
+    return copy
+
+
+def _is_own(node: onnx.NodeProto) -> bool:
+    """Whether an operator is ONNX's own by its domain."""
+    return node.domain in ("", "ai.onnx")
+
+
+def _has(node: onnx.NodeProto, version: int) -> bool:
+    """Whether an opset has the operator."""
+    return bool(onnx.defs.has(node.op_type, version))
+
+
 def _check(proto: onnx.ModelProto) -> None:
     opset, newest = opsets(proto).get("", MIN_OPSET), onnx.defs.onnx_opset_version()
     if opset < MIN_OPSET:
         raise ValueError(f"opset {opset} is too old: convert the model to opset 13 with onnx.version_converter")
     if opset > newest:
         raise ValueError(f"opset {opset} is newer than onnx {onnx.__version__} knows ({newest}): upgrade onnx")
-    foreign = any(node.domain not in ("", "ai.onnx") or not onnx.defs.has(node.op_type) for node in proto.graph.node)
-    if foreign or not all(value.type.tensor_type.HasField("shape") for value in proto.graph.output):
-        return  # the checker wants shapes and schemas; the lowering names what it does not know
     try:
-        onnx.checker.check_model(proto)
-        onnx.shape_inference.infer_shapes(proto, check_type=True)
+        known = _known_parts(proto, opset)
+        onnx.checker.check_model(_with_some_shapes(known))
+        onnx.shape_inference.infer_shapes(known, check_type=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ValueError(f"onnx.checker rejects the model: {error}") from error
+        raise ValueError(f"onnx.checker rejects the model: {_first_cause(error)}") from error
+
+
+def _known_parts(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+    """The model without what onnx refuses and onnxruntime may run: operators that ONNX does not have, domains that are not
+    imported. The lowering names what it does not know."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    domains = set(opsets(proto))
+    for node in all_nodes(copy.graph.node):
+        if _is_own(node) and not _has(node, opset):
+            node.domain = _APART
+        if not _is_own(node) and node.domain not in domains:
+            copy.opset_import.append(onnx.helper.make_opsetid(node.domain, 1))
+            domains.add(node.domain)
+    return copy
+
+
+def _with_some_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The same with shapes of the ends that have none, which the checker asks for."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    for value in (*copy.graph.input, *copy.graph.output):
+        if value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape"):
+            value.type.tensor_type.shape.SetInParent()
+    return copy
+
+
+def _first_cause(error: Exception) -> str:
+    """What onnx says first, in one line: it goes on with every node around, and says the same of every node behind."""
+    lines = [" ".join(line.split()) for line in str(error).splitlines()]
+    return shortened(" ".join(line for line in lines if line).partition(" ==> Context:")[0])
 
 
 def opsets(proto: onnx.ModelProto) -> dict[str, int]:
@@ -123,11 +195,14 @@ def opsets(proto: onnx.ModelProto) -> dict[str, int]:
     return {"" if o.domain == "ai.onnx" else o.domain: o.version for o in proto.opset_import}
 
 
-def _drop_initialized_inputs(graph: onnx.GraphProto) -> None:
+def _drop_initialized_inputs(proto: onnx.ModelProto) -> None:
+    """Take weights out of the inputs, where files before IR version 4 must list them and no other may."""
+    graph = proto.graph
     known = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in known]
     del graph.input[:]
     graph.input.extend(inputs)
+    proto.ir_version = max(proto.ir_version, 4)
 
 
 def _dims(value: onnx.ValueInfoProto) -> list[int | None]:

@@ -16,11 +16,10 @@ from .importer import Imported, opsets
 from .recurrence import unroll_scans
 from .rewrites import drop_identities, rewrite
 from .spelled import spell_out
+from .uses import RANDOM
 
 #: never folded: they say where integers end and floats begin
 _QUANTIZATION = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
-#: nor these, whose values differ from run to run
-RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 _NEVER_FOLDED = _QUANTIZATION | RANDOM
 
 

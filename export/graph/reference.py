@@ -12,6 +12,11 @@ import onnx
 import onnxruntime as ort
 from onnx import numpy_helper
 
+from .apart import Session, runs_apart
+from .definition import as_defined, with_plain_biases
+from .files import read
+from .uses import inner_graphs
+
 #: float fusions of onnxruntime that would hide the layers of a float island behind operators of its own
 _HIDING = [
     "ConvActivationFusion",
@@ -84,23 +89,49 @@ def options(model: onnx.ModelProto) -> ort.SessionOptions:
     result = ort.SessionOptions()
     result.log_severity_level = 4
     result.intra_op_num_threads = 1
-    key = "session.x64quantprecision" if _has_uint8_activations(model) else "session.qdqisint8allowed"
-    result.add_session_config_entry(key, "1")
+    for key, value in _config(model).items():
+        result.add_session_config_entry(key, value)
     return result
 
 
-def session(model: onnx.ModelProto | bytes | str | Path) -> ort.InferenceSession:
+def _config(model: onnx.ModelProto) -> dict[str, str]:
+    """The session's configuration that makes integer results independent of the CPU."""
+    return {"session.x64quantprecision" if _has_uint8_activations(model) else "session.qdqisint8allowed": "1"}
+
+
+def notes(model: onnx.ModelProto) -> list[str]:
+    """What is to be said of the answers that a model's sessions give, a sentence each."""
+    if not runs_apart(model):
+        return []
+    kinds = sorted({node.op_type for node in model.graph.node if inner_graphs(node)})
+    return [
+        f"compared with onnxruntime without optimization, which has crashed on graphs inside nodes ({', '.join(kinds)})"
+    ]
+
+
+def session(model: onnx.ModelProto | bytes | str | Path) -> ort.InferenceSession | Session:
     """Open a model as the exporter's reference.
 
     Parameters
     ----------
-    model : an ONNX model, its bytes or its path
+    model : an ONNX model, its bytes or its path; opened in a form that onnxruntime computes as ONNX defines it
+        (`definition.as_defined`)
 
     Raises
     ------
     onnxruntime.capi.onnxruntime_pybind11_state.* : onnxruntime does not accept the model
+    RuntimeError : the same of one that runs in a process of its own, or that crashes there
     """
-    return _open(to_proto(model), options, [])
+    proto = as_defined(to_proto(model))
+    if runs_apart(proto):
+        return Session(proto, _level_apart(proto), [], _config(proto))
+    return _open(proto, options, [])
+
+
+def _level_apart(model: onnx.ModelProto) -> ort.GraphOptimizationLevel:
+    """None where all is float, for which it is not needed; codes depend on what is fused."""
+    level = ort.GraphOptimizationLevel
+    return level.ORT_ENABLE_ALL if any("Quant" in n.op_type for n in model.graph.node) else level.ORT_DISABLE_ALL
 
 
 def _open(
@@ -170,7 +201,7 @@ def fuse(model: onnx.ModelProto) -> onnx.ModelProto:
             chosen.optimized_model_filepath = str(path)
             return chosen
 
-        _open(model, choose, _HIDING + _SHARING)
+        _open(with_plain_biases(model), choose, _HIDING + _SHARING)
         fused = onnx.load(path)
     _restore_names(fused.graph)
     return fused
@@ -220,7 +251,8 @@ def intermediates(
     graph.CopyFrom(fused)
     del graph.graph.output[:]
     graph.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    opened = ort.InferenceSession(graph.SerializeToString(), _as_written(), providers=["CPUExecutionProvider"])
+    data = as_defined(graph).SerializeToString()
+    opened = ort.InferenceSession(data, _as_written(), providers=["CPUExecutionProvider"])
     return dict(zip(names, opened.run(list(names), dict(inputs)), strict=True))
 
 
@@ -244,14 +276,11 @@ def run_nodes(
     )
     imports = [onnx.helper.make_opsetid(domain, version) for domain, version in opsets.items()]
     model = onnx.helper.make_model(graph, opset_imports=imports, ir_version=8)
-    opened = ort.InferenceSession(model.SerializeToString(), _as_written(), providers=["CPUExecutionProvider"])
+    data = as_defined(model).SerializeToString()
+    opened = ort.InferenceSession(data, _as_written(), providers=["CPUExecutionProvider"])
     return np.asarray(opened.run([output], dict(inputs))[0])
 
 
 def to_proto(model: onnx.ModelProto | bytes | str | Path) -> onnx.ModelProto:
     """An ONNX model from whatever names it: a path, its bytes, or itself."""
-    if isinstance(model, onnx.ModelProto):
-        return model
-    if isinstance(model, bytes):
-        return onnx.load_model_from_string(model)
-    return onnx.load(model)
+    return model if isinstance(model, onnx.ModelProto) else read(model).proto

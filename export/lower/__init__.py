@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
@@ -18,12 +17,13 @@ from onnx_ir.passes import common as passes
 
 from ..errors import Refusal, UnsupportedError, UnsupportedNode
 from ..graph import spelled
-from ..graph.batch import MixedSamples, samples_apart
+from ..graph.batch import MixedSamples, only_one, samples_apart
 from ..graph.codes import move_codes
 from ..graph.importer import Imported, load
 from ..graph.islands import take_islands
 from ..graph.normalize import Normal, normalize
 from ..program.program import Op, Port, Program, Tensor
+from ..writers.c_text import identifier
 from . import (
     binary_codes,
     casts,
@@ -146,6 +146,7 @@ def lower(
     labels: Sequence[object] | None = None,
     states: Mapping[str, str] | None = None,
     sparse: str = "auto",
+    loss_output: str | None = None,
 ) -> Program:
     """Make the device's Program of an ONNX model.
 
@@ -163,6 +164,8 @@ def lower(
         metadata where not given, {} for none
     sparse : which float32 dense layers store their non-zero weights alone: "auto", frozen ones of few; "never"; "always",
         also trainable ones, whose zeros then stay zero
+    loss_output : of several outputs the one that the loss looks at, which becomes the device's first; from the metadata,
+        else the first that depends on the trainable layers, where not given
 
     Returns
     -------
@@ -175,7 +178,14 @@ def lower(
     """
     imported = load(model)
     return lower_with_values(
-        imported, name=name, trainable=trainable, loss=loss, labels=labels, states=states, sparse=sparse
+        imported,
+        name=name,
+        trainable=trainable,
+        loss=loss,
+        labels=labels,
+        states=states,
+        sparse=sparse,
+        loss_output=loss_output,
     )[0]
 
 
@@ -188,12 +198,16 @@ def lower_with_values(
     labels: Sequence[object] | None = None,
     states: Mapping[str, str] | None = None,
     sparse: str = "auto",
+    loss_output: str | None = None,
 ) -> tuple[Program, Context]:
     """`lower`, with the Context beside the Program: it knows which tensor holds which ONNX value, and how."""
     refused: list[Exception] = []
     for attempt in _ways(imported):
         try:
-            return _lower(attempt, name, trainable, loss, labels, states, sparse)
+            program, ctx = _lower(attempt, name, trainable, loss, labels, states, sparse, loss_output)
+            if attempt.batch != imported.batch and attempt.batch == 1:
+                program.notes.append("its batch axis is fixed at 1: onnxruntime runs it with one sample and no more")
+            return program, ctx
         except (UnsupportedError, MixedSamples) as error:
             refused.append(error)
         except ValueError:
@@ -207,13 +221,17 @@ def _ways(imported: Imported) -> Iterator[Imported]:
     """How to look at the axes of a graph, the likeliest way first.
 
     With the batch in front of all values; else, for one sample, with the first axis as one like the others, where each
-    sample of a larger batch gets what it gets alone; else the whole batch as one sample.
+    sample of a larger batch gets what it gets alone; else the whole batch as one sample; else, where onnxruntime takes no
+    more than one sample, one.
     """
     yield imported
     if imported.batch == 1 or (imported.batch is not None and samples_apart(imported.proto, imported.batch)):
         yield replace(imported, batched=False)
     if imported.batch:
         yield replace(imported, batch=None)
+    if imported.batch == 0 and (fixed := only_one(imported.proto)) is not None:
+        for batched in (True, False):
+            yield replace(imported, proto=fixed, batch=1, batched=batched)
 
 
 def _lower(
@@ -224,6 +242,7 @@ def _lower(
     labels: Sequence[object] | None,
     states: Mapping[str, str] | None,
     sparse: str,
+    loss_output: str | None,
 ) -> tuple[Program, Context]:
     said = metadata(imported.proto)
     wanted = said.get("trainable", []) if trainable is None else trainable
@@ -233,7 +252,7 @@ def _lower(
     recurrent.check_batch(imported)
     ctx = lower_graph(normalize(imported), imported, marks)
     program = Program(
-        name=name or identifier(Path(imported.source).stem or imported.proto.graph.name or "model"),
+        name=name or identifier((Path(imported.source).stem or imported.proto.graph.name).lower()),
         ops=ctx.ops,
         tensors=ctx.tensors,
         inputs=_input_ports(ctx, imported, pairs),
@@ -243,18 +262,13 @@ def _lower(
         source=imported.source,
         source_hash=imported.source_hash,
     )
-    mark_trainable(ctx, program, marks, loss or said.get("loss"))
+    looks_at, streams = loss_output or said.get("loss_output"), said.get("states", {})
+    mark_trainable(ctx, program, marks, loss or said.get("loss"), looks_at, streams)
     recurrent.keep_for_learning(program, said.get("truncate", 0))
     make_sparse(program, sparse)
     _drop_unused(program)
     _spread_scales(program)
     return program, ctx
-
-
-def identifier(text: str) -> str:
-    """A C identifier like `text`: lower case, `_` for what does not fit."""
-    name = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_").lower() or "model"
-    return f"m_{name}" if name[0].isdigit() else name
 
 
 def lower_graph(normal: Normal, imported: Imported, marks: Marks) -> Context:

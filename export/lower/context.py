@@ -14,7 +14,8 @@ import onnx_ir as ir
 
 from ..errors import Refusal
 from ..graph import reference
-from ..graph.normalize import RANDOM, Normal, array_of
+from ..graph.normalize import Normal, array_of
+from ..graph.uses import RANDOM
 from ..program.program import DTYPES, Op, Tensor
 from .layout import (
     Factor,

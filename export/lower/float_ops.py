@@ -7,7 +7,7 @@ from math import inf, prod
 import numpy as np
 import onnx_ir as ir
 
-from ..errors import Refusal
+from ..errors import ONE_SAMPLE, Refusal
 from ..program.program import Op
 from ..program.traits import TRAITS
 from .context import Context, Layer, no_limits
@@ -391,7 +391,7 @@ def softmax_axes(ctx: Context, node: ir.Node, value: Value, opset: int) -> tuple
     axis = node.attributes.get_int("axis", 1 if opset < 13 else -1) % rank
     over = list(range(axis, rank)) if opset < 13 else [axis]
     if ctx.batched and 0 in over and rank > 1:
-        raise Refusal("it normalises over the batch axis", "an axis of 1 or more")
+        raise Refusal("it normalises over the batch axis", ONE_SAMPLE)
     return [i for i in range(rank) if i not in over], over
 
 
@@ -478,7 +478,7 @@ def reduce_mean(ctx: Context, node: ir.Node) -> None:
             raise Refusal("it has no axes", "ReduceMean with axes")
         axes = list(range(len(value.shape)))
     if ctx.batched and 0 in axes:
-        raise Refusal("it averages over the batch axis", "axes of 1 or more")
+        raise Refusal("it averages over the batch axis", ONE_SAMPLE)
     _mean(ctx, node, value, axes, bool(node.attributes.get_int("keepdims", 1)))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from ..errors import Refusal
+from ..errors import ONE_SAMPLE, Refusal
 from ..program.program import DTYPES
 from .context import Context, Layer, no_limits
 from .layout import Factor, Order, Storage, Value, new_dims, regroup, significant
@@ -47,7 +47,7 @@ def strides_of(shape: Sequence[int]) -> list[int]:
 def keep_batch(ctx: Context, touches: bool, what: str) -> None:
     """Refuse what would mix samples."""
     if ctx.batched and touches:
-        raise Refusal(f"it {what} the batch axis", "axes of 1 or more")
+        raise Refusal(f"it {what} the batch axis", ONE_SAMPLE)
 
 
 def output_like(ctx: Context, node: ir.Node, index: int, source: str, shape: Sequence[int]) -> str:

@@ -9,7 +9,7 @@ from math import prod
 import numpy as np
 import onnx_ir as ir
 
-from ..errors import Refusal
+from ..errors import ONE_SAMPLE, Refusal
 from ..graph.normalize import array_of
 from .context import Context, Layer, no_limits
 from .float_ops import axes_of, require_float
@@ -114,7 +114,7 @@ def _start(ctx: Context, node: ir.Node) -> Value:
 
 def _without_batch(ctx: Context, axes: Iterable[int]) -> None:
     if ctx.batched and 0 in axes:
-        raise Refusal("it normalises over the batch axis", "axes of 1 or more")
+        raise Refusal("it normalises over the batch axis", ONE_SAMPLE)
 
 
 # ---- Operators -------------------------------------------------------------------------------------------------------

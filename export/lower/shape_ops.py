@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 import onnx_ir as ir
 
-from ..errors import Refusal
+from ..errors import ONE_SAMPLE, Refusal
 from .context import Context
 from .float_ops import axes_of
 from .layout import Factor, Value
@@ -83,7 +83,7 @@ def squeeze(ctx: Context, node: ir.Node) -> None:
     if axes is None:
         axes = [axis for axis, size in enumerate(value.shape) if size == 1 and not (ctx.batched and axis == 0)]
     if ctx.batched and 0 in axes:
-        raise Refusal("it removes the batch axis", "axes of 1 or more")
+        raise Refusal("it removes the batch axis", ONE_SAMPLE)
     ctx.alias(node, [dim for axis, dim in enumerate(value.dims) if axis not in axes])
 
 

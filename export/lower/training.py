@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -92,8 +92,8 @@ class Marks:
 
 
 def metadata(proto: onnx.ModelProto) -> dict[str, Any]:
-    """What the model says of itself: keys `trainable`, `loss`, `labels`, `states`, `truncate` of `edgeprop.*` in
-    metadata_props.
+    """What the model says of itself: keys `trainable`, `loss`, `loss_output`, `labels`, `states`, `truncate` of `edgeprop.*`
+    in metadata_props.
 
     Raises
     ------
@@ -102,10 +102,10 @@ def metadata(proto: onnx.ModelProto) -> dict[str, Any]:
     """
     props = {prop.key: prop.value for prop in proto.metadata_props}
     result: dict[str, Any] = {}
-    for key in ("trainable", "labels", "loss"):
+    for key in ("trainable", "labels", "loss", "loss_output"):
         text = props.get(f"edgeprop.{key}")
         if text:
-            result[key] = text if key == "loss" else _list(text)
+            result[key] = text if key.startswith("loss") else _list(text)
     if props.get("edgeprop.states"):
         result["states"] = _pairs(props["edgeprop.states"])
     if props.get("edgeprop.truncate"):
@@ -151,8 +151,20 @@ def has_backward(kind: str) -> bool:
     return bool(runtime.OPS[kind].has_grad)
 
 
-def mark_trainable(ctx: Context, program: Program, marks: Marks, loss: str | None) -> None:
-    """Mark the weights of the layers that `marks` means, and attach the loss.
+def mark_trainable(
+    ctx: Context,
+    program: Program,
+    marks: Marks,
+    loss: str | None,
+    loss_output: str | None = None,
+    streams: Collection[str] = (),
+) -> None:
+    """Mark the weights of the layers that `marks` means, and attach the loss, to whose output the first place goes.
+
+    Parameters
+    ----------
+    loss_output : the output that the loss looks at; the first that depends on the trainable layers where not given
+    streams : inputs that are states where the model runs on a device
 
     Raises
     ------
@@ -165,13 +177,14 @@ def mark_trainable(ctx: Context, program: Program, marks: Marks, loss: str | Non
         program.loss = loss
         return
     known = {layer.op.name: layer for op in ctx.ops for layer in _layers(ctx) if layer.op is op}
-    bad: list[UnsupportedNode] = []
+    bad = _of_several_inputs(program, streams)
     chosen = []
     for mark in marks.marks:
         layers = [known[name] for name in meant(mark, {name: [name, *layer.names] for name, layer in known.items()})]
         bad += _mark(ctx, program, mark, layers)
         chosen += [layer.op for layer in layers]
     try:
+        _first_output(program, chosen, loss_output)
         ends = _attach_loss(program, loss)
     except ValueError:
         if bad:
@@ -180,6 +193,48 @@ def mark_trainable(ctx: Context, program: Program, marks: Marks, loss: str | Non
     bad += _check_backward(program, chosen, ends)
     if bad:
         raise TrainableError(list(dict.fromkeys(bad)))
+
+
+def _of_several_inputs(program: Program, streams: Collection[str]) -> list[UnsupportedNode]:
+    """The obstacle that a network of several inputs is: a device learns from one sample, which is one array."""
+    inputs = [port.name for port in program.inputs if port.name not in streams]
+    if len(inputs) == 1:
+        return []
+    names = ", ".join(f"'{name}'" for name in inputs)
+    why = f"it has {len(inputs)} inputs ({names}), and a device learns from one"
+    cure = "one input that the model splits, states for those that are states, or no trainable layers"
+    return [UnsupportedNode(program.name, "model", why, cure)]
+
+
+def _first_output(program: Program, layers: Sequence[Op], wanted: str | None) -> None:
+    """Put the output that the loss looks at in front of the others: that is what targets and predictions are of.
+
+    Raises
+    ------
+    ValueError : there is no such output, or it could be one of several
+    """
+    ports = {port.name: port for port in program.outputs}
+    if wanted is None:
+        reached = _reached(program, layers)
+        fit = [port.name for port in program.outputs if port.tensor in reached]
+        if not fit or program.outputs[0].name in fit:
+            return
+        if len(fit) > 1:
+            cure = f"name one, loss_output={fit[0]!r}"
+            raise ValueError(f"the loss could look at any of the outputs {', '.join(map(repr, fit))}: {cure}")
+        wanted = fit[0]
+    if wanted not in ports:
+        raise ValueError(f"loss_output={wanted!r} is no output of the model: {', '.join(ports)}")
+    program.outputs.sort(key=lambda port: port.name != wanted)
+
+
+def _reached(program: Program, layers: Sequence[Op]) -> set[str]:
+    """The tensors that depend on some layers."""
+    reached = {output for op in layers for output in op.outputs}
+    for op in program.ops:
+        if not reached.isdisjoint(op.inputs):
+            reached.update(op.outputs)
+    return reached
 
 
 def _layers(ctx: Context) -> list[Layer]:
@@ -250,10 +305,7 @@ def _attach_loss(program: Program, loss: str | None) -> str:
 
 def _check_backward(program: Program, layers: Sequence[Op], logits: str) -> list[UnsupportedNode]:
     """Every op on a way from a trainable layer to the logits needs a backward; those that have none."""
-    reached = {output for op in layers for output in op.outputs}
-    for op in program.ops:
-        if any(name in reached for name in op.inputs):
-            reached.update(op.outputs)
+    reached = _reached(program, layers)
     needed = {logits}
     bad = []
     for op in reversed(program.ops):
@@ -271,5 +323,12 @@ def _check_backward(program: Program, layers: Sequence[Op], logits: str) -> list
     for op in layers:
         if not needed.intersection(op.outputs):
             why = f"{_MARKED}, but the loss on '{logits}' does not depend on it"
-            bad.append(UnsupportedNode(op.name, op.kind, why, "freeze it"))
+            bad.append(UnsupportedNode(op.name, op.kind, why, _cure_apart(program, op)))
     return bad[::-1]
+
+
+def _cure_apart(program: Program, op: Op) -> str:
+    """What to do about a trainable layer that the loss does not depend on."""
+    reached = _reached(program, [op])
+    other = next((port.name for port in program.outputs if port.tensor in reached), None)
+    return "freeze it" if other is None else f"freeze it, or let the loss look at it: loss_output={other!r}"

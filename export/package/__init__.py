@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..program.program import Program
+from ..writers.c_text import comment
 from . import arduino, cmake, esp_idf, platformio, zephyr
 from .folder import Folder, PackageError
 from .library import Library
 
-__all__ = ["KINDS", "PackageError", "package_files", "package_kinds", "staged"]
+__all__ = ["KINDS", "PackageError", "package_files", "package_folders", "package_kinds", "staged"]
 
 #: what each tool's package holds: its files by their path in the package
 KINDS: dict[str, Callable[[Library], Mapping[str, str | bytes]]] = {
@@ -47,18 +48,23 @@ def package_files(kind: str, program: Program) -> dict[str, bytes]:
     return {path: text if isinstance(text, bytes) else text.encode() for path, text in sorted(texts.items())}
 
 
-@contextlib.contextmanager
-def staged(folder: Path, program: Program, kinds: Sequence[str]) -> Iterator[dict[str, Folder]]:
-    """Packages `folder`/KIND/NAME by kind, written beside their places; `Folder.put` renames one into its place.
+def package_folders(folder: Path, name: str, source: str, kinds: Sequence[str]) -> dict[str, Folder]:
+    """The places `folder`/KIND/NAME by kind, of packages of the model that is written as `source`.
 
     Raises
     ------
-    PackageError : something lies there that was not written by `save`, or was changed since
+    PackageError : something lies there that was not written by `save`, was changed since, or is another model's
+    PlaceError : there can be no such folder
     """
-    name = Library(program).name
     folders = {kind: Folder(folder / kind / name) for kind in kinds}
     for target in folders.values():
-        target.check()
+        target.check(comment(source))
+    return folders
+
+
+@contextlib.contextmanager
+def staged(folders: Mapping[str, Folder], program: Program) -> Iterator[Mapping[str, Folder]]:
+    """Packages by kind, written beside their places; `Folder.put` renames one into its place."""
     try:
         for kind, target in folders.items():
             target.stage(package_files(kind, program))

@@ -13,6 +13,9 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..files import beside, check_folder, hold, leftovers
+from ..writers.header import origin
+
 LIST = "edgeprop.sha256"
 _SHOWN = 3  # files that an error names
 
@@ -22,20 +25,23 @@ class PackageError(ValueError):
 
 
 class Folder:
-    """The place of one package: `check`, `stage`, `put`, and in any case `clean`."""
+    """The place of one package: `check`, `stage`, `put`, `undo`, and in any case `clean`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._new = path.with_name(f".{path.name}.{os.getpid()}.part")
-        self._old = path.with_name(f".{path.name}.{os.getpid()}.old")
+        self._new, self._old = beside(path, "part"), beside(path, "old")
+        self._lock: int | None = None
 
-    def check(self) -> None:
-        """See that the place is free, or holds a package just as it was written.
+    def check(self, source: str = "") -> None:
+        """See that the place is free, or holds a package of the model `source` just as it was written.
 
         Raises
         ------
         PackageError : it does not
+        PlaceError : there can be no folder here
         """
+        check_folder(self.path.parent)
+        self._recover()
         if not os.path.lexists(self.path):
             return
         if self.path.is_symlink() or not (self.path / LIST).is_file():
@@ -47,10 +53,23 @@ class Folder:
             names = ", ".join(others[:_SHOWN]) + (f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else "")
             why = "since it was written, so it is not overwritten: keep what you need of it elsewhere and delete it"
             raise PackageError(f"{self.path}: {names} changed {why}")
+        other = _origin(self.path)
+        if source and other not in (source, ""):
+            raise PackageError(
+                f"{self.path} holds another model, {other}, whose C names are the same: it is not overwritten; give "
+                "another name, or delete it"
+            )
+
+    def _recover(self) -> None:
+        """What a killed process had moved away to put another in its place is there again."""
+        for left in leftovers(self.path.parent, self.path.name):
+            if left.suffix == ".old" and not os.path.lexists(self.path):
+                os.rename(left, self.path)
 
     def stage(self, files: Mapping[str, bytes]) -> None:
         """Write everything beside the place."""
         self._new.mkdir(parents=True)
+        self._lock = hold(self._new)
         for path, content in files.items():
             target = self._new / path
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -69,13 +88,35 @@ class Folder:
                 os.rename(self._old, self.path)
             raise
 
+    def undo(self) -> None:
+        """Have what was there before there again."""
+        if self._new.exists():  # it was not put
+            return
+        os.rename(self.path, self._new)
+        if self._old.exists():
+            os.rename(self._old, self.path)
+
     def clean(self) -> None:
         """Remove what is beside the place, and the folder around it if nothing is in it."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
         shutil.rmtree(self._new, ignore_errors=True)
         if self.path.exists():  # else what was here before could not be put back: it stays where it is
             shutil.rmtree(self._old, ignore_errors=True)
+            for left in leftovers(self.path.parent, self.path.name):
+                shutil.rmtree(left, ignore_errors=True)
         with contextlib.suppress(OSError):
             self.path.parent.rmdir()
+
+
+def _origin(folder: Path) -> str:
+    """The file that the model in a package came from; "" if it is not told."""
+    for path in sorted(folder.glob("*/*.h")):
+        found = origin(path.read_text(encoding="utf-8", errors="replace"))
+        if found:
+            return found[1]
+    return ""
 
 
 def _sums(folder: Path) -> dict[str, str]:

@@ -14,13 +14,6 @@ from ..writers.header import to_header
 #: the runtime's headers that users include
 PUBLIC = ("edgeprop.h", "edgeprop_ops.h")
 
-#: names of headers that a file of the model must not take: a compiler would find it instead
-_HEADERS = """
-    assert complex ctype errno fenv float inttypes iso646 limits locale math setjmp signal stdalign stdarg stdatomic
-    stdbool stddef stdint stdio stdlib stdnoreturn string tgmath threads time uchar wchar wctype
-    alloca arduino config endian features fcntl malloc memory new sched sdkconfig strings types unistd version
-"""
-
 
 class Library:
     """A model and the runtime as a library.
@@ -45,16 +38,14 @@ class Library:
     @cached_property
     def header(self) -> str:
         """Name of the model's header."""
-        folder = sources.include_dir()
-        taken = {*_HEADERS.split()} | {path.stem for path in folder.glob("*.[ch]")}
+        taken = {path.stem for path in sources.c_sources()}  # core.h would stand beside core.c
         return (self.name + "_model" if self.name.lower() in taken else self.name) + ".h"
 
     @cached_property
     def public(self) -> dict[str, bytes]:
         """The headers that a program includes: the model's and the runtime's."""
         runtime = {name: (sources.include_dir() / name).read_bytes() for name in PUBLIC}
-        text = to_header(self.program).replace(f'"{self.name}.h"', f'"{self.header}"')
-        return {self.header: text.encode(), **runtime}
+        return {self.header: to_header(self.program, self.header).encode(), **runtime}
 
     @cached_property
     def runtime(self) -> dict[str, bytes]:

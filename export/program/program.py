@@ -137,6 +137,7 @@ class Program:
     source : where the model came from, for the header's first screen (a file's name, not its path)
     source_hash : sha256 of the ONNX bytes, hex
     states : of a model that runs on a stream, sample by sample
+    notes : what it is otherwise than the model, a sentence each
     """
 
     name: str
@@ -151,6 +152,7 @@ class Program:
     source_hash: str = ""
     plan: Plan | None = None
     states: list[State] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def trainable(self) -> list[Tensor]:
         """The weights that learn, in the runtime's order."""

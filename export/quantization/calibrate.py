@@ -18,6 +18,7 @@ import onnx
 import onnxruntime as ort
 
 from ..._arrays import cure
+from ..graph.definition import as_defined
 from ..graph.importer import find_batch
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -234,18 +235,17 @@ class Runner:
     ----------
     model : any ONNX model onnxruntime takes
     values : names of values to yield; None: every float32 value
-    batch_size : samples at a time; a model with a fixed batch axis keeps its own
+    batch_size : samples at a time; a model with a fixed batch axis keeps its own, and one whose inputs have no batch axis in
+        common (time first, a state of other axes) takes one sample, the whole of its inputs, at a time: `stacked`
     """
 
     def __init__(self, model: onnx.ModelProto, values: Sequence[str] | None = None, batch_size: int = 32) -> None:
         self.values = float_values(model.graph) if values is None else list(values)
         self.inputs = {value.name: value for value in model.graph.input}
         batch = find_batch(model.graph)
-        if batch is None:
-            cure = "split the model and quantize the part without state"
-            raise CalibrationError(f"the inputs have no batch axis in common: {cure}")
-        self.fixed = batch
-        self.batch_size = self.fixed or batch_size
+        self.stacked = batch is None
+        self.fixed = batch or 0
+        self.batch_size = 1 if self.stacked else self.fixed or batch_size
         self.session = open_session(model, self.values)
 
     def check(self, samples: Array | Mapping[str, Array]) -> dict[str, Array]:
@@ -262,17 +262,22 @@ class Runner:
             samples = {names[0]: samples}
         if set(samples) != set(names):
             raise CalibrationError(f"samples for {', '.join(samples)} given, the model's inputs are {', '.join(names)}")
-        feeds = {name: self._as_input(name, samples[name]) for name in names}
+        feeds = {name: self.as_input(name, samples[name]) for name in names}
         counts = {len(array) for array in feeds.values()}
         if len(counts) != 1 or 0 in counts:
             raise CalibrationError(f"the inputs have {sorted(counts)} samples: give equally many of each, at least one")
         return feeds
 
-    def _as_input(self, name: str, array: Any) -> Array:
+    def as_input(self, name: str, array: Any) -> Array:
+        """The samples of one input; raises CalibrationError where they do not fit."""
         kind = self.inputs[name].type.tensor_type
         wanted = [d.dim_value for d in kind.shape.dim]
         result = np.ascontiguousarray(array, onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
-        if result.shape[1:] != tuple(wanted[1:]):
+        if self.stacked:
+            result = stack_inputs(name, result, tuple(wanted))
+        elif self.fixed and result.shape[1:] == tuple(wanted):  # whole inputs, one behind the other
+            result = result.reshape(-1, *wanted[1:])
+        elif result.shape[1:] != tuple(wanted[1:]):
             takes = ", ".join(["n", *map(str, wanted[1:])])
             what = f"samples for {name!r} have shape {result.shape}, the model takes ({takes})"
             raise CalibrationError(f"{what}; {cure(result.shape, tuple(wanted[1:]), 'x')}")
@@ -285,6 +290,8 @@ class Runner:
         total, start = len(next(iter(feeds.values()))), 0
         while start < total:
             part = {name: array[start : start + self.batch_size] for name, array in feeds.items()}
+            if self.stacked:
+                part = {name: array[0] for name, array in part.items()}
             try:
                 yield self._step(part)
             except _ORT_ERRORS as error:
@@ -301,6 +308,61 @@ class Runner:
         found = self.session.run(outputs, part) if outputs else []
         seen = {name: array for name, array in part.items() if name in self.values}
         return {**seen, **dict(zip(outputs, found, strict=True))}
+
+
+def stack_inputs(name: str, array: Array, shape: tuple[int, ...]) -> Array:
+    """Samples of an input that has no batch axis, one behind the other: (n, *shape).
+
+    Taken are such arrays, those that leave out a first axis of 1, one sample alone, and, of shape (steps, 1, ...), samples
+    along the axis of 1, as recurrent layers have them.
+
+    Raises
+    ------
+    CalibrationError : the array is none of these
+    """
+    if array.shape[1:] == shape:
+        return array
+    if shape[:1] == (1,) and array.shape[1:] == shape[1:]:
+        return array[:, None]
+    if array.shape == shape:
+        return array[None]
+    if shape[1:2] == (1,) and array.shape[:1] + array.shape[2:] == shape[:1] + shape[2:]:
+        return np.moveaxis(array, 1, 0)[:, :, None]
+    takes = ", ".join(["n", *map(str, shape)])
+    why = "no axis of its inputs is the batch, so samples stand one behind the other"
+    cure = "numpy.stack() of whole inputs makes that; --float (quantized=False) needs no samples"
+    raise CalibrationError(f"samples for {name!r} have shape {array.shape}, the model takes ({takes}): {why}; {cure}")
+
+
+def fill_states(
+    model: onnx.ModelProto, samples: Array | Mapping[str, Array], states: Mapping[str, str]
+) -> Array | Mapping[str, Array]:
+    """Samples with those of the states that are not given: what these become when the samples are one stream.
+
+    Parameters
+    ----------
+    samples : (n, ...) in the order of the stream; a dict by name for several inputs that are no states
+    states : inputs that are states, with the output that takes the place of each; they begin with zeros
+
+    Raises
+    ------
+    CalibrationError : the samples do not fit, or onnxruntime cannot run the model on them
+    """
+    runner = Runner(model, list(states.values()), 1)
+    given = samples if isinstance(samples, Mapping) else {n: samples for n in runner.inputs if n not in states}
+    missing = [name for name in states if name not in given]
+    if not missing or len(given) + len(missing) != len(runner.inputs):
+        return samples
+    shapes = {name: [d.dim_value or 1 for d in runner.inputs[name].type.tensor_type.shape.dim] for name in missing}
+    seen = {name: [np.zeros(shape, np.float32)] for name, shape in shapes.items()}
+    feeds = {name: runner.as_input(name, array) for name, array in given.items()}
+    for i in range(min(map(len, feeds.values())) - 1):
+        part = {name: array[i] if runner.stacked else array[i : i + 1] for name, array in feeds.items()}
+        found = runner.session.run([states[name] for name in missing], part | {n: seen[n][-1] for n in missing})
+        for name, array in zip(missing, found, strict=True):
+            seen[name].append(array)
+    joined = {name: np.stack(arrays) if runner.stacked else np.concatenate(arrays) for name, arrays in seen.items()}
+    return {**given, **joined}
 
 
 _ORT_ERRORS: tuple[type[BaseException], ...] = tuple(
@@ -326,7 +388,7 @@ def open_session(model: onnx.ModelProto, values: list[str]) -> ort.InferenceSess
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     if not copy.graph.output:
         copy.graph.output.extend(model.graph.output)
-    session = ort.InferenceSession(copy.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(as_defined(copy).SerializeToString(), options, providers=["CPUExecutionProvider"])
     floats = {output.name for output in session.get_outputs() if output.type == "tensor(float)"} | inputs
     values[:] = [name for name in values if name in floats]
     return session

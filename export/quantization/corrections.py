@@ -109,6 +109,11 @@ def equalize(
     return ir.to_proto(net)
 
 
+def equalizable(model: onnx.ModelProto, fixed: Collection[str] = ()) -> bool:
+    """Whether there are two layers that `equalize` may even out."""
+    return any((pair := _pair(node)) and not pair.names & {*fixed} for node in ir.from_proto(model).graph)
+
+
 @dataclass
 class _Pair:
     """Two layers, what stands between them, and per channel what has been done to them.

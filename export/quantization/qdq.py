@@ -147,9 +147,9 @@ class Quantizer:
             self.graph.remove(node, safe=True)
 
     def _insert_pair(self, value: ir.Value) -> None:
-        """value -> QuantizeLinear -> DequantizeLinear -> all who read it, graph outputs included."""
+        """value -> QuantizeLinear -> DequantizeLinear -> all who read it, graph outputs included; not who wants it exact."""
         name, params = str(value.name), self.params[value]
-        users = [(u.node, u.idx) for u in value.uses()]
+        users = [(u.node, u.idx) for u in value.uses() if u.node not in self.chosen.exact]
         outside = value.is_graph_output()
         scale = new_constant(self.graph, f"{name}.scale", np.asarray(params.scale, np.float32))
         zero = new_constant(self.graph, f"{name}.zero_point", np.asarray(params.zero_point, np.int8))

@@ -20,7 +20,8 @@ import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
 from ..errors import QuantizeError
-from .calibrate import Array, Range, calibrate
+from . import accuracy, features
+from .calibrate import Array, Range, Runner, calibrate
 from .choose import choose
 from .corrections import correct_biases, equalize
 from .qdq import Quantizer
@@ -29,6 +30,8 @@ from .simplify import simplify
 
 #: method of calibration that picks one of the others for each value
 AUTO = "auto"
+#: dB at the worst output that scaling the features must gain
+GAIN = 3.0
 KEY_METHODS = "edgeprop.calibration"
 KEY_TRAINABLE, KEY_LOSS, KEY_LABELS = "edgeprop.trainable", "edgeprop.loss", "edgeprop.labels"
 
@@ -47,6 +50,7 @@ def quantize(
     io: str = "float",
     equalization: bool = False,
     bias_correction: bool = True,
+    scale_inputs: str = "auto",
 ) -> onnx.ModelProto:
     """Quantize a float32 model to int8.
 
@@ -64,6 +68,8 @@ def quantize(
     io : "float": inputs and outputs as they were; "int8": those that are quantized become int8 themselves
     equalization : even out channel ranges between neighbouring layers first (`corrections.equalize`)
     bias_correction : take the mean error of the rounded weights out of the biases (`corrections.correct_biases`)
+    scale_inputs : "auto": where features in different units would drown in one int8 scale, each gets a scale of its own
+        in float32 before the first layer (`features`), if the outputs gain by it; "never"
 
     Returns
     -------
@@ -75,17 +81,114 @@ def quantize(
     QuantizeError : the model is quantized already, an option is unknown, a pattern fits no layer (all are listed)
     CalibrationError : the samples do not fit, or give no finite ranges
     """
-    if io not in ("float", "int8"):
-        raise QuantizeError(f'io={io!r}: choose "float" or "int8"')
+    asked = Asked(
+        method, percentile, per_channel, keep_float, trainable, io, equalization, bias_correction, scale_inputs
+    )
+    return quantize_as(model, calibration, asked, loss, labels).model
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Options of `quantize` that say how."""
+
+    method: str = "minmax"
+    percentile: float = 99.99
+    per_channel: bool = True
+    keep_float: str | Sequence[str] = ()
+    trainable: str | Sequence[str] | None = None
+    io: str = "float"
+    equalization: bool = False
+    bias_correction: bool = True
+    scale_inputs: str = "auto"
+
+    def check(self) -> None:
+        """Raise QuantizeError for a value that no option has."""
+        for name, known in (("io", ("float", "int8")), ("scale_inputs", ("auto", "never"))):
+            given = getattr(self, name)
+            if given not in known:
+                raise QuantizeError(f'{name}={given!r}: choose "{known[0]}" or "{known[1]}"')
+
+
+@dataclass
+class Quantized:
+    """A quantized model, and what it was made from.
+
+    model : what `quantize` returns
+    normal : the float32 model whose values were rounded
+    trainable : names of the layers that train
+    comparable : the model with float inputs and outputs
+    feeds : the calibration samples by input name
+    reference : the float32 model whose features are not scaled
+    """
+
+    model: onnx.ModelProto
+    normal: onnx.ModelProto
+    trainable: list[str]
+    comparable: onnx.ModelProto
+    feeds: Mapping[str, Array]
+    reference: onnx.ModelProto
+
+
+def quantize_as(
+    model: onnx.ModelProto,
+    calibration: Array | Mapping[str, Array],
+    asked: Asked,
+    loss: str | None = None,
+    labels: Sequence[Any] | None = None,
+) -> Quantized:
+    """`quantize`, with what it was made from; parameters and errors as there."""
+    asked.check()
     if is_quantized(model):
         raise QuantizeError("the model is quantized already: export it as it is, without calibration samples")
-    normal, chosen = prepare(model, calibration, trainable, equalization)
-    build = Build(normal, calibration, chosen, keep_float, per_channel, bias_correction)
-    ranges, picked = find_ranges(build, method, percentile)
-    result = mark(build(ranges, int8_io=io == "int8"), find_marks(normal, trainable), loss, labels)
+    normal, chosen = prepare(model, calibration, asked.trainable, asked.equalization)
+    feeds = Runner(normal, []).check(calibration)
+    found = quantize_normal(normal, feeds, chosen, asked, loss, labels)
+    mark(found.model, find_marks(found.normal, asked.trainable), loss, labels)
+    return found
+
+
+def quantize_normal(
+    normal: onnx.ModelProto,
+    feeds: Mapping[str, Array],
+    trainable: list[str],
+    asked: Asked,
+    loss: str | None = None,
+    labels: Sequence[Any] | None = None,
+) -> Quantized:
+    """The model of `prepare` quantized as asked, its features scaled where that helps."""
+    found = _attempt(normal, feeds, trainable, asked)
+    if asked.scale_inputs == "auto" and asked.io == "float":
+        return _scaled_if_better(found, feeds, asked, loss, labels)
+    return found
+
+
+def _attempt(normal: onnx.ModelProto, feeds: Mapping[str, Array], trainable: list[str], asked: Asked) -> Quantized:
+    """The model quantized as asked, without a look at what it costs."""
+    build = Build(normal, feeds, trainable, asked.keep_float, asked.per_channel, asked.bias_correction)
+    ranges, picked = find_ranges(build, asked.method, asked.percentile)
+    comparable = build(ranges)
+    result = build(ranges, int8_io=True) if asked.io == "int8" else comparable
     if picked:
         onnx.helper.set_model_props(result, {**_properties(result), KEY_METHODS: _counted(result, picked)})
-    return result
+    return Quantized(result, normal, trainable, comparable, feeds, normal)
+
+
+def _scaled_if_better(
+    plain: Quantized, feeds: Mapping[str, Array], asked: Asked, loss: str | None, labels: Sequence[Any] | None
+) -> Quantized:
+    """With a scale for every feature where they differ, the outputs suffer from one, and gain by their own."""
+    front = (feeds, plain.trainable, asked.keep_float)
+    if not features.differing(plain.normal, *front):
+        return plain
+    before = accuracy.measure(plain.normal, plain.comparable, feeds, loss, labels)
+    if accuracy.is_good(before):
+        return plain
+    scaled = _attempt(features.scale_features(plain.normal, *front), feeds, plain.trainable, asked)
+    after = accuracy.measure(plain.normal, scaled.comparable, feeds, loss, labels)
+    if accuracy.quality(after) < accuracy.quality(before) + GAIN:
+        return plain
+    scaled.reference = plain.normal
+    return scaled
 
 
 def find_ranges(build: Build, method: str, percentile: float) -> tuple[dict[str, Range], dict[str, str]]:

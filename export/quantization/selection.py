@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
@@ -109,6 +109,22 @@ _HIDDEN = -1e3
 _HANDS_ON = {"Flatten", "LogSoftmax", "Reshape", "Softmax", "Squeeze", "Transpose", "Unsqueeze"}
 
 
+#: what nodes that scale features before a layer (`features`) add to the name of the value
+SCALE, SHIFT = ".by_feature", ".scaled"
+
+
+def exact_nodes(graph: ir.Graph) -> set[ir.Node]:
+    """Nodes that scale features, and all before them: they stay float32 and read float32."""
+    found: set[ir.Node] = set()
+    waiting = [node for node in graph if str(node.name).endswith((SCALE, SHIFT))]
+    while waiting:
+        node = waiting.pop()
+        if node not in found:
+            found.add(node)
+            waiting += [p for i in node.inputs if i is not None and (p := i.producer()) is not None]
+    return found
+
+
 @dataclass(frozen=True)
 class Chosen:
     """What becomes integer ops.
@@ -116,11 +132,13 @@ class Chosen:
     nodes : them; of a group the last
     groups : by its last node, the value a group of element-wise nodes is a function of
     biases : by MatMul, the Add behind it whose constant is its bias
+    exact : nodes before these that are to read float32 values as they are
     """
 
     nodes: set[ir.Node]
     groups: dict[ir.Node, ir.Value]
     biases: dict[ir.Node, ir.Node]
+    exact: set[ir.Node] = field(default_factory=set)
 
 
 def choose_nodes(graph: ir.Graph, trainable: Sequence[str], keep_float: set[str]) -> Chosen:
@@ -133,10 +151,11 @@ def choose_nodes(graph: ir.Graph, trainable: Sequence[str], keep_float: set[str]
     behind: set[ir.Value] = set()
     chosen: set[ir.Node] = set()
     free: list[ir.Node] = []
+    exact = exact_nodes(graph)
     for node in graph:
         if node.name in held or any(i in behind for i in node.inputs):
             behind.update(node.outputs)
-        elif node.name not in keep_float:
+        elif node.name not in keep_float and node not in exact:
             free.append(node)
             if _fits(node) and not RULES[node.op_type].moves:
                 chosen.add(node)
@@ -145,7 +164,7 @@ def choose_nodes(graph: ir.Graph, trainable: Sequence[str], keep_float: set[str]
     chosen.update(biases.values())
     groups = _choose_groups(graph, free, chosen, set(biases.values()))
     _choose_movers([node for node in free if node not in groups.members], chosen)
-    return Chosen(chosen, groups.roots, biases)
+    return Chosen(chosen, groups.roots, biases, exact)
 
 
 def _masked(graph: ir.Graph) -> set[ir.Node]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,57 +10,47 @@ from typing import Any
 
 import numpy as np
 
+from . import taken
+
 WIDTH = 120  # columns of a line
 
-_KEYWORDS = """
-    auto break case char const continue default do double else enum extern float for goto if inline int long
-    register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while
-    alignas alignof asm bool catch class concept consteval constexpr constinit const_cast decltype delete
-    dynamic_cast explicit export false friend mutable namespace new noexcept nullptr operator private protected
-    public reinterpret_cast requires static_assert static_cast template this thread_local throw true try typeid
-    typename typeof using virtual wchar_t and and_eq bitand bitor compl not not_eq or or_eq xor xor_eq near far
-    interrupt huge
-"""
-#: what <math.h>, <stddef.h> and <stdint.h> declare or C libraries are known to define, and `main`
-_LIBRARY = """
-    acos acosh asin asinh atan atan2 atanh cbrt ceil copysign cos cosh drem erf erfc exp exp10 exp2 expm1 fabs fdim
-    finite floor fma fmax fmin fmod frexp gamma hypot ilogb isfinite isgreater isinf isless isnan isnormal
-    isunordered j0 j1 jn ldexp lgamma llrint llround log log10 log1p log2 logb lrint lround modf nan nearbyint
-    nextafter nexttoward offsetof pow pow10 remainder remquo rint round scalb scalbln scalbn signbit signgam
-    significand sin sincos sinh sqrt tan tanh tgamma trunc y0 y1 yn fpclassify isgreaterequal islessequal
-    islessgreater max_align_t math_errhandling abs abort atexit bsearch calloc div exit free index labs malloc main
-    qsort rand realloc rindex srand system time clock signal read write open close link unlink pipe stat select send
-    recv bind listen accept connect socket memcpy memmove memset memcmp strlen strcpy printf puts scanf linux unix
-    arm arm64 mips i386 environ errno stdin stdout stderr
-"""
-_TAKEN = frozenset(_KEYWORDS.split()) | frozenset(_LIBRARY.split())
-#: of the runtime's own names, of types (POSIX keeps *_t), and of macros in headers that edgeprop.h includes
-_RESERVED = re.compile(
-    r"(ep|edgeprop)(_.*)?|.*_t|null|nan|infinity|huge(_val.?)?|maxfloat|eof|size_max"
-    r"|(m|fp|flt|dbl|ldbl|math)_.*|.*int.*_(max|min|c|width)",
-    re.IGNORECASE,
-)
+#: significant characters of a C99 identifier (5.2.4.1)
+LONGEST = 63
 
 
-def word(text: str, longest: int = 40) -> str:
+def word(text: str, longest: int = LONGEST) -> str:
     """The letters, digits and underscores of a text that an identifier may have; may be empty or start with a digit.
 
-    Accents are dropped, everything else becomes one underscore; none at the ends.
+    Accents are dropped, everything else becomes one underscore; none at the ends. What is longer ends in a checksum of
+    the whole, so that two long names stay two.
     """
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    return re.sub(r"[^A-Za-z0-9]+", "_", plain).strip("_")[:longest].strip("_")
+    found = re.sub(r"[^A-Za-z0-9]+", "_", plain).strip("_")
+    if len(found) <= longest:
+        return found
+    return f"{found[: longest - 9].rstrip('_')}_{hashlib.sha256(found.encode()).hexdigest()[:8]}"
 
 
 def identifier(text: str) -> str:
-    """A C and C++ identifier with external linkage that no keyword, library or part of the runtime has taken."""
-    name = word(text, longest=24)
+    """A C and C++ identifier with external linkage that no keyword, library or part of the runtime has taken.
+
+    It is `text` itself where that may be one; what was made an identifier stays as it is.
+    """
+    name = word(text)
     if not name or name[0].isdigit():
-        name = "model_" + name if name else "model"
-    # float functions end in f, long double ones in l: sinf, powl
-    base = name[:-1] if name[-1] in "fl" else name
-    if {name, base, name.lower()} & _TAKEN or _RESERVED.fullmatch(name):
-        name += "_model"
+        name = word("model_" + name)
+    while taken.symbol_of(name) or taken.header_of(name):
+        name = word(name, LONGEST - len(_SUFFIX)) + _SUFFIX
     return name
+
+
+def header_stem(stem: str) -> str:
+    """The name, without `.h`, of a header that stands for no other: `math.h` on an include path is found for <math.h>."""
+    return stem + _SUFFIX if taken.header_of(stem) else stem
+
+
+#: ends a name that is taken without it
+_SUFFIX = "_model"
 
 
 class Names:

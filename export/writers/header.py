@@ -7,7 +7,8 @@ same program gives the same bytes, and it comes from the same rows as the image,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -65,24 +66,41 @@ _AXES = {2: "time, feature", 3: "height, width, channel"}
 _LONGEST_NAME = 36  # of a layer in the first screen's table
 
 
-def to_header(program: Program) -> str:
-    """The text of `NAME.h`; the program is planned first if it has no plan yet.
+def to_header(program: Program, file: str = "") -> str:
+    """The text of a header called `file`, default `NAME.h`; the program is planned first if it has no plan yet.
 
     Raises
     ------
     ValueError : see `tables.tables`
     """
-    return "\n".join(_Header(program).lines()) + "\n"
+    return "\n".join(_Header(program, file).lines()) + "\n"
+
+
+def origin(text: str) -> tuple[str, str] | None:
+    """The prefix of the macros of a header that `to_header` wrote, and the file it came from; None if it wrote no such."""
+    guard = re.search(r"^#ifndef EP_MODEL_(\w+)_H$", text, re.MULTILINE)
+    source = re.search(r"^ \* Source  (.*?)(?:, SHA-256 [0-9a-f]*)?$", text, re.MULTILINE)
+    return (guard[1], source[1]) if guard and source else None
+
+
+def label_names(labels: Sequence[str]) -> list[str]:
+    """The end of each label's enum constant. Those that become one word are numbered, by numbers that no other label has;
+    what has no letter of C's goes by its index."""
+    words = [word(label).upper() or str(i) for i, label in enumerate(labels)]
+    alone = {found for found in words if words.count(found) == 1}
+    names = Names(alone)
+    return [found if found in alone else names.new(found) for found in words]
 
 
 class _Header:
     """One header being written. `name` is the model's symbol, `macro` the prefix of its macros."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, file: str = "") -> None:
         self.program = program
         self.rows: Tables = tables(program)
         self.name = identifier(program.name)
         self.macro = self.name.upper()
+        self.file = file or f"{self.name}.h"
         fixed = ("tensors", "nodes", "io", "inputs", "outputs", "train", "train_offset", "grad_offset", "label_names")
         names = Names({self.name, *(f"{self.name}_{part}" for part in fixed)})
         layer_words = [word(op.name) or f"op{i}" for i, op in enumerate(program.ops)]
@@ -137,7 +155,8 @@ class _Header:
             shape = _shape(program.tensors[state.tensor])
             yield f" * State   {comment(state.name)}: float {shape}, then {comment(state.next_name)}; see ep_reset_state()"
         if self.rows.train is not None:
-            yield f" * Learns  {self.rows.plan.param_bytes // 4:,} weights, by {program.loss}"
+            how = ", or ".join(f"{function}() takes {what}" for _, function, _, what in _targets(program))
+            yield f" * Learns  {self.rows.plan.param_bytes // 4:,} weights, by {program.loss}: {how}"
         yield " *"
         yield from (f" * {line}".rstrip() for line in self._layer_table())
         yield " *"
@@ -145,7 +164,7 @@ class _Header:
         yield " *"
         yield " * In exactly one C file:"
         yield f" *     #define {self.macro}_IMPLEMENTATION"
-        yield f' *     #include "{self.name}.h"'
+        yield f' *     #include "{comment(self.file)}"'
         yield f" * and wherever it is used: ep_init(&ep, &{self.name}, arena, sizeof arena). See edgeprop.h. */"
 
     def _port(self, port: Port) -> str:
@@ -189,6 +208,8 @@ class _Header:
                 yield "#endif"
         if self.rows.plan.param_bytes:
             yield f"#define {self.macro}_PARAM_COUNT {self.rows.plan.param_bytes // 4}u"
+        for macro, function, count, what in _targets(self.program) if self.rows.train is not None else ():
+            yield f"#define {self.macro}_{macro} {count} /* {function}() takes {what} */"
         for what, ports in (("INPUT", self.program.inputs), ("OUTPUT", self.program.outputs)):
             for i, port in enumerate(ports):
                 prefix = f"{self.macro}_{what}" + (f"_{i}" if len(ports) > 1 else "")
@@ -204,11 +225,11 @@ class _Header:
         if not labels:
             return
         prefix = f"{self.macro}_LABEL_"
-        names = Names()
+        names = label_names([str(label) for label in labels])
         yield f"#define {self.macro}_LABELS {len(labels)}"
         yield f"enum {self.name}_label {{"
         for i, label in enumerate(labels):
-            name = names.new(prefix + (word(str(label)).upper() or str(i)))
+            name = prefix + names[i]
             comma = "," if i < len(labels) - 1 else ""
             shown = "" if name == prefix + str(label).upper() else f" /* {comment(str(label))} */"
             yield f"    {name} = {i}{comma}{shown}"
@@ -342,6 +363,20 @@ class _Header:
 
 
 # ---- Pieces
+
+
+def _targets(program: Program) -> Iterator[tuple[str, str, int, str]]:
+    """(end of the macro, function, classes or values of a sample, what it takes) of each way to give a target."""
+    count = program.tensors[program.logits or ""].count
+    loss = program.loss or ""
+    if loss in runtime.LABEL_LOSSES:
+        yield "LEARN_LABELS", "ep_learn_label", count, f"a label, 0 .. {count - 1}"
+        return
+    bounded = runtime.VALUE_RANGES[loss] == (0, 1)
+    if bounded and count == 1:
+        yield "LEARN_LABELS", "ep_learn_label", 2, "a label, 0 or 1"
+    values = "a float" if count == 1 else f"{count} floats"
+    yield "LEARN_VALUES", "ep_learn", count, f"{values}, {'0 .. 1' if bounded else 'any that are finite'}"
 
 
 def _arenas(program: Program) -> Iterator[tuple[str, int, str]]:

@@ -8,21 +8,32 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from math import isfinite
-from typing import Any
+from typing import Any, Protocol
 
 from ..program.layers import Layer, arithmetic, layers, shape_text, table_bytes
 from ..program.plan import infer_arena, lower_bounds, plan, restore_arena, sums_bytes, train_arena
 from ..program.program import Port, Program, State
+from ..quantization.accuracy import OutputAccuracy
 
 Snr = Mapping[str, float]
+
+
+class Told(Protocol):
+    """What an export says of itself: `api.Exported`."""
+
+    accuracy: dict[str, OutputAccuracy]
+    ruined: list[str]
+    notes: list[str]
+
 
 _COLUMNS = ("layer", "op", "output", "type", "learns", "flash B", "RAM B", "MACs", "SNR dB")
 _NUMBERS_FROM = 5  # columns from here on are numbers
 _RECORD_HEADER = 32  # bytes in front of the weights of a saved head
 
 
-def to_dict(program: Program, snr: Snr | None = None) -> dict[str, Any]:
+def to_dict(program: Program, snr: Snr | None = None, told: Told | None = None) -> dict[str, Any]:
     """All figures of a report, as plain types.
 
     Parameters
@@ -30,10 +41,13 @@ def to_dict(program: Program, snr: Snr | None = None) -> dict[str, Any]:
     program : planned first if it has no plan yet
     snr : dB of layers' outputs against float, infinity where nothing differs; by name of the layer or of its output
         (see `analysis.snr`); None for a float32 model
+    told : what int8 does to the answers, and notes; None where nothing is to be said
 
     Returns
     -------
     dict with
+        `ruined`, a sentence for each output that int8 ruins, `notes`, the others, `accuracy`, by output a dict of
+        snr_db, worst_tenth_db, columns_db and agreement ;
         `name`, `source`, `source_hash`, `inputs`, `outputs`, `labels` ;
         `arithmetic`, a sentence: which layers are int8, which float32 ;
         `layers`, a dict each: name, op, output, shape, dtype, arithmetic ("int8", "float32", ""), parameters, trainable,
@@ -48,6 +62,9 @@ def to_dict(program: Program, snr: Snr | None = None) -> dict[str, Any]:
     found = layers(program)
     tables = table_bytes(program)
     figures: dict[str, Any] = {
+        "ruined": list(told.ruined) if told else [],
+        "notes": [note for note in told.notes if note not in told.ruined] if told else [],
+        "accuracy": {name: asdict(output) for name, output in told.accuracy.items()} if told else {},
         "name": program.name,
         "source": program.source,
         "source_hash": program.source_hash,
@@ -155,6 +172,10 @@ def _facts(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if figures["labels"]:
         yield "Labels", ", ".join(figures["labels"])
     yield "Arithmetic", figures["arithmetic"]
+    for name, output in figures["accuracy"].items():
+        yield f"Accuracy of {name}", str(OutputAccuracy(**output))
+    for note in figures["notes"]:
+        yield "Note", note
     yield (
         "Flash",
         f"{figures['flash_bytes']:,} bytes: weights, constants and tables on a 32-bit board; code comes on top",
@@ -197,17 +218,18 @@ _NOTE = (
 # ---- Markdown
 
 
-def to_markdown(program: Program, snr: Snr | None = None) -> str:
-    """The report as Markdown; parameters as of `to_dict`."""
-    figures = to_dict(program, snr)
+def to_markdown(program: Program, snr: Snr | None = None, told: Told | None = None) -> str:
+    """The report as Markdown; parameters as of `to_dict`. What int8 ruins stands in the first line."""
+    figures = to_dict(program, snr, told)
 
     def line(cells: list[str]) -> str:
         return f"| {' | '.join(map(_markdown, cells))} |"
 
-    facts = [f"- {name}: {_markdown(value)}" for name, value in _facts(figures)]
+    facts = [f"- {_markdown(name)}: {_markdown(value)}" for name, value in _facts(figures)]
     rule = ["---" if i < _NUMBERS_FROM else "---:" for i in range(len(_COLUMNS))]
     table = [line(list(_COLUMNS)), f"| {' | '.join(rule)} |", *map(line, _rows(figures))]
-    return "\n".join([f"# {_markdown(figures['name'])}", "", *facts, "", *table, "", _NOTE]) + "\n"
+    first = [line for text in figures["ruined"] for line in (f"**Note: {_markdown(text)}**", "")]
+    return "\n".join([*first, f"# {_markdown(figures['name'])}", "", *facts, "", *table, "", _NOTE]) + "\n"
 
 
 def _markdown(text: str) -> str:
@@ -224,22 +246,23 @@ body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 72em; 
 table { border-collapse: collapse; }
 th, td { padding: .2em .8em; text-align: left; border-bottom: 1px solid #ddd; }
 .n { text-align: right; font-variant-numeric: tabular-nums; }
-tr.total { font-weight: 600; }
+tr.total, .ruined { font-weight: 600; } .ruined { color: #a00; }
 dt { color: #666; } dd { margin: 0 0 .4em; }
 .bar { background: #4a7db5; height: .7em; min-width: 1px; } td.bars { width: 16em; }
 """
 
 
-def to_html(program: Program, snr: Snr | None = None) -> str:
+def to_html(program: Program, snr: Snr | None = None, told: Told | None = None) -> str:
     """The report as one HTML page that loads nothing; parameters as of `to_dict`."""
-    figures = to_dict(program, snr)
+    figures = to_dict(program, snr, told)
+    ruined = "".join(f'<p class="ruined">Note: {html.escape(text)}</p>\n' for text in figures["ruined"])
     name = html.escape(figures["name"])
     facts = "\n".join(f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>" for k, v in _facts(figures))
     return f"""<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><title>{name}</title><style>{_STYLE}</style></head>
 <body>
-<h1>{name}</h1>
+{ruined}<h1>{name}</h1>
 <dl>
 {facts}
 </dl>

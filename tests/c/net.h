@@ -167,6 +167,15 @@ static inline void net_end(net *m, uint16_t x, uint16_t y)
 }
 
 /* x (6,) -> 4 logits. */
+#ifndef EP_NO_TRAIN
+/* A step on a target as the model's loss takes it. */
+static inline int net_learn(ep_t *ep, const void *x, const void *target, const ep_step *step, float *loss)
+{
+    if (ep->model->train->loss->labels) return ep_learn_label(ep, x, *(const int32_t *)target, step, loss);
+    return ep_learn(ep, x, (const float *)target, step, loss);
+}
+#endif
+
 static inline void net_head(net *m, const ep_loss *loss)
 {
     uint16_t x, y;

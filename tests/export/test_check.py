@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto
 
 from edgeprop.export.check import check
+from edgeprop.export.graph.exact import exact_outputs
 from edgeprop.export.program.program import Program
 from tests.support import interpreter
-from tests.support.graphs import model, node
+from tests.support.graphs import model, node, qdq
 
 
 def dense() -> Any:
@@ -130,3 +132,41 @@ def test_several_inputs() -> None:
     result = run(proto, {"a": np.zeros((2, 3), "f4"), "b": np.zeros((3, 3), "f4")})
     assert result.status == "error"
     assert "differ in their number of samples" in result.message
+
+
+def small(kind: str, factor: float | None = None) -> onnx.ModelProto:
+    """Values so small that onnxruntime's polynomials are off by more than a float32 need be."""
+    nodes = [node("Add", ["x", "b"], ["a"]), node(kind, ["a"], ["s" if factor else "y"])]
+    constants = {"b": np.float32(-12)}
+    if factor:
+        nodes.append(node("Mul", ["s", "f"], ["y"]))
+        constants["f"] = np.float32(factor)
+    return model(nodes, {"x": ["N", 64]}, ["y"], constants)
+
+
+@pytest.mark.parametrize("proto", [small("Sigmoid"), small("Sigmoid", 1e6)], ids=["at the end", "inside"])
+def test_onnxruntime_is_off_and_the_device_is_not(proto: onnx.ModelProto) -> None:
+    result = run(proto)
+    assert (result.status, result.mismatches) == ("ok", 0)
+    assert "from float64; onnxruntime itself is off by" in result.message
+    result = check(proto, device=off(1e-4))
+    assert (result.status, "float64" in result.message) == ("differs", False)
+
+
+def test_float64_stands_for_float32_alone() -> None:
+    """Constants, Constant nodes and Casts are float64 too; quantized graphs and foreign operators have no such answer."""
+    nodes = [
+        node("Constant", [], ["c"], value=onnx.numpy_helper.from_array(np.float32(0.1))),
+        node("Mul", ["x", "c"], ["m"]),
+        node("Cast", ["m"], ["y"], to=TensorProto.FLOAT),
+    ]
+    x = np.float32([[3, 7]])
+    found = exact_outputs(model(nodes, {"x": ["N", 2]}, ["y"]), {"x": x})
+    assert found is not None
+    np.testing.assert_array_equal(found["y"], x.astype(np.float64) * np.float64(np.float32(0.1)))
+    assert (
+        exact_outputs(model([node("Gelu", ["x"], ["y"], domain="com.microsoft")], {"x": ["N", 2]}, ["y"]), {"x": x})
+        is None
+    )
+    pair, constants = qdq("x", 0.1, 3)
+    assert exact_outputs(model(pair, {"x": ["N", 2]}, ["x.dq"], constants), {"x": x}) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ import numpy as np
 import onnx
 import pytest
 
+from edgeprop import Model, export
+from edgeprop.export.check import check
+from edgeprop.export.errors import TrainableError
 from edgeprop.export.graph import reference
 from edgeprop.export.graph.importer import load
 from edgeprop.export.graph.normalize import normalize
@@ -173,3 +177,177 @@ def test_unsupported_message_of_a_whole_model() -> None:
     assert "Det 'a'" in message
     assert "Det 'b'" in message
     assert message.count("\n") == len(caught.value.nodes) == 2
+
+
+# ---- What a graph may look like --------------------------------------------------------------------------------------
+
+
+def old_form() -> onnx.ModelProto:
+    """IR version 3, in which weights must be inputs too."""
+    proto = model(
+        [node("MatMul", ["x", "w"], ["y"])], {"x": [1, 4], "w": [4, 2]}, ["y"], {"w": np.eye(4, 2, dtype="f4")}, 8
+    )
+    proto.ir_version = 3
+    onnx.checker.check_model(onnx.shape_inference.infer_shapes(proto))
+    return proto
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"calibration": np.ones((4, 4), np.float32)}, {"trainable": "last", "loss": "mse"}],
+    ids=["float", "int8", "trainable"],
+)
+def test_files_of_ir_version_3_export(options: dict[str, Any], tmp_path: Path) -> None:
+    done = export.save(tmp_path / "m", old_form(), **options)
+    onnx.checker.check_model(str(done.paths["onnx"]))
+    assert [port.name for port in done.program.inputs] == ["x"]
+
+
+def captured(foreign: bool, attribute: bool = True) -> onnx.ModelProto:
+    """A value that only the branches of an If read, one of them as its output."""
+    outs = {name: onnx.helper.make_tensor_value_info(name, 1, [1, 4]) for name in ("t", "r")}
+    then = onnx.helper.make_graph([node("Neg", ["r"], ["t"])], "then", [], [outs["t"]])
+    other = onnx.helper.make_graph(
+        [node("Identity", ["r"], ["e"])], "else", [], [onnx.helper.make_tensor_value_info("e", 1, [1, 4])]
+    )
+    nodes = [
+        node("Relu", ["x"], ["r"]),
+        node("If", ["c"], ["z" if foreign else "y"], then_branch=then, else_branch=other),
+    ]
+    nodes += [node("Gelu", ["z"], ["y"], domain="com.microsoft")] if foreign else []
+    proto = model(nodes, {"x": [1, 4]}, ["y"], {"c": True}, shapes={"y": [1, 4]})
+    proto.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    return proto
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+def test_values_that_only_branches_read_stay(foreign: bool) -> None:
+    assert check(captured(foreign)).status == "ok"
+
+
+def test_branches_hold_what_outputs_that_are_left_out_do_not() -> None:
+    """A label beside the scores goes, with what only it needed; what a branch reads stays."""
+    proto = captured(False)
+    proto.graph.node.append(node("ArgMax", ["y"], ["label"], axis=1))
+    proto.graph.output.append(onnx.helper.make_tensor_value_info("label", onnx.TensorProto.INT64, [1, 1]))
+    result = check(proto)
+    assert result.status == "ok"
+    assert "'label'" in result.notes[0]
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+@pytest.mark.parametrize("op", ["LayerNormalization", "Mish"])
+def test_operators_newer_than_the_opset_declared(op: str, foreign: bool, tmp_path: Path) -> None:
+    """As onnxruntime's optimizer writes LayerNormalization into files of opset 12."""
+    constants = {
+        "w": np.random.default_rng(0).normal(size=(8, 4)).astype("f4"),
+        "s": np.ones(8, "f4"),
+        "b": np.zeros(8, "f4"),
+    }
+    inputs = ["x", "s", "b"] if op == "LayerNormalization" else ["x"]
+    nodes = [node(op, inputs, ["n"]), node("MatMul", ["n", "w"], ["z" if foreign else "y"])]
+    nodes += [node("Gelu", ["z"], ["y"], domain="com.microsoft")] if foreign else []
+    used = {name: array for name, array in constants.items() if any(name in n.input for n in nodes)}
+    proto = model(nodes, {"x": ["N", 8]}, ["y"], used, 12, shapes={"y": ["N", 4]})
+    proto.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    assert check(proto).status == "ok"
+    done = export.save(tmp_path / "m", proto, calibration=np.random.default_rng(1).normal(size=(16, 8)).astype("f4"))
+    onnx.checker.check_model(str(done.paths["onnx"]), full_check=True)
+
+
+def two_outputs(constant: list[onnx.NodeProto], name: str = "std", **constants: Any) -> onnx.ModelProto:
+    nodes = [node("MatMul", ["x", "w"], ["y"]), *constant]
+    return model(nodes, {"x": ["N", 4]}, ["y", name], {"w": np.eye(4, 2, dtype="f4"), **constants})
+
+
+@pytest.mark.parametrize(
+    ("proto", "note"),
+    [
+        (
+            two_outputs([node("Exp", ["log"], ["std"])], log=np.zeros(2, "f4")),
+            r"output 'std' is left out: it is always \[1, 1\]",
+        ),
+        (two_outputs([], "version", version=np.float32(3)), "output 'version' is left out: it is always 3"),
+        (
+            two_outputs([node("Identity", ["i"], ["std"])], i=np.arange(20.0, dtype="f4")),
+            r"always \[0, 1, .*, 7, ... \(20 values\)\]",
+        ),
+    ],
+    ids=["computed", "an initializer", "many"],
+)
+def test_outputs_that_are_constant_are_left_out(proto: onnx.ModelProto, note: str, tmp_path: Path) -> None:
+    result = check(proto)
+    assert result.status == "ok"
+    assert re.search(note, result.notes[0])
+    done = export.save(tmp_path / "m", proto)
+    assert re.search(note, str(done))
+    assert [port.name for port in done.program.outputs] == ["y"]
+
+
+def test_outputs_of_chance_are_no_constants() -> None:
+    proto = two_outputs([node("RandomNormal", [], ["std"], shape=[2])])
+    assert check(proto).status == "unsupported"
+
+
+# ---- What trains -----------------------------------------------------------------------------------------------------
+
+
+def two_ends(head: str = "y") -> onnx.ModelProto:
+    """An embedding and, behind a layer of its own, scores."""
+    nodes = [
+        node("MatMul", ["x", "u"], ["r"], name="body"),
+        node("Relu", ["r"], ["e"]),
+        node("MatMul", ["e", "w"], [head], name="head"),
+    ]
+    return model(
+        nodes,
+        {"x": ["N", 6]},
+        ["e", head],
+        {"u": np.ones((6, 8), "f4"), "w": np.eye(8, 3, dtype="f4")},
+        shapes={"e": ["N", 8], head: ["N", 3]},
+    )
+
+
+def test_the_loss_looks_at_the_output_that_trains(tmp_path: Path) -> None:
+    done = export.save(
+        tmp_path / "m", two_ends(), trainable="head", loss="softmax_cross_entropy", labels=["a", "b", "c"]
+    )
+    assert [port.name for port in done.program.outputs] == ["y", "e"]
+    assert "output 'y' comes first on the device" in str(done)
+    learner = Model(str(done.paths["image"]))
+    x = np.random.default_rng(0).normal(size=(12, 6)).astype("f4")
+    before = learner.run(x)
+    learner.partial_fit(x, ["a", "b", "c"] * 4)
+    assert not np.array_equal(before[0], learner.run(x)[0])
+    np.testing.assert_array_equal(before[1], learner.run(x)[1])
+
+
+@pytest.mark.parametrize("output", ["y", "e"])
+def test_of_several_outputs_one_is_named(output: str, tmp_path: Path) -> None:
+    """Of what the body trains both outputs could be meant: the first is, unless another is named."""
+    for options in ({"loss_output": output}, {} if output == "e" else {"loss_output": output}):
+        done = export.save(tmp_path / "m", two_ends(), trainable="body", loss="mse", **options)
+        assert done.program.outputs[0].name == output
+        assert lower(done.paths["onnx"]).outputs[0].name == output
+
+
+def test_outputs_that_the_loss_cannot_look_at() -> None:
+    with pytest.raises(ValueError, match="loss_output='z' is no output of the model: e, y"):
+        lower(two_ends(), trainable="head", loss="mse", loss_output="z")
+    with pytest.raises(ValueError, match=r"the loss on 'e' does not depend on it.*loss_output='y'"):
+        lower(two_ends(), trainable="head", loss="mse", loss_output="e")
+    several = two_ends()
+    several.graph.node.append(node("Tanh", ["y"], ["t"]))
+    several.graph.output.append(onnx.helper.make_tensor_value_info("t", 1, ["N", 3]))
+    with pytest.raises(ValueError, match="any of the outputs 'y', 't': name one, loss_output='y'"):
+        lower(several, trainable="head", loss="mse")
+
+
+def test_networks_of_several_inputs_do_not_learn() -> None:
+    """Nor does the runtime let them: said at export, with all else that stands in the way."""
+    nodes = [node("Concat", ["a", "b"], ["c"], axis=1), node("MatMul", ["c", "w"], ["y"], name="fc")]
+    proto = model(nodes, {"a": ["N", 4], "b": ["N", 2]}, ["y"], {"w": np.eye(6, 3, dtype="f4")})
+    assert lower(proto).ops
+    with pytest.raises(TrainableError, match=r"it has 2 inputs \('a', 'b'\), and a device learns from one") as caught:
+        lower(proto, trainable=["last", "nothing"], loss="mse")
+    assert [refused.name for refused in caught.value.nodes] == ["graph", "nothing"]

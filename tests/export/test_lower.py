@@ -715,7 +715,8 @@ def test_layers_beside_the_loss_and_weights_of_several() -> None:
     assert str(caught.value).splitlines() == [
         "2 obstacles to training:",
         "  dense_f32 'one': it is marked trainable, but weight 'w' is shared by several layers; freeze them",
-        "  dense_f32 'beside': it is marked trainable, but the loss on 'y' does not depend on it; freeze it",
+        "  dense_f32 'beside': it is marked trainable, but the loss on 'y' does not depend on it; "
+        "freeze it, or let the loss look at it: loss_output='z'",
     ]
 
 

@@ -79,11 +79,25 @@ def test_every_cut_of_an_image_is_refused() -> None:
             edgeprop.Model(data[:size])
 
 
-def test_power_cut_at_every_byte(tmp_path: Path) -> None:
-    """Whatever the flash's unit of writing, what is restored is the old head or the new one."""
+def flash(stride: int, folder: Path) -> list[int]:
+    """What tests/c/power_cut.c lived through: cuts, second cuts, worn words, flipped bits."""
     program = build("power_cut", "cc")
-    (tmp_path / "model.ep").write_bytes(mlp())
-    assert int(run([program, tmp_path / "model.ep"])) > 3 * 5 * 4000  # an erase of 4,096 bytes at least each time
+    (folder / "model.ep").write_bytes(mlp())
+    return [int(count) for count in run([program, folder / "model.ep", str(stride)]).split()]
+
+
+def test_flash_at_its_worst(tmp_path: Path) -> None:
+    """Whatever a cut, wear and rot leave behind, and whatever the flash's unit of writing: the old head or the new one."""
+    cuts, again, worn, rot = flash(499, tmp_path)
+    assert cuts > 7 * 4 * 3 * 700  # units, what a cut leaves, rounds, bytes of a save
+    assert again > 20_000
+    assert worn > 3 * 3 * 700
+    assert rot > 2 * 8 * 700
+
+
+@pytest.mark.slow
+def test_second_cuts_after_many_more(tmp_path: Path) -> None:
+    assert flash(23, tmp_path)[1] > 400_000
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam"])

@@ -197,3 +197,18 @@ def test_layers_do_not_write_into_their_arguments(case):
     net.forward(x, training=True)
     first = net.backward(dy)
     assert np.array_equal(first, net.backward(dy))
+
+
+@pytest.mark.parametrize("taps", [4, 126, 127, 128, 129, 255, 256, 257, 300])
+@pytest.mark.parametrize("stride", [1, None])
+def test_pools_of_many_taps(taps, stride):
+    """Which tap won is kept in a byte where that is enough: of these it wins for every tap in turn, the last as well."""
+    x = np.zeros((taps, 1, 1, taps + 3))
+    x[np.arange(taps), 0, 0, np.arange(taps)] = 1
+    pool = t.MaxPool2D((1, taps), stride=stride)
+    pool.build(x.shape[1:], rng=np.random.default_rng(0), dtype=np.float64)
+    y = pool.forward(x, training=True)
+    assert y.shape == (taps, 1, 1, 4 if stride else 1)
+    dx = pool.backward(np.concatenate([np.full((taps, 1, 1, 1), 3.0), np.zeros((*y.shape[:3], y.shape[3] - 1))], 3))
+    np.testing.assert_array_equal(y[..., 0], 1)
+    np.testing.assert_array_equal(dx, 3 * x)

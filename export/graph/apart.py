@@ -1,0 +1,209 @@
+"""onnxruntime in a process of its own, for models that may end the one they run in, or never come to an end.
+
+Graphs inside nodes (If, Loop, Scan) are what its optimizer has crashed on, by chance rather than always, and what can run
+for any time. Such models run here, unoptimized unless they are quantized, and within limits of time and memory.
+"""
+
+from __future__ import annotations
+
+import atexit
+import io
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+
+from .uses import inner_graphs
+
+#: what a model may take for one answer: one that takes longer is none for a device
+SECONDS = 60
+#: bytes of address space of the other process
+MEMORY = 16 << 30
+
+#: the other process: a line of JSON and an archive of arrays in, the same out
+_SERVE = """
+import io, json, sys
+import numpy as np
+try:
+    import resource
+    resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]),) * 2)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+except Exception:
+    pass
+import onnxruntime as ort
+source, sink, sessions = sys.stdin.buffer, sys.stdout.buffer, {}
+
+def answer(asked, arrays):
+    key = asked["path"], asked["level"]
+    if key not in sessions:
+        sessions.clear()
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        options.intra_op_num_threads = 1
+        options.graph_optimization_level = ort.GraphOptimizationLevel(asked["level"])
+        for entry in asked["entries"].items():
+            options.add_session_config_entry(*entry)
+        sessions[key] = ort.InferenceSession(
+            asked["path"], options, providers=["CPUExecutionProvider"], disabled_optimizers=asked["without"])
+    if asked["names"] is None:
+        return [o.name for o in sessions[key].get_outputs()], []
+    found = sessions[key].run(asked["names"], arrays)
+    if not all(isinstance(array, np.ndarray) and array.dtype != object for array in found):
+        raise TypeError("its outputs are no arrays of numbers")
+    return [], found
+
+while True:
+    line = source.readline()
+    if not line:
+        break
+    asked = json.loads(line)
+    blob = source.read(asked["size"])
+    try:
+        with np.load(io.BytesIO(blob), allow_pickle=False) as given:
+            arrays = {name: given[name] for name in given.files}
+        names, found = answer(asked, dict(zip(asked["inputs"], arrays.values())))
+        told = {"names": names}
+    except BaseException as error:
+        found, told = [], {"error": str(error)[:2000] or type(error).__name__}
+    packed = io.BytesIO()
+    np.savez(packed, *found)
+    told["size"] = packed.getbuffer().nbytes
+    sink.write(json.dumps(told).encode() + b"\\n" + packed.getvalue())
+    sink.flush()
+"""
+
+
+class Crash(RuntimeError):
+    """onnxruntime ended the process it ran in, or did not come to an end."""
+
+
+def runs_apart(model: onnx.ModelProto) -> bool:
+    """Whether a model is one of those that run here."""
+    return bool(sys.executable) and any(inner_graphs(node) for node in model.graph.node)
+
+
+class _Server:
+    """The other process, started when it is first needed, and anew when it ended."""
+
+    def __init__(self) -> None:
+        self.process: subprocess.Popen[bytes] | None = None
+        self.lock = threading.Lock()
+
+    def ask(self, what: Mapping[str, Any], feeds: Mapping[str, np.ndarray]) -> tuple[list[str], list[np.ndarray]]:
+        """Names of outputs, and arrays; raises Crash, or RuntimeError with what onnxruntime says."""
+        with self.lock:
+            return self._ask(what, feeds)
+
+    def _ask(self, what: Mapping[str, Any], feeds: Mapping[str, np.ndarray]) -> tuple[list[str], list[np.ndarray]]:
+        packed = io.BytesIO()
+        np.savez(packed, *feeds.values())
+        asked = {**what, "inputs": list(feeds), "size": packed.getbuffer().nbytes}
+        process = self._started()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        late = threading.Event()
+        timer = threading.Timer(SECONDS, lambda: (late.set(), process.kill()))
+        timer.daemon = True
+        timer.start()
+        try:
+            process.stdin.write(json.dumps(asked).encode() + b"\n" + packed.getvalue())
+            process.stdin.flush()
+            line = process.stdout.readline()
+            told = json.loads(line) if line else None
+            blob = process.stdout.read(told["size"]) if told else b""
+        except (OSError, ValueError):  # it ended in between
+            told, blob = None, b""
+        finally:
+            timer.cancel()
+        if told is None or len(blob) < told["size"]:
+            self.end()
+            raise Crash(f"it took more than {SECONDS} s" if late.is_set() else "it crashed")
+        if "error" in told:
+            raise RuntimeError(told["error"])
+        with np.load(io.BytesIO(blob), allow_pickle=False) as found:
+            return told["names"], [found[name] for name in found.files]
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self.process is None or self.process.poll() is not None:
+            command = [sys.executable, "-c", _SERVE, str(MEMORY)]
+            quiet = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+            self.process = subprocess.Popen(command, **quiet)  # type: ignore[call-overload]
+        return self.process
+
+    def end(self) -> None:
+        """End the process."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
+            self.process = None
+
+
+_server = _Server()
+atexit.register(_server.end)
+
+
+@dataclass(frozen=True)
+class _Output:
+    name: str
+
+
+class Session:
+    """What is used of onnxruntime's InferenceSession, of a model in the other process.
+
+    Parameters
+    ----------
+    wanted : level of optimization; where the model crashes or fails, less is tried
+    without, entries : optimizers to leave out, and entries of the session's configuration
+
+    Raises
+    ------
+    Crash : whatever the level
+    RuntimeError : onnxruntime does not accept the model
+    """
+
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        wanted: ort.GraphOptimizationLevel,
+        without: Sequence[str],
+        entries: dict[str, str],
+    ) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        path = Path(self._folder.name) / "model.onnx"
+        path.write_bytes(model.SerializeToString())
+        self._how = {"path": str(path), "without": list(without), "entries": entries}
+        least = int(ort.GraphOptimizationLevel.ORT_DISABLE_ALL)
+        self._levels = [int(wanted), least] if int(wanted) != least else [least]
+        self._names, _ = self._ask(None, {})
+
+    def _ask(self, names: Sequence[str] | None, feeds: Mapping[str, np.ndarray]) -> tuple[list[str], list[np.ndarray]]:
+        while True:
+            asked = {**self._how, "level": self._levels[0], "names": None if names is None else list(names)}
+            try:
+                return _server.ask(asked, feeds)
+            except RuntimeError as error:
+                if len(self._levels) > 1:
+                    del self._levels[0]
+                    continue
+                if isinstance(error, Crash):
+                    raise Crash(
+                        f"onnxruntime cannot run the model here, {error}: simplify it (onnxsim, onnxslim)"
+                    ) from None
+                raise
+
+    def get_outputs(self) -> list[_Output]:
+        """The outputs, of which just the names are known."""
+        return [_Output(name) for name in self._names]
+
+    def run(self, names: Sequence[str] | None, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """Outputs in the order of `names`, None for all, for inputs by name."""
+        return self._ask(self._names if names is None else names, feeds)[1]

@@ -1,0 +1,270 @@
+"""An ONNX model out of a file, whole: weights that stand in files beside it (external data) are read into it.
+
+Such files are looked for in the model's own folder and nowhere else, whatever the current one is, and are regular files
+there. What a tensor says of its size is compared with its bytes before anything is made of that size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import BinaryIO
+
+import onnx
+from onnx import AttributeProto, TensorProto
+
+from ..recognize import by_magic, by_text, kind_of, open_regular
+
+#: of all weights together: what protobuf can hold, and far more than a device
+MOST_BYTES = (1 << 31) - 1
+#: bits of an element, by type; texts have none
+_BITS = {
+    TensorProto.FLOAT: 32, TensorProto.UINT8: 8, TensorProto.INT8: 8, TensorProto.UINT16: 16, TensorProto.INT16: 16,
+    TensorProto.INT32: 32, TensorProto.INT64: 64, TensorProto.BOOL: 8, TensorProto.FLOAT16: 16,
+    TensorProto.DOUBLE: 64, TensorProto.UINT32: 32, TensorProto.UINT64: 64, TensorProto.COMPLEX64: 64,
+    TensorProto.COMPLEX128: 128, TensorProto.BFLOAT16: 16, TensorProto.FLOAT8E4M3FN: 8,
+    TensorProto.FLOAT8E4M3FNUZ: 8, TensorProto.FLOAT8E5M2: 8, TensorProto.FLOAT8E5M2FNUZ: 8,
+    TensorProto.UINT4: 4, TensorProto.INT4: 4, TensorProto.FLOAT4E2M1: 4,
+}  # fmt: skip
+#: typed fields, whose elements are counted where there are no raw bytes
+_FIELDS = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")
+
+
+@dataclass
+class Whole:
+    """A model with all its weights inside; source: the file's name, or ""; digest: sha256 of all its bytes, hex."""
+
+    proto: onnx.ModelProto
+    source: str
+    digest: str
+
+
+def read(model: onnx.ModelProto | bytes | str | os.PathLike[str]) -> Whole:
+    """Read a model from a path, from the bytes of a file, or from a ModelProto, which is not changed.
+
+    Raises
+    ------
+    ValueError : it is no ONNX model, a tensor's size and bytes disagree, or its weights are in a file that is not there,
+        not in the model's folder, too short, or no regular file
+    FileNotFoundError : no such model
+    """
+    if isinstance(model, onnx.ModelProto):
+        proto, digest = model, hashlib.sha256(model.SerializeToString(deterministic=True))
+        source, folder = "", None
+    elif isinstance(model, bytes | bytearray | memoryview):
+        source, folder, data = "", None, bytes(model)
+        proto, digest = _parse(data, "the bytes given"), hashlib.sha256(data)
+    else:
+        path = Path(model)
+        data, source, folder = _bytes_of(path), path.name, path.parent
+        proto, digest = _parse(data, source), hashlib.sha256(data)
+    if any(_is_external(tensor) for _, tensor in tensors(proto)):
+        proto = _embed(proto, folder, digest)
+    for told, tensor in tensors(proto):
+        _check_size(told, tensor)
+    return Whole(proto, source, digest.hexdigest())
+
+
+def _bytes_of(path: Path) -> bytes:
+    """All of a file, once its first bytes say that it may be a model."""
+    kind = kind_of(path)
+    if kind is not None:
+        raise ValueError(f"{path}: not an ONNX model but {kind.what}: {kind.to_model}")
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MOST_BYTES:
+            raise ValueError(f"{path}: {size:,} bytes are more than an ONNX file can have ({MOST_BYTES:,})")
+        return file.read(MOST_BYTES)
+
+
+def _parse(data: bytes, source: str) -> onnx.ModelProto:
+    kind = None
+    try:
+        proto = onnx.load_model_from_string(data)
+        if proto.HasField("graph") or not data:
+            return proto
+        error = "it has no graph"
+    except Exception as failed:  # protobuf's own
+        error = str(failed)
+    kind = by_magic(data) or by_text(data[:4096])
+    told = f" but {kind.what}: {kind.to_model}" if kind is not None else f" ({error}): write or fetch it again"
+    raise ValueError(f"{source}: not an ONNX model{told}")
+
+
+# ---- Tensors ---------------------------------------------------------------------------------------------------------
+
+
+def tensors(proto: onnx.ModelProto) -> Iterator[tuple[str, TensorProto]]:
+    """Every tensor of a model and how to tell of it, wherever it stands: in graphs inside nodes, functions, sparse tensors."""
+    graphs: list[onnx.GraphProto] = [proto.graph]
+    graphs += [graph for info in proto.training_info for graph in (info.initialization, info.algorithm)]
+    nodes: list[onnx.NodeProto] = [node for function in proto.functions for node in function.node]
+    attributes = [(f.name, a) for f in proto.functions for a in f.attribute_proto]
+    while graphs or nodes or attributes:
+        if graphs:
+            graph = graphs.pop()
+            yield from ((f"initializer '{tensor.name}'", tensor) for tensor in graph.initializer)
+            for sparse in graph.sparse_initializer:
+                yield from _parts(f"sparse initializer '{sparse.values.name}'", sparse)
+            nodes += graph.node
+        elif nodes:
+            node = nodes.pop()
+            name = f"{node.op_type} '{node.name or next(iter(node.output), '')}'"
+            attributes += [(name, attribute) for attribute in node.attribute]
+        else:
+            name, attribute = attributes.pop()
+            told = f"attribute '{attribute.name}' of {name}"
+            if attribute.HasField("t"):
+                yield told, attribute.t
+            yield from ((told, tensor) for tensor in attribute.tensors)
+            for sparse in (
+                *([attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []),
+                *attribute.sparse_tensors,
+            ):
+                yield from _parts(told, sparse)
+            graphs += [attribute.g] if attribute.type == AttributeProto.GRAPH else []
+            graphs += attribute.graphs
+
+
+def _parts(told: str, sparse: onnx.SparseTensorProto) -> Iterator[tuple[str, TensorProto]]:
+    if min(sparse.dims, default=0) < 0 or prod(sparse.dims) * 4 > MOST_BYTES:
+        raise ValueError(f"{told} has the shape {_shape(sparse)}, which no device holds")
+    yield told, sparse.values
+    yield told, sparse.indices
+
+
+def _shape(tensor: TensorProto | onnx.SparseTensorProto) -> str:
+    more = ", ..." if len(tensor.dims) > 8 else ""
+    return "(" + ", ".join(map(str, tensor.dims[:8])) + more + ")"
+
+
+def _bytes_needed(told: str, tensor: TensorProto) -> int | None:
+    """Bytes that a tensor's shape and type ask for; None for texts and types that are not known."""
+    if min(tensor.dims, default=0) < 0:
+        raise ValueError(f"{told} has the shape {_shape(tensor)}: no axis has fewer than 0 elements")
+    bits = _BITS.get(tensor.data_type)
+    needed = None if bits is None else (prod(tensor.dims) * bits + 7) // 8
+    if (needed or 0) > MOST_BYTES:
+        raise ValueError(f"{told} has the shape {_shape(tensor)}, {needed:,} bytes: more than a model can hold")
+    return needed
+
+
+def _check_size(told: str, tensor: TensorProto) -> None:
+    """Refuse a tensor that says it is larger or smaller than its bytes."""
+    needed = _bytes_needed(told, tensor)
+    if tensor.raw_data:
+        have = len(tensor.raw_data)
+        if needed is not None and have != needed:
+            raise ValueError(f"{told} of shape {_shape(tensor)} needs {needed:,} bytes and has {have:,}")
+        return
+    counts = [len(getattr(tensor, name)) for name in _FIELDS]
+    elements, have = prod(tensor.dims), sum(counts)
+    per = {4: 2}.get(_BITS.get(tensor.data_type, 0), 1)
+    pairs = 2 if tensor.data_type in (TensorProto.COMPLEX64, TensorProto.COMPLEX128) else 1
+    if tensor.data_type != TensorProto.UNDEFINED and have != (elements * pairs + per - 1) // per:
+        raise ValueError(f"{told} of shape {_shape(tensor)} needs {elements:,} elements and has {have * per:,}")
+
+
+# ---- External data ---------------------------------------------------------------------------------------------------
+
+
+def _is_external(tensor: TensorProto) -> bool:
+    return tensor.data_location == TensorProto.EXTERNAL
+
+
+@dataclass
+class _Place:
+    """Where a tensor's bytes are."""
+
+    location: str = ""
+    offset: int = 0
+    length: int | None = None
+
+
+def _embed(proto: onnx.ModelProto, folder: Path | None, digest: hashlib._Hash) -> onnx.ModelProto:
+    """A copy with all weights inside, whose bytes go into the digest too."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    files = _Files(folder)
+    for told, tensor in tensors(copy):
+        if _is_external(tensor):
+            data = files.data(told, tensor)
+            digest.update(len(data).to_bytes(8, "little"))
+            digest.update(data)
+            tensor.raw_data = data
+            tensor.ClearField("external_data")
+            tensor.ClearField("data_location")
+    return copy
+
+
+@dataclass
+class _Files:
+    """The files beside a model; `total`: bytes read so far."""
+
+    folder: Path | None
+    total: int = 0
+
+    def data(self, told: str, tensor: TensorProto) -> bytes:
+        """A tensor's bytes."""
+        needed, place = _bytes_needed(told, tensor), self._place(told, tensor)
+        if needed is None:
+            kind = tensor.data_type
+            raise ValueError(f"{told}: values of type {kind} cannot stand in a file beside the model")
+        if place.length is not None and place.length != needed:
+            raise ValueError(
+                f"{told} of shape {_shape(tensor)} needs {needed:,} bytes, '{place.location}' is to have {place.length:,}"
+            )
+        self.total += needed
+        if self.total > MOST_BYTES:
+            raise ValueError(f"{told}: with it the weights have more than {MOST_BYTES:,} bytes, which no device holds")
+        with self._open(told, place.location) as file:
+            size, end = os.fstat(file.fileno()).st_size, place.offset + needed
+            if end > size:
+                cure = "the file is cut short or another model's; write both anew"
+                raise ValueError(
+                    f"{told} is to stand in '{place.location}' up to byte {end:,}, and that has {size:,}: {cure}"
+                )
+            file.seek(place.offset)
+            return file.read(needed)
+
+    def _place(self, told: str, tensor: TensorProto) -> _Place:
+        given = {entry.key: entry.value for entry in tensor.external_data}
+        place = _Place(given.get("location", ""))
+        for key in ("offset", "length"):
+            text = given.get(key, "")
+            if text and not (text.isascii() and text.isdigit() and len(text) < 20):
+                raise ValueError(
+                    f"{told}: its {key} in '{place.location}' is {text[:40]!r}, which is no number of bytes"
+                )
+        place.offset = int(given.get("offset") or 0)
+        place.length = int(given["length"]) if given.get("length") else None
+        return place
+
+    def _open(self, told: str, location: str) -> BinaryIO:
+        """The file, which lies in the model's folder or below it."""
+        if self.folder is None:
+            cure = "give the path of the .onnx file instead, or read it with onnx.load(path)"
+            raise ValueError(f"{told} stands in a file beside the model ('{location}'), and no folder is known: {cure}")
+        if not _is_inside(self.folder, location):
+            cure = "copy it beside the model and write that anew with onnx.save_model(..., location=NAME)"
+            raise ValueError(f"{told} stands in '{location}', which is not in the model's folder: {cure}")
+        try:
+            return open_regular(self.folder / location)
+        except FileNotFoundError as error:
+            cure = "copy it there with the model"
+            raise ValueError(f"{told} stands in '{self.folder / location}', which is not there: {cure}") from error
+        except (ValueError, OSError) as error:
+            raise ValueError(f"{told} cannot be read from '{location}': {error}") from error
+
+
+def _is_inside(folder: Path, location: str) -> bool:
+    """Whether a location names something in a folder or below, also once links are followed."""
+    parts = (*PurePosixPath(location).parts, *PureWindowsPath(location).parts)
+    absolute = PurePosixPath(location).is_absolute() or bool(PureWindowsPath(location).anchor)
+    if not location or "\0" in location or absolute or ".." in parts:
+        return False
+    return (folder / location).resolve().is_relative_to(folder.resolve())

@@ -1,0 +1,102 @@
+"""onnxruntime in a process of its own: the same answers, less optimization where it crashes, and an end of everything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper
+
+from edgeprop.export.check import check
+from edgeprop.export.graph import apart, reference
+from tests.support.graphs import model, node, qdq
+
+ALL = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+X = np.float32([[1, -2, 3, 4]])
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A server of its own, which a test may break."""
+    made = apart._Server()
+    monkeypatch.setattr(apart, "_server", made)
+    yield made
+    made.end()
+
+
+def branches() -> onnx.ModelProto:
+    value = [helper.make_tensor_value_info("r", TensorProto.FLOAT, ["N", 4])]
+    then = helper.make_graph([node("Neg", ["x"], ["r"])], "then", [], value)
+    other = helper.make_graph([node("Abs", ["x"], ["r"])], "else", [], value)
+    return model([node("If", ["c"], ["y"], then_branch=then, else_branch=other)], {"x": ["N", 4]}, ["y"], {"c": False})
+
+
+def endless() -> onnx.ModelProto:
+    values = [helper.make_tensor_value_info(n, t, s) for n, t, s in (("i", 7, []), ("go", 9, []), ("a", 1, [1, 4]))]
+    outs = [helper.make_tensor_value_info(n, t, s) for n, t, s in (("on", 9, []), ("b", 1, [1, 4]))]
+    body = helper.make_graph([node("Identity", ["go"], ["on"]), node("Add", ["a", "a"], ["b"])], "body", values, outs)
+    return model(
+        [node("Loop", ["trips", "", "x"], ["y"], body=body)],
+        {"x": [1, 4]},
+        ["y"],
+        {"trips": np.int64(1 << 40)},
+        shapes={"y": [1, 4]},
+    )
+
+
+def test_graphs_inside_nodes_run_apart(server: Any) -> None:
+    opened = reference.session(branches())
+    assert isinstance(opened, apart.Session)
+    np.testing.assert_array_equal(opened.run(None, {"x": X})[0], np.abs(X))
+    np.testing.assert_array_equal(reference.run(branches(), {"x": X})["y"], np.abs(X))
+    assert not isinstance(reference.session(model([node("Relu", ["x"], ["y"])], {"x": [4]}, ["y"])), apart.Session)
+    result = check(branches())
+    assert result.status == "ok"
+    assert "compared with onnxruntime without optimization" in result.notes[0]
+
+
+def test_a_crash_ends_neither_this_process_nor_the_answers(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At full optimization it dies, without it lives."""
+    dying = apart._SERVE.replace("    key = asked", "    import os\n    asked['level'] and os.abort()\n    key = asked")
+    monkeypatch.setattr(apart, "_SERVE", dying)
+    opened = apart.Session(branches(), ALL, [], {})
+    first = server.process
+    np.testing.assert_array_equal(opened.run(["y"], {"x": X})[0], np.abs(X))
+    assert server.process is first
+
+
+def test_a_crash_whatever_the_level_is_an_error(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apart, "_SERVE", "import os\nos.abort()")
+    with pytest.raises(apart.Crash, match="it crashed: simplify it"):
+        apart.Session(branches(), ALL, [], {})
+    assert check(branches()).status == "error"
+
+
+def test_what_onnxruntime_says_is_handed_on(server: Any) -> None:
+    bad = branches()
+    bad.graph.node[0].input[0] = "nowhere"
+    with pytest.raises(RuntimeError, match="nowhere"):
+        apart.Session(bad, ALL, [], {})
+    opened = apart.Session(branches(), ALL, [], {})
+    with pytest.raises(RuntimeError, match="x"):
+        opened.run(None, {"x": X.astype(np.float64)})
+    np.testing.assert_array_equal(opened.run(None, {"x": X})[0], np.abs(X))
+
+
+def test_what_does_not_end_is_ended(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apart, "SECONDS", 2)
+    opened = apart.Session(endless(), ort.GraphOptimizationLevel.ORT_DISABLE_ALL, [], {})
+    with pytest.raises(apart.Crash, match="more than 2 s"):
+        opened.run(None, {"x": X})
+    assert server.process is None
+
+
+def test_quantized_graphs_keep_their_fusions() -> None:
+    """Their codes depend on it: unoptimized is what float graphs are."""
+    pair, constants = qdq("x", 0.1, 3)
+    assert reference._level_apart(model(pair, {"x": ["N", 4]}, ["x.dq"], constants)) == ALL
+    assert reference._level_apart(branches()) == ort.GraphOptimizationLevel.ORT_DISABLE_ALL

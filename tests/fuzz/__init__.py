@@ -1,0 +1,1 @@
+"""Fuzzing of the runtime, guided by coverage: `make fuzz`."""
