@@ -63,6 +63,9 @@ def _in_order(labels: Any) -> list[Any]:
 
 def _by_index(labels: Mapping[Any, Any]) -> dict[int, Any]:
     """Index to name, of a mapping one way or the other."""
+    texts = [*labels, *labels.values()]
+    if all(isinstance(text, str) for text in texts) and all(key.isdecimal() for key in labels):
+        labels = {int(key): name for key, name in labels.items()}  # JSON knows no other keys
     whole = [
         all(isinstance(i, Integral) and not isinstance(i, bool) for i in part) for part in (labels, labels.values())
     ]

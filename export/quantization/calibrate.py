@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
+from ..._arrays import cure
 from ..graph.definition import as_defined
 from ..graph.importer import find_batch
 
@@ -278,7 +279,8 @@ class Runner:
             result = result.reshape(-1, *wanted[1:])
         elif result.shape[1:] != tuple(wanted[1:]):
             takes = ", ".join(["n", *map(str, wanted[1:])])
-            raise CalibrationError(f"samples for {name!r} have shape {result.shape}, the model takes ({takes})")
+            what = f"samples for {name!r} have shape {result.shape}, the model takes ({takes})"
+            raise CalibrationError(f"{what}; {cure(result.shape, tuple(wanted[1:]), 'x')}")
         if result.dtype.kind == "f" and not np.isfinite(result).all():
             raise CalibrationError(f"the samples for {name!r} hold NaN or infinity: remove those")
         return result

@@ -271,10 +271,10 @@ def mark(
     kept = _properties(model)
     if trainable:
         kept[KEY_TRAINABLE] = json.dumps(list(trainable))
-        if loss is not None:
-            kept[KEY_LOSS] = loss
     else:
         kept.pop(KEY_TRAINABLE, None)
+    if loss is not None:  # where nothing trains it tells what the answers are meant for
+        kept[KEY_LOSS] = loss
     if labels is not None:
         kept[KEY_LABELS] = json.dumps([str(label) for label in labels], ensure_ascii=False)
     onnx.helper.set_model_props(model, kept)

@@ -196,7 +196,9 @@ def test_several_inputs_go_by_name() -> None:
     ("samples", "message"),
     [
         (np.zeros((3, 5)), r"shape \(3, 5\), the model takes \(n, 4\)"),
-        (np.zeros(4), r"shape \(4,\)"),
+        (np.zeros(4), r"shape \(4,\).*x\[None\]"),
+        (np.zeros((4, 3)), r"give x\.T"),
+        (np.zeros((3, 2, 2)), r"give x\.reshape\(len\(x\), 4\)"),
         (np.zeros((0, 4)), "at least one"),
         (np.full((2, 4), np.nan), "NaN or infinity"),
         (np.full((2, 4), np.inf), "NaN or infinity"),

@@ -160,6 +160,17 @@ def test_an_error_lists_some_of_many_classes() -> None:
         as_labels(["x"], [f"c{i}" for i in range(1000)], 1000, 1)
 
 
+def test_names_of_another_number_are_no_names_of_classes() -> None:
+    """As those of a sequence's steps, of which each has its own class: no name is the index of one of all scores."""
+    net = mlp((6, 8, 6), trainable=2, labels=["a", "b", "c"])
+    net.outputs = [("fc1", (0, 2, 3), (0, 1, 2))]
+    model = edgeprop.Model(image(net))
+    assert model.classes_.tolist() == list(range(6))
+    teaches(model, np.arange(30) % 6, np.arange(30) % 6)
+    with pytest.raises(edgeprop.Error, match="no names of classes"):
+        model.partial_fit(X, ["c"] * 30)
+
+
 # ---- Two classes, one score -----------------------------------------------------------------------------------------
 
 

@@ -326,3 +326,20 @@ def test_importing_needs_numpy_alone():
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("shape", "cure"),
+    [
+        ((4, 8, 6, 3), r"give x\.transpose\(0, 3, 1, 2\)"),
+        ((4, 3, 6, 8), r"give x\.transpose\(0, 1, 3, 2\)"),
+        ((4, 144), r"reshape it to \(-1, 3, 8, 6\)"),
+        ((4, 3, 8, 7), "give samples of that shape"),
+    ],
+)
+def test_samples_of_another_shape_are_told_what_fits(shape: tuple[int, ...], cure: str) -> None:
+    """NHWC reshaped to NCHW would fit, and scramble every picture."""
+    net = t.Sequential(t.Conv2D(2, 3), t.Flatten(), t.Dense(2))
+    net.build((3, 8, 6), seed=0)
+    with pytest.raises(ValueError, match=cure):
+        t.fit(net, np.zeros(shape), np.zeros(4, int), epochs=1)

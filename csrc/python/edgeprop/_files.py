@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from .errors import Error
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
+#: locks of files; None on Windows
+_fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
 #: what a path may name that is no file, by the type bits of its mode
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -221,10 +219,10 @@ def _create(path: Path, mode: int) -> tuple[Path, int]:
 
 def _lock(file: int) -> bool:
     """False if somebody else has the lock."""
-    if fcntl is None:
+    if _fcntl is None:
         return True
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _fcntl.flock(file, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:  # a file system without locks

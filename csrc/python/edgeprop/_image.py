@@ -184,9 +184,11 @@ class Image:
         """Refuses arrays that are not of the sizes by which C reads them. They always are, unless this package errs."""
         model = self.model
         x, logits = model.tensors[model.inputs[0]], model.tensors[model.train.logits]
-        labels = model.train.loss.labels
-        wanted = (DTYPES[x.dtype].itemsize * x.count, 4 if labels else 4 * logits.count, "i4" if labels else "f4")
-        if (xs[0].nbytes, targets[0].nbytes, targets.dtype) != wanted or len(xs) != len(targets):
+        labels = bool(model.train.loss.labels)
+        bytes_each = DTYPES[x.dtype].itemsize * x.count, 4 if labels else 4 * logits.count
+        kind = np.dtype("i4" if labels else "f4")
+        fits = (xs[0].nbytes, targets[0].nbytes) == bytes_each and targets.dtype == kind
+        if not fits or len(xs) != len(targets):
             raise Error("EP_ERR_ARG", f"x {xs.shape} and y {targets.shape} are not what {self.name} learns from")
 
     def split(self, flat: NDArray[np.float32]) -> dict[int, NDArray[np.float32]]:
@@ -270,6 +272,6 @@ def _read(path: str | os.PathLike[str], max_memory: int | None) -> NDArray[np.ui
         size = _size(head, os.fstat(file.fileno()).st_size, max_memory, what)
         image = aligned(size)
         image[: len(head)] = head
-        if file.readinto(memoryview(image)[len(head) :]) != size - len(head):  # type: ignore[attr-defined]
+        if file.readinto(image[len(head) :].data) != size - len(head):  # type: ignore[attr-defined]
             raise Error("EP_ERR_IMAGE", f"{what}: it became shorter while it was read")
     return image

@@ -230,13 +230,11 @@ def _loss_rows() -> list[Any]:
 
 
 def _check_labels(meta: Meta, model: Any) -> None:
-    """As many names as there are classes: two for one score, else one a score or one a row of the output."""
+    """As many names as there are scores, or as an axis of theirs is long; two for one score, which is for or against."""
     labels, shape = meta.labels, meta.outputs[0].sample_shape
     scores = math.prod(shape)
     if len(set(labels)) != len(labels):
         raise ValueError("two classes have the same name")
-    fits = {0, scores}
-    if model.train == ffi.NULL or not model.train.loss.labels:
-        fits |= {2} if scores == 1 else {*shape}
-    if len(labels) not in fits:
+    takes_labels = model.train != ffi.NULL and model.train.loss.labels
+    if len(labels) not in {0, scores, *shape} | ({2} if scores == 1 and not takes_labels else set()):
         raise ValueError(f"{len(labels)} labels for {scores} scores")
