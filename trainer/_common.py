@@ -78,3 +78,11 @@ def require_number(value: object, what: str, low: float = 0.0, high: float = np.
         if (low < number if open_low else low <= number) and number < high:
             return number
     raise ValueError(f"{what}={value!r}: give a number in {'(' if open_low else '['}{low:g}, {high:g})")
+
+
+def spawn(rng: np.random.Generator, n: int) -> list[np.random.Generator]:
+    """Generators of independent streams, as `rng.spawn(n)` gives them, which NumPy has from 1.25 on."""
+    if hasattr(rng, "spawn"):
+        return list(rng.spawn(n))
+    bits: Any = rng.bit_generator
+    return [type(rng)(type(bits)(seed)) for seed in bits._seed_seq.spawn(n)]
