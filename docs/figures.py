@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 BEGIN, END = "<!-- figures: make figures -->\n", "<!-- end of figures -->"
+
+
+def made_with() -> str:
+    """The processor and the compiler that bytes of code depend on."""
+    command = [*os.environ.get("CC", "cc").split(), "--version"]
+    version = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[0]
+    return f"<!-- {platform.machine()}, {version} -->\n"
+
+
+def rows(table: str) -> dict[str, str]:
+    """The figures of a table by what they are of, as texts."""
+    lines = (line.rsplit("  ", 1) for line in table.splitlines() if "  " in line.strip())
+    return {name.strip(): figure.strip() for name, figure in lines}
 
 
 def main(out: str) -> None:
@@ -19,7 +34,7 @@ def main(out: str) -> None:
     readme = Path("README.md")
     before, rest = readme.read_text(encoding="utf-8").split(BEGIN)
     after = rest.split(END)[1]
-    readme.write_text(f"{before}{BEGIN}\n```text\n{table}\n```\n\n{END}{after}", encoding="utf-8")
+    readme.write_text(f"{before}{BEGIN}{made_with()}\n```text\n{table}\n```\n\n{END}{after}", encoding="utf-8")
     shutil.copy(Path(out) / "digits.png", "docs/digits.png")
 
 

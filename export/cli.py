@@ -78,6 +78,7 @@ def run_export(args: argparse.Namespace) -> int:
     save = _exporter("save")
     _find_model(args)
     _needs_calibration(args)
+    _make_folder(args.output)
     name = args.name or Path(args.model).stem
     options = {"trainable": args.trainable, "labels": _labels(args.labels), "loss": args.loss, "method": args.method}
     options["sparse"] = args.sparse
@@ -108,6 +109,14 @@ def _has_codes(exported: Any) -> bool:
     """Whether the exported model was quantized already."""
     program = getattr(exported, "program", None)
     return program is not None and any(op.kind.endswith("_s8") or op.kind.startswith("dynamic_") for op in program.ops)
+
+
+def _make_folder(folder: Path) -> None:
+    """The folder to write into, before anything is read."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UserError(f"{folder} cannot be a folder, for a file is in the way: choose another with -o") from error
 
 
 def _needs_calibration(args: argparse.Namespace) -> None:

@@ -86,5 +86,5 @@ __all__ = [
     "partial_fit",
     "sigmoid",
     "softmax",
-    *layers.__all__,
 ]
+__all__ += layers.__all__

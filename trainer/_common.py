@@ -90,3 +90,11 @@ def require_float32(number: float, what: str) -> float:
     if (rounded == 0) != (number == 0) or np.isinf(rounded):
         raise ValueError(f"{what}={number!r}: float32, which networks compute in, makes {rounded:g} of it")
     return number
+
+
+def spawn(rng: np.random.Generator, n: int) -> list[np.random.Generator]:
+    """Generators of independent streams, as `rng.spawn(n)` gives them, which NumPy has from 1.25 on."""
+    if hasattr(rng, "spawn"):
+        return list(rng.spawn(n))
+    bits: Any = rng.bit_generator
+    return [type(rng)(type(bits)(seed)) for seed in bits._seed_seq.spawn(n)]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ._common import Array, lookup, require_int
+from ._common import Array, lookup, require_int, spawn
 from .layers import LAYERS
 from .layers.base import Layer
 from .layers.merge import Add
@@ -203,7 +203,7 @@ class Graph(Layer):
         self.dtype = np.dtype(self.dtype if dtype is None else dtype)
         rng = rng or np.random.default_rng(seed)
         known, self.built = dict(zip(self.inputs, shapes, strict=True)), False
-        for row, stream in zip(self.rows, rng.spawn(len(self.rows)), strict=True):
+        for row, stream in zip(self.rows, spawn(rng, len(self.rows)), strict=True):
             known[row.name] = row.layer.build(*(known[s] for s in row.sources), rng=stream, dtype=self.dtype)
         self.in_shapes, self.out_shape, self.built = shapes, self._pick_outputs(known), True
         self.token = object()

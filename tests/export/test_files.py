@@ -124,13 +124,19 @@ def test_the_longest_name_that_fits_is_taken(tmp_path: Path) -> None:
     )
 
 
-def test_the_command_makes_no_folder_for_what_it_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("folder", ["file", "file/new"])
+def test_the_command_names_what_is_in_the_way(folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("mine")
-    (tmp_path / "bad.onnx").write_bytes(b"nonsense")
-    assert cli.main(["export", str(tmp_path / "bad.onnx"), "-o", str(tmp_path / "file")]) == 2
-    assert "is a file, so that" in capsys.readouterr().err
-    assert cli.main(["export", str(tmp_path / "bad.onnx"), "-o", str(tmp_path / "new")]) == 2
-    assert not (tmp_path / "new").exists()
+    command = [
+        "export",
+        str(tmp_path / "no.onnx"),
+        "--calibration",
+        str(tmp_path / "no.npz"),
+        "-o",
+        str(tmp_path / folder),
+    ]
+    assert cli.main(command) == 2
+    assert "for a file is in the way: choose another with -o" in capsys.readouterr().err
 
 
 def test_a_package_is_looked_at_before_the_work(tmp_path: Path) -> None:

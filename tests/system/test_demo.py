@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -74,6 +75,31 @@ def test_it_fits_a_microcontroller(demo: tuple[Path, dict[str, Any], str]) -> No
     assert 0 < summary["infer_arena_bytes"] < summary["train_arena_bytes"] < 16 * 1024
     assert 0 < summary["flash_bytes"] < 32 * 1024
     assert 0 < summary["runtime_code_bytes"] < 24 * 1024
+
+
+def test_the_readme_shows_what_it_prints(demo: tuple[Path, dict[str, Any], str], root: Path) -> None:
+    """Bytes and counts are the same on every machine; of code, with the compiler that the README names."""
+    spec = importlib.util.spec_from_file_location("figures", root / "docs" / "figures.py")
+    assert spec is not None
+    assert spec.loader is not None
+    figures = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(figures)
+    text = (root / "README.md").read_text(encoding="utf-8").split(figures.BEGIN)[1].split(figures.END)[0]
+    shown, printed = figures.rows(text), figures.rows(demo[2].split("\n\n")[0])
+    assert list(shown) == list(printed)
+    same = {name for name in printed if name.startswith(("Flash: the model", "RAM", "C against"))}
+    assert len(same) == 4
+    code = next(name for name in printed if name.startswith("Flash: code"))
+    if figures.made_with() in text:
+        same.add(code)
+    wrong = {name: (shown[name], printed[name]) for name in same if shown[name] != printed[name]}
+    assert not wrong, f"README, demo: {wrong}; run `make figures`"
+    size, found = (int(table[code].removesuffix(" B").replace(",", "")) for table in (shown, printed))
+    assert abs(size - found) <= found / 10, "run `make figures`"
+    shares = [name for name in printed if printed[name].endswith("%")]
+    assert len(shares) == 6
+    for name in shares:
+        assert abs(float(shown[name][:-1]) - float(printed[name][:-1])) <= 3, f"{name}: run `make figures`"
 
 
 def test_it_leaves_its_files(demo: tuple[Path, dict[str, Any], str]) -> None:
