@@ -166,7 +166,7 @@ def _known_parts(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     copy.CopyFrom(proto)
     domains = set(opsets(proto))
     for node in all_nodes(copy.graph.node):
-        if _is_own(node) and not _has(node, opset):
+        if _is_own(node) and (not _has(node, opset) or onnx.defs.get_schema(node.op_type, opset).deprecated):
             node.domain = _APART
         if not _is_own(node) and node.domain not in domains:
             copy.opset_import.append(onnx.helper.make_opsetid(node.domain, 1))
