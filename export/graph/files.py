@@ -148,8 +148,8 @@ def _bytes_needed(told: str, tensor: TensorProto) -> int | None:
         raise ValueError(f"{told} has the shape {_shape(tensor)}: no axis has fewer than 0 elements")
     bits = _BITS.get(tensor.data_type)
     needed = None if bits is None else (prod(tensor.dims) * bits + 7) // 8
-    if (needed or 0) > MOST_BYTES:
-        raise ValueError(f"{told} has the shape {_shape(tensor)}, {needed:,} bytes: more than a model can hold")
+    if max(needed or 0, max(tensor.dims, default=0)) > MOST_BYTES:
+        raise ValueError(f"{told} has the shape {_shape(tensor)}, {needed or 0:,} bytes: more than a model can hold")
     return needed
 
 
