@@ -121,7 +121,7 @@ class _Server:
         assert process.stdin is not None
         assert process.stdout is not None
         late = threading.Event()
-        timer = threading.Timer(SECONDS, lambda: (late.set(), process.kill()))
+        timer = threading.Timer(SECONDS, _kill, (process, late))
         timer.daemon = True
         timer.start()
         try:
@@ -155,6 +155,11 @@ class _Server:
             self.process.kill()
             self.process.communicate()
             self.process = None
+
+
+def _kill(process: subprocess.Popen[bytes], late: threading.Event) -> None:
+    late.set()
+    process.kill()
 
 
 _server = _Server()

@@ -22,7 +22,7 @@ from ..recognize import by_magic, by_text, kind_of, open_regular
 #: of all weights together: what protobuf can hold, and far more than a device
 MOST_BYTES = (1 << 31) - 1
 #: bits of an element, by type; texts have none
-_BITS = {
+_BITS: dict[int, int] = {
     TensorProto.FLOAT: 32, TensorProto.UINT8: 8, TensorProto.INT8: 8, TensorProto.UINT16: 16, TensorProto.INT16: 16,
     TensorProto.INT32: 32, TensorProto.INT64: 64, TensorProto.BOOL: 8, TensorProto.FLOAT16: 16,
     TensorProto.DOUBLE: 64, TensorProto.UINT32: 32, TensorProto.UINT64: 64, TensorProto.COMPLEX64: 64,

@@ -5,7 +5,7 @@ All of it is seen before anything is computed, and refused by name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from math import prod
 
 import numpy as np
@@ -44,16 +44,24 @@ def check_counts(proto: onnx.ModelProto) -> None:
         if count > MOST_ENDS:
             raise ValueError(f"the model has {count:,} {what}, at most {MOST_ENDS:,} fit a device: split it")
     for node in all_nodes(proto.graph.node):
-        longest = max((node.name, node.op_type, node.domain, *node.input, *node.output), key=len)
-        if len(longest) > MOST_LETTERS:
-            raise ValueError(
-                f"the name '{longest[:40]}...' has {len(longest):,} letters, at most {MOST_LETTERS:,} are taken"
-            )
+        _check_node(node)
     count = _count_nodes(proto)
     if count > MOST_NODES:
         functions = " with its functions inlined" if proto.functions else ""
         cure = "simplify it (onnxsim, onnxslim), or split it"
         raise ValueError(f"the graph has {_told(count)} nodes{functions}, at most {MOST_NODES:,} fit a device: {cure}")
+
+
+def _check_node(node: onnx.NodeProto) -> None:
+    """Refuse names as long as files, and a Split of more parts than outputs, for all of which onnx would make room."""
+    longest = max((node.name, node.op_type, node.domain, *node.input, *node.output), key=len)
+    if len(longest) > MOST_LETTERS:
+        told = f"the name '{longest[:40]}...' has {len(longest):,} letters"
+        raise ValueError(f"{told}, at most {MOST_LETTERS:,} are taken")
+    parts = max((a.i for a in node.attribute if a.name == "num_outputs"), default=0)
+    if parts > len(node.output):
+        name = node.name or next(iter(node.output), "")
+        raise ValueError(f"{node.op_type} '{name}' asks for {parts:,} parts and has {len(node.output)} outputs")
 
 
 def _told(count: int) -> str:
@@ -178,7 +186,9 @@ def _ints(array: np.ndarray) -> list[int]:
     return [int(value) for value in array.ravel().tolist()]
 
 
-_RULES = {
+_Rule = Callable[[list[str], Mapping[str, tuple[int, ...]], Mapping[str, np.ndarray]], int]
+#: operator -> elements of its output, from its inputs' names, shapes and small arrays
+_RULES: dict[str, _Rule] = {
     "ConstantOfShape": lambda inputs, shapes, small: prod(_ints(small[inputs[0]])),
     "Expand": lambda inputs, shapes, small: prod(_broadcast([shapes[inputs[0]], tuple(_ints(small[inputs[1]]))])),
     "Tile": lambda inputs, shapes, small: prod(shapes[inputs[0]]) * prod(_ints(small[inputs[1]])),

@@ -127,7 +127,11 @@ def may_fold(node: ir.Node) -> bool:
     more elements than a device could hold."""
     if node.op_type in _NEVER_FOLDED or node.op_type in LOOPS:
         return False
-    known = {str(value.name): array for value in node.inputs if (array := small_array_of(value)) is not None}
+    known = {
+        str(value.name): array
+        for value in node.inputs
+        if value is not None and (array := small_array_of(value)) is not None
+    }
     shapes = {
         str(value.name): tuple(value.shape.numpy())
         for value in node.inputs

@@ -205,34 +205,101 @@ CASES: dict[str, Callable[[], onnx.ModelProto]] = {
     "ConstantOfShape of 8 GiB": lambda: grown([node("ConstantOfShape", ["s"], ["big"])], s=sizes(1 << 31)),
     "Expand": lambda: grown([node("Expand", ["c", "s"], ["big"])], c=ONE, s=sizes(1 << 20, 1 << 20, 1, 4)),
     "Tile": lambda: grown([node("Tile", ["c", "s"], ["big"])], c=ONE, s=sizes(T, 1)),
-    "Range": lambda: grown([node("Range", ["a", "b", "d"], ["r"]), node("Cast", ["r"], ["big"], to=FLOAT)], a=np.int64(0), b=np.int64(T), d=np.int64(1)),
-    "Resize": lambda: grown([node("Resize", ["c", "", "", "s"], ["big"], mode="nearest")], c=ONE[None, None], s=sizes(1, 1, 1 << 20, 1 << 20)),
+    "Range": lambda: grown(
+        [node("Range", ["a", "b", "d"], ["r"]), node("Cast", ["r"], ["big"], to=FLOAT)],
+        a=np.int64(0),
+        b=np.int64(T),
+        d=np.int64(1),
+    ),
+    "Resize": lambda: grown(
+        [node("Resize", ["c", "", "", "s"], ["big"], mode="nearest")],
+        c=ONE[None, None],
+        s=sizes(1, 1, 1 << 20, 1 << 20),
+    ),
     "Pad": lambda: grown([node("Pad", ["c", "s"], ["big"])], c=ONE, s=sizes(0, 0, T, 0)),
-    "OneHot": lambda: grown([node("OneHot", ["i", "s", "v"], ["big"])], i=sizes(*range(64)), s=np.int64(1 << 36), v=np.float32([0, 1])),
-    "EyeLike": lambda: grown([node("ConstantOfShape", ["s"], ["z"]), node("EyeLike", ["z"], ["big"])], s=sizes(1 << 20, 1 << 20)),
-    "Gather": lambda: grown([node("ConstantOfShape", ["s"], ["f"]), node("Cast", ["f"], ["i"], to=INT64), node("Gather", ["c", "i"], ["big"])], s=sizes(1 << 12, 1 << 12), c=np.ones((1, 1 << 12), np.float32)),
-    "outer product": lambda: grown([node("MatMul", ["c", "d"], ["big"])], c=np.ones((1 << 17, 1), np.float32), d=np.ones((1, 1 << 17), np.float32)),
-    "broadcast": lambda: grown([node("Add", ["c", "d"], ["big"])], c=np.ones((1 << 17, 1), np.float32), d=np.ones((1, 1 << 17), np.float32)),
-    "doubled 40 times": lambda: grown([*[node("Concat", [f"c{i}" if i else "c", f"c{i}" if i else "c"], [f"c{i + 1}" if i < 39 else "big"], axis=0) for i in range(40)]], c=ONE),
-    "Expand of the input": lambda: plain([node("Expand", ["x", "s"], ["b"]), node("ReduceMean", ["b"], ["y"], keepdims=0)], {"s": sizes(1 << 20, 1 << 20, 1, 4)}, shapes={"y": []}),
-    "Tile of the input": lambda: plain([node("Tile", ["x", "s"], ["b"]), node("ReduceMean", ["b"], ["y"], keepdims=0)], {"s": sizes(1 << 36, 1)}, shapes={"y": []}),
-    "Pad of the input": lambda: plain([node("Pad", ["x", "s"], ["b"]), node("ReduceMean", ["b"], ["y"], keepdims=0)], {"s": sizes(0, 0, 0, 1 << 36)}, shapes={"y": []}),
-    "constant output": lambda: model([node("Neg", ["x"], ["y"]), node("ConstantOfShape", ["s"], ["z"])], {"x": [1, 4]}, ["y", "z"], {"s": sizes(T)}, shapes={"y": [1, 4], "z": [T]}),
-    "pool of 2^31 taps": lambda: plain([node("MaxPool", ["x"], ["y"], kernel_shape=[1 << 31, 1 << 31], pads=[1 << 30] * 4)], shape=(1, 1, 4, 4)),
-    "convolution of dilation 2^40": lambda: plain([node("Conv", ["x", "w"], ["y"], dilations=[T, T], pads=[T] * 4)], {"w": np.ones((1, 1, 3, 3), np.float32)}, (1, 1, 4, 4)),
+    "OneHot": lambda: grown(
+        [node("OneHot", ["i", "s", "v"], ["big"])], i=sizes(*range(64)), s=np.int64(1 << 36), v=np.float32([0, 1])
+    ),
+    "EyeLike": lambda: grown(
+        [node("ConstantOfShape", ["s"], ["z"]), node("EyeLike", ["z"], ["big"])], s=sizes(1 << 20, 1 << 20)
+    ),
+    "Gather": lambda: grown(
+        [
+            node("ConstantOfShape", ["s"], ["f"]),
+            node("Cast", ["f"], ["i"], to=INT64),
+            node("Gather", ["c", "i"], ["big"]),
+        ],
+        s=sizes(1 << 12, 1 << 12),
+        c=np.ones((1, 1 << 12), np.float32),
+    ),
+    "outer product": lambda: grown(
+        [node("MatMul", ["c", "d"], ["big"])], c=np.ones((1 << 17, 1), np.float32), d=np.ones((1, 1 << 17), np.float32)
+    ),
+    "broadcast": lambda: grown(
+        [node("Add", ["c", "d"], ["big"])], c=np.ones((1 << 17, 1), np.float32), d=np.ones((1, 1 << 17), np.float32)
+    ),
+    "doubled 40 times": lambda: grown(
+        [
+            *[
+                node(
+                    "Concat", [f"c{i}" if i else "c", f"c{i}" if i else "c"], [f"c{i + 1}" if i < 39 else "big"], axis=0
+                )
+                for i in range(40)
+            ]
+        ],
+        c=ONE,
+    ),
+    "Expand of the input": lambda: plain(
+        [node("Expand", ["x", "s"], ["b"]), node("ReduceMean", ["b"], ["y"], keepdims=0)],
+        {"s": sizes(1 << 20, 1 << 20, 1, 4)},
+        shapes={"y": []},
+    ),
+    "Tile of the input": lambda: plain(
+        [node("Tile", ["x", "s"], ["b"]), node("ReduceMean", ["b"], ["y"], keepdims=0)],
+        {"s": sizes(1 << 36, 1)},
+        shapes={"y": []},
+    ),
+    "Pad of the input": lambda: plain(
+        [node("Pad", ["x", "s"], ["b"]), node("ReduceMean", ["b"], ["y"], keepdims=0)],
+        {"s": sizes(0, 0, 0, 1 << 36)},
+        shapes={"y": []},
+    ),
+    "constant output": lambda: model(
+        [node("Neg", ["x"], ["y"]), node("ConstantOfShape", ["s"], ["z"])],
+        {"x": [1, 4]},
+        ["y", "z"],
+        {"s": sizes(T)},
+        shapes={"y": [1, 4], "z": [T]},
+    ),
+    "pool of 2^31 taps": lambda: plain(
+        [node("MaxPool", ["x"], ["y"], kernel_shape=[1 << 31, 1 << 31], pads=[1 << 30] * 4)], shape=(1, 1, 4, 4)
+    ),
+    "convolution of dilation 2^40": lambda: plain(
+        [node("Conv", ["x", "w"], ["y"], dilations=[T, T], pads=[T] * 4)],
+        {"w": np.ones((1, 1, 3, 3), np.float32)},
+        (1, 1, 4, 4),
+    ),
     "name of 50 MB": lambda: plain([node("Foo", ["x"], ["y"], name="n" * 50_000_000)]),
     "op of 20 MB": lambda: plain([node("F" * 20_000_000, ["x"], ["y"])]),
     "doc of 50 MB": lambda: documented(),
     "a cycle": lambda: plain([node("Add", ["x", "y"], ["h"]), node("Relu", ["h"], ["y"])]),
     "a node that reads itself": lambda: plain([node("Add", ["x", "y"], ["y"])]),
-    "names that come twice": lambda: plain([node("Relu", ["x"], ["y"], name="a"), node("Relu", ["x"], ["y"], name="a")]),
+    "names that come twice": lambda: plain(
+        [node("Relu", ["x"], ["y"], name="a"), node("Relu", ["x"], ["y"], name="a")]
+    ),
     "rank of 100,000": lambda: plain([node("Relu", ["x"], ["y"])], shape=(1,) * 100_000),
     "Transpose of rank 64": lambda: plain([node("Transpose", ["x"], ["y"], perm=list(range(64)))], shape=(1,) * 64),
-    "LSTM of 2^40 units": lambda: plain([node("LSTM", ["x", "w", "r"], ["y"], hidden_size=T)], {"w": np.ones((1, 4, 4), np.float32), "r": np.ones((1, 4, 1), np.float32)}, (1, 1, 4)),
+    "LSTM of 2^40 units": lambda: plain(
+        [node("LSTM", ["x", "w", "r"], ["y"], hidden_size=T)],
+        {"w": np.ones((1, 4, 4), np.float32), "r": np.ones((1, 4, 1), np.float32)},
+        (1, 1, 4),
+    ),
     "Split into 2^31": lambda: plain([node("Split", ["x"], ["y"], num_outputs=1 << 31)], opset=18),
     "CumSum of 10^6 steps": lambda: plain([node("CumSum", ["x", "a"], ["y"])], {"a": np.int64(1)}, (1, 1_000_000)),
-    "Einsum of 26 axes": lambda: plain([node("Einsum", ["x"], ["y"], equation="abcdefghijklmnopqrstuvwxyz->a")], shape=(2,) * 26, shapes={"y": [2]}),
-}  # fmt: skip
+    "Einsum of 26 axes": lambda: plain(
+        [node("Einsum", ["x"], ["y"], equation="abcdefghijklmnopqrstuvwxyz->a")], shape=(2,) * 26, shapes={"y": [2]}
+    ),
+}
 
 
 #: those that take seconds by themselves
