@@ -50,10 +50,9 @@ typedef struct ep_pool2d_attr {
     int32_t stride_h, stride_w;
     int32_t dilation_h, dilation_w;
     int32_t pad_top, pad_left;
-    int32_t count_include_pad; /* average: 1: divide by kernel_h * kernel_w always; average_pool2d_s8: 2 more where the
-                                    * ONNX graph has uint8 codes (which round differently) */
-    int32_t pad_bottom, pad_right; /* average_pool2d_f32 with count_include_pad: how far the padding that counts reaches
-                                    * (average_pool2d_s8 then divides by kernel_h * kernel_w, as ONNX Runtime does) */
+    int32_t count_include_pad; /* average: 1: taps in the padding count too; average_pool2d_s8: 2 more where the ONNX
+                                    * graph has uint8 codes (which round differently) */
+    int32_t pad_bottom, pad_right; /* average with count_include_pad: how far the padding that counts reaches */
 } ep_pool2d_attr;
 
 /* global_average_pool_s8: the arithmetic of ONNX Runtime's QLinearGlobalAveragePool, apart from average_pool2d_s8. */

@@ -1,6 +1,7 @@
 /* Average pooling on codes, in the float32 steps of ONNX Runtime's QLinearAveragePool: dequantize, sum row by row,
  * divide by the number of taps, divide by the output's scale, add its zero point (128 higher where the
- * graph has uint8 codes, which may round differently), round half to even. */
+ * graph has uint8 codes, which may round differently), round half to even. Taps count as ONNX says: where padding
+ * does, those of a window that hangs over it do not. */
 #include "../kernels/scalar_s8.h"
 #include "../kernels/window.h"
 #include "check_s8.h"
@@ -34,11 +35,28 @@ static void average_row(const pool_args *p, int8_t *y, const float *sum, int32_t
     }
 }
 
+/* How many of a window's taps along one axis are inside the image and its padding, which begins at -pad. */
+static int32_t padded_taps(int32_t start, int32_t kernel, int32_t size)
+{
+    const ep_taps t = ep_taps_inside(start, kernel, 1, size);
+    return t.end - t.begin;
+}
+
+/* What a window's sum is divided by. */
+static float taps_of(const ep_pool2d_attr *a, const ep_window *at)
+{
+    int32_t rows = at->rows.end - at->rows.begin, columns = at->columns.end - at->columns.begin;
+    if ((a->count_include_pad & 1) != 0) {
+        rows = padded_taps(at->top + a->pad_top, a->kernel_h, a->pad_top + a->in_h + a->pad_bottom);
+        columns = padded_taps(at->left + a->pad_left, a->kernel_w, a->pad_left + a->in_w + a->pad_right);
+    }
+    return (float)(rows * columns);
+}
+
 /* `lanes` channels at one position; x and y at the first of them. */
 static void average_lanes(const pool_args *p, const int8_t *x, int8_t *y, const ep_window *at, int32_t lanes)
 {
     const ep_pool2d_attr *a = p->attr;
-    const int32_t inside = (at->rows.end - at->rows.begin) * (at->columns.end - at->columns.begin);
     float sum[LANES] = {0.0f};
     for (int32_t ky = at->rows.begin; ky < at->rows.end; ky++) {
         const ptrdiff_t row = (ptrdiff_t)(at->top + ky) * a->in_w;
@@ -46,7 +64,7 @@ static void average_lanes(const pool_args *p, const int8_t *x, int8_t *y, const 
             add_tap(sum, x + (row + at->left + kx) * a->channels, lanes, p->x_scale, p->x_zero);
         }
     }
-    average_row(p, y, sum, lanes, (float)((a->count_include_pad & 1) != 0 ? a->kernel_h * a->kernel_w : inside));
+    average_row(p, y, sum, lanes, taps_of(a, at));
 }
 
 static void average_image(const pool_args *p, const int8_t *x, int8_t *y)

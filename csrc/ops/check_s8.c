@@ -46,11 +46,9 @@ int ep_valid_sums_s8(const ep_model *model, const ep_node *node, uint32_t channe
 
 int ep_valid_pool_s8(const ep_model *model, const ep_node *node)
 {
-    const ep_pool2d_attr *a = node->attr;
-    const uint32_t x = ep_product(a->in_h, a->in_w, a->channels), y = ep_product(a->out_h, a->out_w, a->channels);
-    return x != 0 && y != 0 && model->tensors[node->io[0]].count == x && model->tensors[node->io[1]].count == y &&
-           ep_valid_axis(a->in_h, a->out_h, a->kernel_h, a->stride_h, a->dilation_h, a->pad_top) &&
-           ep_valid_axis(a->in_w, a->out_w, a->kernel_w, a->stride_w, a->dilation_w, a->pad_left);
+    uint32_t x, y;
+    return ep_valid_pool(node->attr, &x, &y) && model->tensors[node->io[0]].count == x &&
+           model->tensors[node->io[1]].count == y;
 }
 
 int ep_valid_operand_s8(const ep_model *model, const ep_node *node, unsigned index)

@@ -13,6 +13,7 @@ import onnxruntime as ort
 from onnx import numpy_helper
 
 from .apart import Session, runs_apart
+from .definition import as_defined, with_plain_biases
 from .files import read
 from .uses import inner_graphs
 
@@ -113,14 +114,15 @@ def session(model: onnx.ModelProto | bytes | str | Path) -> ort.InferenceSession
 
     Parameters
     ----------
-    model : an ONNX model, its bytes or its path
+    model : an ONNX model, its bytes or its path; opened in a form that onnxruntime computes as ONNX defines it
+        (`definition.as_defined`)
 
     Raises
     ------
     onnxruntime.capi.onnxruntime_pybind11_state.* : onnxruntime does not accept the model
     RuntimeError : the same of one that runs in a process of its own, or that crashes there
     """
-    proto = to_proto(model)
+    proto = as_defined(to_proto(model))
     if runs_apart(proto):
         return Session(proto, _level_apart(proto), [], _config(proto))
     return _open(proto, options, [])
@@ -199,7 +201,7 @@ def fuse(model: onnx.ModelProto) -> onnx.ModelProto:
             chosen.optimized_model_filepath = str(path)
             return chosen
 
-        _open(model, choose, _HIDING + _SHARING)
+        _open(with_plain_biases(model), choose, _HIDING + _SHARING)
         fused = onnx.load(path)
     _restore_names(fused.graph)
     return fused
@@ -249,7 +251,8 @@ def intermediates(
     graph.CopyFrom(fused)
     del graph.graph.output[:]
     graph.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    opened = ort.InferenceSession(graph.SerializeToString(), _as_written(), providers=["CPUExecutionProvider"])
+    data = as_defined(graph).SerializeToString()
+    opened = ort.InferenceSession(data, _as_written(), providers=["CPUExecutionProvider"])
     return dict(zip(names, opened.run(list(names), dict(inputs)), strict=True))
 
 
@@ -273,7 +276,8 @@ def run_nodes(
     )
     imports = [onnx.helper.make_opsetid(domain, version) for domain, version in opsets.items()]
     model = onnx.helper.make_model(graph, opset_imports=imports, ir_version=8)
-    opened = ort.InferenceSession(model.SerializeToString(), _as_written(), providers=["CPUExecutionProvider"])
+    data = as_defined(model).SerializeToString()
+    opened = ort.InferenceSession(data, _as_written(), providers=["CPUExecutionProvider"])
     return np.asarray(opened.run([output], dict(inputs))[0])
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
+from ..graph.definition import as_defined
 from ..graph.importer import find_batch
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -390,7 +391,7 @@ def open_session(model: onnx.ModelProto, values: list[str]) -> ort.InferenceSess
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     if not copy.graph.output:
         copy.graph.output.extend(model.graph.output)
-    session = ort.InferenceSession(copy.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(as_defined(copy).SerializeToString(), options, providers=["CPUExecutionProvider"])
     floats = {output.name for output in session.get_outputs() if output.type == "tensor(float)"} | inputs
     values[:] = [name for name in values if name in floats]
     return session

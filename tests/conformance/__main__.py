@@ -41,11 +41,6 @@ _LISTED = (
 LISTED = frozenset(_LISTED.split())
 
 
-#: tests that fail, and why that stays so
-_ROUNDED = "onnxruntime, to which the device holds, takes the rounded size where ONNX takes scale * size"
-KNOWN = {f"test_resize_downsample_scales_{kind}_align_corners": _ROUNDED for kind in ("linear", "cubic")}
-
-
 @dataclass(frozen=True)
 class Outcome:
     """Of one test: its operator, what became of it, and why."""
@@ -174,7 +169,7 @@ def _reasons(outcomes: list[Outcome], op: str) -> str:
     by_reason: dict[str, list[str]] = {}
     for outcome in outcomes:
         if outcome.op == op and outcome.status != PASSED:
-            by_reason.setdefault(KNOWN.get(outcome.name, outcome.why), []).append(outcome.name.removeprefix("test_"))
+            by_reason.setdefault(outcome.why, []).append(outcome.name.removeprefix("test_"))
     parts = []
     for why, names in by_reason.items():
         shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

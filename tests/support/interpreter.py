@@ -229,10 +229,20 @@ def average_pool2d_s8(program: Program, op: Op, x: list[Array]) -> Array:
         for tap in row:
             total += tap
     inside = _taps(op, np.ones((a["in_h"], a["in_w"], 1), np.float32), 1, 0).sum((0, 1))
-    count = np.float32(a["kernel_h"] * a["kernel_w"]) if a["count_include_pad"] & 1 else inside
+    count = _padded_taps(a) if a["count_include_pad"] & 1 else inside
     up = 128 if a["count_include_pad"] & 2 else 0
     v = total / count / np.float32(y.scale) + np.float32(y.zero_point + up)
     return (np.clip(np.rint(v), up - 128, up + 127) - up).astype(np.int8)
+
+
+def _padded_taps(a: Mapping[str, Any]) -> Array:
+    """(out_h, out_w, 1) taps of each window inside the image or its padding."""
+    lengths = []
+    for axis, before, behind in (("h", a["pad_top"], a["pad_bottom"]), ("w", a["pad_left"], a["pad_right"])):
+        starts = np.arange(a[f"out_{axis}"]) * a[f"stride_{axis}"]
+        ends = np.minimum(starts + a[f"kernel_{axis}"], before + a[f"in_{axis}"] + behind)
+        lengths.append(ends - starts)
+    return np.asarray(np.multiply.outer(*lengths)[:, :, None], np.float32)
 
 
 def global_average_pool_s8(program: Program, op: Op, x: list[Array]) -> Array:
