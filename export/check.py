@@ -316,7 +316,7 @@ def _work(program: Program, arrays: Arrays) -> int:
     return sum(traits(op).macs(op.attrs) for op in program.ops) * max(map(len, arrays.values()), default=1)
 
 
-def _judged(result: CheckResult, outputs: Arrays, expected: Arrays, exact: Arrays | None) -> CheckResult:
+def _judged(result: CheckResult, outputs: Mapping[str, Array], expected: Arrays, exact: Arrays | None) -> CheckResult:
     """What was compared, again with what the outputs really are: where onnxruntime is off and the device is not, nothing
     differs."""
     if exact is None:

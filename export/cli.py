@@ -9,6 +9,8 @@ import json
 import math
 import os
 import sys
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +21,9 @@ from numpy.typing import NDArray
 
 import edgeprop
 from edgeprop._files import read
+
+from .arrays import read_npy, read_npz
+from .recognize import IMAGE, JSON, NPY, NPZ, by_text, decode, kind_of, kind_within, open_regular, shown
 
 __all__ = ["main"]
 
@@ -39,18 +44,19 @@ class UserError(Exception):
 
 
 def read_arrays(path: str) -> Arrays:
-    """Arrays of an .npz by name, or the array of an .npy under the name "x"."""
+    """Arrays of an .npz by name, or the array of an .npy under the name "x".
+
+    Nothing is read of a file that says it is larger than it is, and nothing that is no plain array.
+    """
+    kind = kind_of(path) or kind_within(path)
+    if kind is not None and kind not in (NPZ, NPY):
+        raise UserError(f"{path} is {kind.what}, not an .npz or .npy of samples: {kind.to_arrays}")
     try:
-        loaded = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise UserError(f"{path} is not an .npz or .npy file of plain arrays: {error}") from error
-    if isinstance(loaded, np.ndarray):
-        return {"x": loaded}
-    with loaded:
-        try:
-            return {name: loaded[name] for name in loaded.files}
-        except ValueError as error:
-            raise UserError(f"{path} holds Python objects, which are not loaded: {error}") from error
+        return read_npz(path) if kind is NPZ else {"x": read_npy(path)}
+    except MemoryError as error:
+        raise UserError(f"{path}: its arrays do not fit into memory: give fewer samples") from error
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path} is not an .npz or .npy file of plain arrays: {shown(str(error))}") from error
 
 
 def read_samples(path: str) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -156,9 +162,40 @@ def _labels(text: str | None) -> list[str] | None:
         return None
     if text.startswith("range:") and text[6:].isdigit():
         return [str(i) for i in range(int(text[6:]))]
-    if os.path.isfile(text):
-        return [line for line in Path(text).read_text(encoding="utf-8").splitlines() if line]
+    if os.path.exists(text):
+        return read_labels(text)
+    if "," not in text and (os.sep in text or Path(text).suffix.lower() in _LABEL_FILES):
+        raise UserError(f"{text}: no such file of labels; give one that is there, or the labels themselves: a,b,c")
     return [label.strip() for label in text.split(",")]
+
+
+#: endings that no label has
+_LABEL_FILES = {".txt", ".csv", ".tsv", ".json", ".labels", ".names", ".lst", ".yaml", ".yml"}
+
+
+def read_labels(path: str) -> list[str]:
+    """The lines of a text file in UTF-8 or UTF-16, with or without a byte order mark; empty ones are left out."""
+    kind = kind_of(path)
+    if kind is not None:
+        raise UserError(f"{path} is {kind.what}, not a text of labels: write one label a line")
+    with open_regular(path) as file:
+        data = file.read(_MOST_LABEL_BYTES)
+    try:
+        text = decode(data)
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path} is no text in UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8"
+        ) from error
+    if by_text(data) is JSON:
+        raise UserError(f"{path} is {JSON.what}, not a text of labels: write one label a line")
+    labels = [line.strip() for line in text.splitlines() if line.strip()]
+    if not labels or "\0" in text:
+        raise UserError(f"{path} holds no labels: write one a line, as UTF-8")
+    return labels
+
+
+#: of a file of labels: a device has no room for so many
+_MOST_LABEL_BYTES = 1 << 24
 
 
 def run_check(args: argparse.Namespace) -> int:
@@ -220,7 +257,9 @@ def _print_check_json(values: dict[str, Any]) -> None:
 
 def run_inspect(args: argparse.Namespace) -> int:
     """What is in an image, a saved head or an ONNX graph, by its first bytes."""
-    magic = read(args.file, 4)
+    kind_of(args.file)  # which refuses what is no regular file, or empty
+    with open_regular(args.file) as file:
+        magic = file.read(4)
     print(_INSPECTORS.get(magic, _inspect_onnx)(args.file))
     return OK
 
@@ -241,6 +280,9 @@ def _inspect_head(path: str) -> str:
 
 
 def _inspect_onnx(path: str) -> str:
+    kind = kind_of(path)
+    if kind is not None:
+        raise UserError(f"{path} is {kind.what}, not a model image, a saved head or an .onnx file: {kind.to_model}")
     if not path.endswith(".onnx"):
         raise UserError(f"{path} is not a model image, a saved head or an .onnx file")
     program = _exporter("lower")(path)
@@ -252,8 +294,16 @@ def _inspect_onnx(path: str) -> str:
 _INSPECTORS: dict[bytes, Callable[[str], str]] = {b"EPM1": _inspect_image, b"EPH1": _inspect_head}
 
 
+def _needs_image(path: str) -> None:
+    """Refuse a file that is something else than an image."""
+    kind = kind_of(path) or kind_within(path)
+    if kind is not None and kind is not IMAGE:
+        raise UserError(f"{path} is {kind.what}, not an image (.ep): edgeprop export writes one")
+
+
 def run_adapt(args: argparse.Namespace) -> int:
     """Learns from samples and tells what that changed; what has become worse is not saved unless that is forced."""
+    _needs_image(args.model)
     model = edgeprop.Model(args.model)
     if args.restore:
         model.restore(args.restore)
@@ -494,12 +544,14 @@ def parser() -> argparse.ArgumentParser:
 
 
 # The exporter's own errors are ValueErrors that name the node and the nearest supported thing.
-_USER_ERRORS = (edgeprop.Error, UserError, OSError, ValueError)
+_USER_ERRORS = (edgeprop.Error, UserError, OSError, ValueError, MemoryError)
 
 
 def _message(error: BaseException) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
+    if isinstance(error, MemoryError):
+        return f"there is not enough memory ({str(error) or 'MemoryError'}): a smaller model, or fewer samples"
     return str(error)
 
 

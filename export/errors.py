@@ -67,8 +67,12 @@ def _lines(nodes: Sequence[UnsupportedNode]) -> list[str]:
     for node in nodes:
         alike.setdefault(node.cause, []).append(node)
     lines: list[str] = []
-    for group in alike.values():
-        lines += [_line(group)] if len(group) > MOST_ALIKE else map(str, group)
+    for node in nodes:
+        group = alike[node.cause]
+        if len(group) <= MOST_ALIKE:
+            lines.append(str(node))
+        elif node is group[0]:
+            lines.append(_line(group))
     if len(lines) > MOST_LINES:
         more = len(lines) - MOST_LINES + 1
         lines = [*lines[: MOST_LINES - 1], f"and {more} more like these: put these right first"]

@@ -14,8 +14,7 @@ from typing import BinaryIO, NamedTuple
 
 #: bytes that are enough to tell by
 HEAD = 4096
-#: of an archive, whose members are read: the end has their names
-_ARCHIVE = 1 << 31
+#: names of an archive that are looked at
 _MEMBERS = 64
 
 
@@ -36,8 +35,9 @@ _NO_MODEL = "give the model here, and samples with --calibration or --inputs"
 _PICTURE = "give the .onnx file"
 _UNPACK = "unpack it first"
 
-_NPZ = Kind("an .npz of arrays", _NO_MODEL)
-_NPY = Kind("an .npy array", _NO_MODEL)
+IMAGE = Kind("an image of the device (.ep)", "give the ONNX model beside it", _NO_SAMPLES)
+NPZ = Kind("an .npz of arrays", _NO_MODEL)
+NPY = Kind("an .npy array", _NO_MODEL)
 _PT = Kind("a PyTorch file (.pt, .pth)", _TORCH)
 _KERAS = Kind("a Keras model (.keras)", _KERAS_CURE)
 _PICKLE = Kind("a Python pickle (joblib, scikit-learn, old PyTorch)", f"{_SKLEARN}; of PyTorch, torch.onnx.export()")
@@ -45,23 +45,26 @@ _SAFETENSORS = Kind("a safetensors file, weights without a graph", _TORCH)
 _ZIP = Kind("a zip archive", _UNPACK, _UNPACK)
 _FOLDER = Kind("a folder", "give the .onnx file in it", "give the .npz file in it")
 _SAVED_MODEL = Kind("a TensorFlow SavedModel", f"{_TF} --saved-model FOLDER --output model.onnx")
-_JSON = Kind("JSON text", "give the .onnx file")
+JSON = Kind("JSON text", "give the .onnx file")
 _HTML = Kind("an HTML page, as a failed download leaves it", "fetch the file itself", "fetch the file itself")
 _CSV = Kind(
     "a table of text (CSV)",
     "give the .onnx file",
     "x = numpy.loadtxt('x.csv', delimiter=',', dtype='float32'), then numpy.savez('x.npz', x=x)",
 )
+_ONNX = Kind("an ONNX model", "", _NO_SAMPLES)
+#: the first field of an ONNX file, a small number
+_IR_VERSION = b"\x08"
 _PLAIN = Kind("a text", "give the .onnx file")
 
 #: where bytes stand, the bytes, and what begins so
 _MAGIC: tuple[tuple[int, bytes, Kind], ...] = (
-    (0, b"EPM1", Kind("an image of the device (.ep)", "give the ONNX model beside it", _NO_SAMPLES)),
+    (0, b"EPM1", IMAGE),
     (0, b"EPH1", Kind("a saved head of the device", "give the ONNX model it was learned with", _NO_SAMPLES)),
     (4, b"TFL3", Kind("a TensorFlow Lite model", f"{_TF} --tflite FILE --output model.onnx", _NO_SAMPLES)),
     (4, b"ORTM", Kind("onnxruntime's own format (.ort)", "give the .onnx file it was made from", _NO_SAMPLES)),
     (0, b"\x89HDF\r\n\x1a\n", Kind("an HDF5 file (.h5), as Keras writes it", _KERAS_CURE)),
-    (0, b"\x93NUMPY", _NPY),
+    (0, b"\x93NUMPY", NPY),
     (
         0,
         b"version https://git-lfs",
@@ -87,7 +90,7 @@ def by_magic(data: bytes, size: int | None = None) -> Kind | None:
         if data[at : at + len(magic)] == magic:
             return kind
     if data[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
-        return _archive(data)
+        return _archive(BytesIO(data))
     if len(data) > 2 and data[0] == 0x80 and 2 <= data[1] <= 5:
         return _PICKLE
     if data[8:9] == b"{" and 2 <= int.from_bytes(data[:8], "little") <= (size or len(data)):
@@ -95,26 +98,28 @@ def by_magic(data: bytes, size: int | None = None) -> Kind | None:
     return None
 
 
-def _archive(data: bytes) -> Kind:
+def _archive(file: BinaryIO) -> Kind:
     """What a zip archive holds."""
-    names = _members(data)
+    names = _members(file)
     if any(name.endswith("data.pkl") for name in names):
         return _PT
     if "config.json" in names and any(name.endswith(".h5") for name in names):
         return _KERAS
-    return _NPZ if names and all(name.endswith(".npy") for name in names) else _ZIP
+    return NPZ if names and all(name.endswith(".npy") for name in names) else _ZIP
 
 
-def _members(data: bytes) -> list[str]:
-    """Names in an archive; of one cut short, those that stand before their contents."""
+def _members(file: BinaryIO) -> list[str]:
+    """Names in an archive; of one cut short, those that stand before their contents near its start."""
     try:
-        with zipfile.ZipFile(BytesIO(data)) as archive:
+        with zipfile.ZipFile(file) as archive:
             return archive.namelist()[:_MEMBERS]
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError):
         pass
+    file.seek(0)
+    data = file.read(HEAD)
     names: list[str] = []
     at = data.find(b"PK\x03\x04")
-    while at >= 0 and len(names) < _MEMBERS:
+    while at >= 0:
         count = int.from_bytes(data[at + 26 : at + 28], "little")
         names.append(data[at + 30 : at + 30 + count].decode("utf-8", "replace"))
         at = data.find(b"PK\x03\x04", at + 30)
@@ -133,7 +138,7 @@ def by_text(data: bytes) -> Kind | None:
         return None
     start, first = text.lstrip()[:1], text.strip().splitlines()[0]
     if start in "{[":
-        return _JSON
+        return JSON
     if start == "<":
         return _HTML
     return _CSV if any(mark in first for mark in ",;\t") and any(c.isdigit() for c in text) else _PLAIN
@@ -151,6 +156,12 @@ def decode(data: bytes) -> str:
     return data.decode("utf-8-sig")
 
 
+def shown(text: str, most: int = 300) -> str:
+    """A text in one line of bearable length."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[:most]} ..."
+
+
 def kind_of(path: str | os.PathLike[str]) -> Kind | None:
     """What a file or a folder is; None where that is not known, as of an ONNX model.
 
@@ -164,11 +175,18 @@ def kind_of(path: str | os.PathLike[str]) -> Kind | None:
     with open_regular(path) as file:
         data = file.read(HEAD)
         size = os.fstat(file.fileno()).st_size
-        if data[:2] == b"PK":
-            data += file.read(_ARCHIVE)
+        if data[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
+            return _archive(file)
     if not data:
         raise ValueError(f"{os.fspath(path)} is empty: write or fetch it again")
     return by_magic(data, size)
+
+
+def kind_within(path: str | os.PathLike[str]) -> Kind | None:
+    """What a file is that has no first bytes of its own: a text, or an ONNX model; None where it may be anything."""
+    with open_regular(path) as file:
+        data = file.read(HEAD)
+    return by_text(data) or (_ONNX if data[:1] == _IR_VERSION and data[1:2] < b"\x40" else None)
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:

@@ -7,6 +7,7 @@ for any time. Such models run here, unoptimized unless they are quantized, and w
 from __future__ import annotations
 
 import atexit
+import hashlib
 import io
 import json
 import subprocess
@@ -25,11 +26,14 @@ import onnxruntime as ort
 from .uses import inner_graphs
 
 #: what a model may take for one answer: one that takes longer is none for a device
-SECONDS = 60
+SECONDS = 10
 #: bytes of address space of the other process
 MEMORY = 16 << 30
 
-#: the other process: a line of JSON and an archive of arrays in, the same out
+#: models that did not come to an end, by their bytes: they are not tried again
+_endless: set[bytes] = set()
+
+#: the other process, which ends with this one (prctl): a line of JSON and an archive of arrays in, the same out
 _SERVE = """
 import io, json, sys
 import numpy as np
@@ -37,6 +41,8 @@ try:
     import resource
     resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]),) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    import ctypes
+    ctypes.CDLL(None).prctl(1, 9)
 except Exception:
     pass
 import onnxruntime as ort
@@ -86,6 +92,10 @@ class Crash(RuntimeError):
     """onnxruntime ended the process it ran in, or did not come to an end."""
 
 
+class Late(Crash):
+    """It did not come to an end."""
+
+
 def runs_apart(model: onnx.ModelProto) -> bool:
     """Whether a model is one of those that run here."""
     return bool(sys.executable) and any(inner_graphs(node) for node in model.graph.node)
@@ -111,7 +121,7 @@ class _Server:
         assert process.stdin is not None
         assert process.stdout is not None
         late = threading.Event()
-        timer = threading.Timer(SECONDS, lambda: (late.set(), process.kill()))
+        timer = threading.Timer(SECONDS, _kill, (process, late))
         timer.daemon = True
         timer.start()
         try:
@@ -126,7 +136,7 @@ class _Server:
             timer.cancel()
         if told is None or len(blob) < told["size"]:
             self.end()
-            raise Crash(f"it took more than {SECONDS} s" if late.is_set() else "it crashed")
+            raise Late(f"it took more than {SECONDS} s") if late.is_set() else Crash("it crashed")
         if "error" in told:
             raise RuntimeError(told["error"])
         with np.load(io.BytesIO(blob), allow_pickle=False) as found:
@@ -145,6 +155,11 @@ class _Server:
             self.process.kill()
             self.process.communicate()
             self.process = None
+
+
+def _kill(process: subprocess.Popen[bytes], late: threading.Event) -> None:
+    late.set()
+    process.kill()
 
 
 _server = _Server()
@@ -179,18 +194,24 @@ class Session:
     ) -> None:
         self._folder = tempfile.TemporaryDirectory()
         path = Path(self._folder.name) / "model.onnx"
-        path.write_bytes(model.SerializeToString())
+        data = model.SerializeToString()
+        path.write_bytes(data)
+        self._digest = hashlib.sha256(data).digest()
         self._how = {"path": str(path), "without": list(without), "entries": entries}
         least = int(ort.GraphOptimizationLevel.ORT_DISABLE_ALL)
         self._levels = [int(wanted), least] if int(wanted) != least else [least]
         self._names, _ = self._ask(None, {})
 
     def _ask(self, names: Sequence[str] | None, feeds: Mapping[str, np.ndarray]) -> tuple[list[str], list[np.ndarray]]:
+        if self._digest in _endless:
+            raise Crash("onnxruntime does not come to an end with the model")
         while True:
             asked = {**self._how, "level": self._levels[0], "names": None if names is None else list(names)}
             try:
                 return _server.ask(asked, feeds)
             except RuntimeError as error:
+                if isinstance(error, Late):
+                    _endless.add(self._digest)
                 if len(self._levels) > 1:
                     del self._levels[0]
                     continue

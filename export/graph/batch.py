@@ -24,6 +24,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 #: samples that a graph's batch is tried with where its size may vary
 _TRIED = 3
+#: of a larger batch, those that are looked at alone
+_ROWS = 64
 _TOLERANCE = 1e-4
 #: operators with operands that broadcast, and which operands: None all
 _BROADCAST: dict[str, tuple[int, ...] | None] = {
@@ -84,7 +86,7 @@ def _same_alone(proto: onnx.ModelProto, single: onnx.ModelProto, arrays: Mapping
     try:
         together, alone = reference.session(proto), reference.session(single)
         whole = together.run(None, dict(arrays))
-        for row in range(rows):
+        for row in np.unique(np.linspace(0, rows - 1, min(rows, _ROWS)).astype(int)):
             results = alone.run(None, {name: array[row : row + 1] for name, array in arrays.items()})
             for got, want in zip(results, whole, strict=True):
                 if want.ndim == 0 or len(want) != rows or not _close(got, want[row]):

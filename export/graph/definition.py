@@ -14,7 +14,8 @@ from onnx import helper, numpy_helper
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-_POOLS = {"AveragePool": (0, None), "QLinearAveragePool": (0, 2)}
+#: pools, and the input that is the zero point of their codes
+_POOLS = {"AveragePool": None, "QLinearAveragePool": 2}
 #: coordinates that depend on the resized length, which onnxruntime rounds first
 _OF_LENGTH = ("align_corners", "pytorch_half_pixel")
 #: a length that is nearer to a whole number than this is one, told in float32
@@ -37,13 +38,13 @@ def as_defined(model: onnx.ModelProto) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     constants = _constants(copy.graph)
-    shapes = _shapes(copy) if any(map(_rounds_length, parts)) else {}
+    shapes = _shapes(copy)
     nodes = list(copy.graph.node)
     del copy.graph.node[:]
     for node in nodes:
         made: list[onnx.NodeProto] | None = None
         if _counts_too_many(node):
-            made = _padded_pool(copy.graph, node, constants)
+            made = _padded_pool(copy.graph, node, constants, shapes)
         elif _rounds_length(node):
             made = _resampled(copy.graph, node, constants, shapes)
         copy.graph.node.extend(made or [node])
@@ -166,15 +167,25 @@ def _counts_too_many(node: onnx.NodeProto) -> bool:
         return False
     given = _attributes(node)
     padded = _text(given.get("auto_pad"), "NOTSET") in ("NOTSET", "VALID")
-    return bool(given.get("count_include_pad", 0) and given.get("ceil_mode", 0) and padded)
+    dilated = any(d != 1 for d in given.get("dilations", ()))
+    return bool(given.get("count_include_pad", 0) and given.get("ceil_mode", 0) and padded and not dilated)
 
 
-def _padded_pool(graph: onnx.GraphProto, node: onnx.NodeProto, constants: Mapping[str, Array]) -> list[onnx.NodeProto]:
-    """A Pad, and the pool of what it gives, all of whose taps inside count."""
+def _padded_pool(
+    graph: onnx.GraphProto, node: onnx.NodeProto, constants: Mapping[str, Array], shapes: Mapping[str, Sequence[int]]
+) -> list[onnx.NodeProto] | None:
+    """A Pad, and the pool of what it gives, all of whose taps inside count; None where the sizes are not known."""
     given = _attributes(node)
     rank = len(given["kernel_shape"])
     valid = _text(given.get("auto_pad"), "NOTSET") == "VALID"
     pads = [0] * (2 * rank) if valid else list(given.get("pads") or [0] * (2 * rank))
+    sizes = list(shapes.get(node.input[0], ()))[2:]
+    if any(pads[rank:]):
+        if len(sizes) != rank or not all(sizes):
+            return None
+        strides = given.get("strides") or [1] * rank
+        ends = zip(sizes, given["kernel_shape"], strides, pads[:rank], pads[rank:], strict=True)
+        pads[rank:] = [_padding_seen(*axis) for axis in ends]
     pool = onnx.NodeProto()
     pool.CopyFrom(node)
     del pool.attribute[:]
@@ -184,12 +195,20 @@ def _padded_pool(graph: onnx.GraphProto, node: onnx.NodeProto, constants: Mappin
         return [pool]
     name = f"{node.output[0]}.padded"
     amounts = np.array([0, 0, *pads[:rank], 0, 0, *pads[rank:]], np.int64)
-    zero_at = _POOLS[node.op_type][1]
-    zero = constants.get(node.input[zero_at]) if zero_at is not None and len(node.input) > zero_at else None
+    zero_at = _POOLS[node.op_type]
+    zero = constants.get(node.input[zero_at]) if zero_at and len(node.input) > zero_at else None
     value = [] if zero is None else [_store(graph, f"{name}.value", zero.reshape(()))]
     pool.input[0] = name
     inputs = [node.input[0], _store(graph, f"{name}.amounts", amounts), *value]
     return [helper.make_node("Pad", inputs, [name], name=name), pool]
+
+
+def _padding_seen(size: int, kernel: int, stride: int, before: int, behind: int) -> int:
+    """How much of the padding behind an axis its windows see: none begins there."""
+    count = -(-(size + before + behind - kernel) // stride) + 1
+    if (count - 1) * stride >= size + before:
+        count -= 1
+    return max(min(behind, (count - 1) * stride + kernel - size - before), 0)
 
 
 # ---- Resize ----------------------------------------------------------------------------------------------------------

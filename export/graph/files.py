@@ -22,7 +22,7 @@ from ..recognize import by_magic, by_text, kind_of, open_regular
 #: of all weights together: what protobuf can hold, and far more than a device
 MOST_BYTES = (1 << 31) - 1
 #: bits of an element, by type; texts have none
-_BITS = {
+_BITS: dict[int, int] = {
     TensorProto.FLOAT: 32, TensorProto.UINT8: 8, TensorProto.INT8: 8, TensorProto.UINT16: 16, TensorProto.INT16: 16,
     TensorProto.INT32: 32, TensorProto.INT64: 64, TensorProto.BOOL: 8, TensorProto.FLOAT16: 16,
     TensorProto.DOUBLE: 64, TensorProto.UINT32: 32, TensorProto.UINT64: 64, TensorProto.COMPLEX64: 64,
@@ -148,8 +148,8 @@ def _bytes_needed(told: str, tensor: TensorProto) -> int | None:
         raise ValueError(f"{told} has the shape {_shape(tensor)}: no axis has fewer than 0 elements")
     bits = _BITS.get(tensor.data_type)
     needed = None if bits is None else (prod(tensor.dims) * bits + 7) // 8
-    if (needed or 0) > MOST_BYTES:
-        raise ValueError(f"{told} has the shape {_shape(tensor)}, {needed:,} bytes: more than a model can hold")
+    if max(needed or 0, max(tensor.dims, default=0)) > MOST_BYTES:
+        raise ValueError(f"{told} has the shape {_shape(tensor)}, {needed or 0:,} bytes: more than a model can hold")
     return needed
 
 

@@ -15,6 +15,7 @@ from .classical import to_tensors
 from .constant_ends import drop_constant_outputs
 from .ends import to_float_ends
 from .files import read
+from .limits import MOST_AXES, MOST_ELEMENTS, check_counts, check_ranges, check_sizes, make_shapes
 from .recurrence import time_first
 from .uses import all_nodes
 
@@ -24,8 +25,6 @@ MIN_OPSET = 7
 NEWEST_RUN = 25
 #: stands for the domain of operators that onnx's tools are to leave alone
 _APART = "edgeprop.apart"
-#: of one input: what can be run on the way to a device, which has far less memory
-_MOST_ELEMENTS = 1 << 28
 
 
 @dataclass
@@ -68,6 +67,7 @@ def load(model: onnx.ModelProto | bytes | str | os.PathLike[str], *, ends: bool 
     """
     whole = read(model)
     proto = whole.proto
+    check_counts(proto)
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
     notes = to_tensors(copy)
@@ -77,10 +77,11 @@ def load(model: onnx.ModelProto | bytes | str | os.PathLike[str], *, ends: bool 
         proto = onnx.ModelProto()
         proto.CopyFrom(copy)
     if copy.functions:
-        copy = onnx.inliner.inline_local_functions(copy)
+        copy = _inlined(copy)
     newer = _as_new_as_its_operators(copy)
     if newer is not copy:
         copy = proto = newer
+    check_ranges(copy)
     copy = _with_output_shapes(copy)
     _drop_initialized_inputs(copy)
     _check(copy)
@@ -89,6 +90,14 @@ def load(model: onnx.ModelProto | bytes | str | os.PathLike[str], *, ends: bool 
     if opsets(copy).get("", 0) > NEWEST_RUN:
         copy = proto = _older(copy)
     return Imported(copy, whole.source, whole.digest, find_batch(copy.graph), given=proto, notes=notes)
+
+
+def _inlined(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model without functions of its own."""
+    try:
+        return onnx.inliner.inline_local_functions(proto)
+    except Exception as error:  # onnx's own, of several kinds
+        raise ValueError(f"onnx cannot inline the model's functions: {_first_cause(error)}") from error
 
 
 def _with_output_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -154,7 +163,11 @@ def _check(proto: onnx.ModelProto) -> None:
     try:
         known = _known_parts(proto, opset)
         onnx.checker.check_model(_with_some_shapes(known))
-        onnx.shape_inference.infer_shapes(known, check_type=True)
+        check_sizes(make_shapes(known))
+    except MemoryError as error:
+        raise ValueError(
+            "the model's values do not fit into memory: look at the sizes that its nodes ask for"
+        ) from error
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ValueError(f"onnx.checker rejects the model: {_first_cause(error)}") from error
 
@@ -166,7 +179,7 @@ def _known_parts(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     copy.CopyFrom(proto)
     domains = set(opsets(proto))
     for node in all_nodes(copy.graph.node):
-        if _is_own(node) and not _has(node, opset):
+        if _is_own(node) and (not _has(node, opset) or onnx.defs.get_schema(node.op_type, opset).deprecated):
             node.domain = _APART
         if not _is_own(node) and node.domain not in domains:
             copy.opset_import.append(onnx.helper.make_opsetid(node.domain, 1))
@@ -239,9 +252,11 @@ def _refused(value: onnx.ValueInfoProto) -> UnsupportedNode | None:
     if not value.type.tensor_type.HasField("shape"):
         return UnsupportedNode(value.name, "input", "it has no shape", "give it one before exporting")
     shape = value.type.tensor_type.shape.dim
+    if len(shape) > MOST_AXES:
+        return UnsupportedNode(value.name, "input", f"it has {len(shape)} axes", f"at most {MOST_AXES}")
     size = prod(n or 1 for n in _dims(value))
-    if size > _MOST_ELEMENTS:
-        return UnsupportedNode(value.name, "input", f"it has {size} elements", f"at most {_MOST_ELEMENTS}")
+    if size > MOST_ELEMENTS:
+        return UnsupportedNode(value.name, "input", f"it has {size} elements", f"at most {MOST_ELEMENTS}")
     varying = [axis for axis, size in enumerate(_dims(value)) if size is None and axis > 0]
     if not varying:
         return None

@@ -13,6 +13,7 @@ from onnxscript.optimizer import fold_constants_ir
 from . import reference
 from .batch import one_sample, set_first_axis
 from .importer import Imported, opsets
+from .limits import LOOPS, MOST_AXES, MOST_FOLDED, folded_elements
 from .recurrence import unroll_scans
 from .rewrites import drop_identities, rewrite
 from .spelled import spell_out
@@ -115,10 +116,39 @@ def fold_all(model: ir.Model, infer: bool = True) -> None:
             onnx_shape_inference=infer,
             input_size_limit=1 << 28,
             output_size_limit=1 << 28,
-            should_fold=lambda node: False if node.op_type in _NEVER_FOLDED else None,
+            should_fold=lambda node: False if not may_fold(node) else None,
         )
         if not _fold_with_onnxruntime(model.graph):
             break
+
+
+def may_fold(node: ir.Node) -> bool:
+    """Whether a node of constants is computed: not what differs from run to run, what may run for any time, or what has
+    more elements than a device could hold."""
+    if node.op_type in _NEVER_FOLDED or node.op_type in LOOPS:
+        return False
+    known = {
+        str(value.name): array
+        for value in node.inputs
+        if value is not None and (array := small_array_of(value)) is not None
+    }
+    shapes = {
+        str(value.name): tuple(value.shape.numpy())
+        for value in node.inputs
+        if value is not None and value.const_value is not None and value.shape is not None
+    }
+    if not shapes:
+        return True
+    wanted = onnx.NodeProto(op_type=node.op_type, input=["" if v is None else str(v.name) for v in node.inputs])
+    count = folded_elements(wanted, shapes, known)
+    return count is None or count <= MOST_FOLDED
+
+
+def small_array_of(value: ir.Value | None) -> np.ndarray | None:
+    """The array of an initialiser of few elements, such as sizes."""
+    if value is None or value.const_value is None or value.const_value.size > MOST_AXES:
+        return None
+    return array_of(value)
 
 
 def _fold_with_onnxruntime(graph: ir.Graph) -> bool:
@@ -129,7 +159,7 @@ def _fold_with_onnxruntime(graph: ir.Graph) -> bool:
     folded = False
     for node in list(graph):
         known = {str(value.name): array_of(value) for value in node.inputs if value is not None}
-        opaque = node.op_type in _NEVER_FOLDED or any(isinstance(a.value, ir.Graph) for a in node.attributes.values())
+        opaque = not may_fold(node) or any(isinstance(a.value, ir.Graph) for a in node.attributes.values())
         if opaque or not known or any(array is None for array in known.values()):
             continue
         if any(value.is_graph_output() for value in node.outputs):

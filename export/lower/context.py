@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from ..errors import Refusal
 from ..graph import reference
+from ..graph.limits import is_endless
 from ..graph.normalize import Normal, array_of
 from ..graph.uses import RANDOM
 from ..program.program import DTYPES, Op, Tensor
@@ -110,6 +111,9 @@ class Context:
             return None
         arrays = {str(i.name): a for i in node.inputs if i is not None and (a := self.constant(i)) is not None}
         proto = ir.to_proto(node)
+        if is_endless(proto, arrays):
+            self.failed[node] = "it has too many elements, or may take any time"
+            return None
         try:
             return reference.run_nodes(
                 [proto], arrays, {}, str(value.name), dict(self.normal.model.graph.opset_imports)

@@ -30,7 +30,7 @@ def make_sparse(program: Program, choice: str = "auto") -> None:
     ValueError : `choice` is none of them
     """
     if choice not in CHOICES:
-        raise ValueError(f"sparse={choice!r} is none of {', '.join(CHOICES)}")
+        raise ValueError(f"sparse={choice!r} (--sparse) is none of {', '.join(CHOICES)}")
     for op in program.ops:
         if op.kind == "dense_f32" and choice != "never" and _worth_it(program, op, choice):
             _convert(program, op)

@@ -202,7 +202,7 @@ def _of_several_inputs(program: Program, streams: Collection[str]) -> list[Unsup
         return []
     names = ", ".join(f"'{name}'" for name in inputs)
     why = f"it has {len(inputs)} inputs ({names}), and a device learns from one"
-    cure = "one input that the model splits, states for those that are states, or no trainable layers"
+    cure = "one input that the model splits, states={...} (--state) for those that are states, or no trainable layers"
     return [UnsupportedNode(program.name, "model", why, cure)]
 
 
@@ -220,11 +220,11 @@ def _first_output(program: Program, layers: Sequence[Op], wanted: str | None) ->
         if not fit or program.outputs[0].name in fit:
             return
         if len(fit) > 1:
-            cure = f"name one, loss_output={fit[0]!r}"
+            cure = f"name one, loss_output={fit[0]!r} (--loss-output {fit[0]})"
             raise ValueError(f"the loss could look at any of the outputs {', '.join(map(repr, fit))}: {cure}")
         wanted = fit[0]
     if wanted not in ports:
-        raise ValueError(f"loss_output={wanted!r} is no output of the model: {', '.join(ports)}")
+        raise ValueError(f"loss_output={wanted!r} (--loss-output) is no output of the model: {', '.join(ports)}")
     program.outputs.sort(key=lambda port: port.name != wanted)
 
 
@@ -291,8 +291,9 @@ def _attach_loss(program: Program, loss: str | None) -> str:
     implied = _LOSS_BEHIND.get(last.kind) if last is not None else None
     loss = loss or implied or ("softmax_cross_entropy" if program.labels else None)
     if loss is None:
+        known = ", ".join(LOSSES)
         raise ValueError(
-            f"the model has no final Softmax or Sigmoid that implies a loss: give one of {', '.join(LOSSES)}"
+            f"the model has no final Softmax or Sigmoid that implies a loss: give one (loss=..., --loss ...) of {known}"
         )
     program.loss = loss
     program.logits = last.inputs[0] if last is not None and implied == loss else output
@@ -331,4 +332,8 @@ def _cure_apart(program: Program, op: Op) -> str:
     """What to do about a trainable layer that the loss does not depend on."""
     reached = _reached(program, [op])
     other = next((port.name for port in program.outputs if port.tensor in reached), None)
-    return "freeze it" if other is None else f"freeze it, or let the loss look at it: loss_output={other!r}"
+    return (
+        "freeze it"
+        if other is None
+        else f"freeze it, or let the loss look at it: loss_output={other!r} (--loss-output {other})"
+    )

@@ -348,7 +348,12 @@ def fill_states(
     ------
     CalibrationError : the samples do not fit, or onnxruntime cannot run the model on them
     """
-    runner = Runner(model, list(states.values()), 1)
+    if not states:
+        return samples
+    try:
+        runner = Runner(model, list(states.values()), 1)
+    except _ORT_ERRORS as error:
+        raise CalibrationError(f"onnxruntime cannot run the model on the samples: {error}") from error
     given = samples if isinstance(samples, Mapping) else {n: samples for n in runner.inputs if n not in states}
     missing = [name for name in states if name not in given]
     if not missing or len(given) + len(missing) != len(runner.inputs):

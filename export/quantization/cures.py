@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from . import accuracy, features
@@ -20,6 +21,8 @@ from .sensitivity import worth_float
 MOST_LAYERS = 16
 #: samples fewer than these say little of the ranges
 FEW_SAMPLES = 20
+#: a sample with values this many times those of most is an outlier
+FAR = 20.0
 #: dB that a cure must gain where it does not heal
 HELPS = 3.0
 
@@ -36,7 +39,7 @@ class Patient:
 
     def with_other(self, asked: Asked) -> accuracy.Accuracy:
         """How accurate it is with other options."""
-        feeds = accuracy.spread(self.feeds, accuracy.ACCURACY_SAMPLES)
+        feeds = self.feeds
         other = quantize_normal(self.found.reference, feeds, self.found.trainable, asked, self.loss, self.labels)
         return accuracy.measure(self.found.reference, other.comparable, feeds, self.loss, self.labels)
 
@@ -54,11 +57,21 @@ def cure(patient: Patient, before: accuracy.Accuracy) -> str:
     advice = [f"{best} helps some"] if best else []
     if features.unscalable(patient.found.reference, patient.feeds) and not features.is_scaled(patient.found.normal):
         advice.append("scale the inputs to alike ranges before training")
+    if any(map(_has_outliers, patient.feeds.values())):
+        advice.append("a few samples are far larger than the rest: leave them out of the calibration")
     if len(next(iter(patient.feeds.values()))) < FEW_SAMPLES:
         advice.append("give more calibration samples")
     if best == "" and _layer_count(patient) > MOST_LAYERS:
         advice.append("edgeprop check --calibration says which layers to leave in float32 (--float LAYER)")
     return "cure: " + "; ".join([*advice, "leave all of it in float32 (quantized=False, --float)"])
+
+
+def _has_outliers(array: Array) -> bool:
+    """Whether some sample has values far beyond those of most."""
+    if array.dtype.kind != "f" or array.ndim < 2:
+        return False
+    reach = np.abs(array.reshape(len(array), -1)).max(1)
+    return bool(reach.max(initial=0) > FAR * np.median(reach) > 0)
 
 
 Trial = tuple[str, Callable[[], accuracy.Accuracy]]

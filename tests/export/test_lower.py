@@ -716,7 +716,7 @@ def test_layers_beside_the_loss_and_weights_of_several() -> None:
         "2 obstacles to training:",
         "  dense_f32 'one': it is marked trainable, but weight 'w' is shared by several layers; freeze them",
         "  dense_f32 'beside': it is marked trainable, but the loss on 'y' does not depend on it; "
-        "freeze it, or let the loss look at it: loss_output='z'",
+        "freeze it, or let the loss look at it: loss_output='z' (--loss-output z)",
     ]
 
 

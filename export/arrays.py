@@ -1,0 +1,66 @@
+"""Arrays out of .npy and .npz files that may say anything of themselves: what they hold is seen before memory is taken.
+
+Needs numpy alone, as `edgeprop adapt` does.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from math import prod
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .recognize import open_regular
+
+#: of an archive's members together
+MOST_BYTES = 1 << 34
+
+
+def read_npy(path: str) -> NDArray[Any]:
+    """The array of an .npy.
+
+    Raises
+    ------
+    ValueError : it is none, holds Python objects, or its bytes are fewer than its shape asks for
+    """
+    with open_regular(path) as file:
+        return _read(file, os.fstat(file.fileno()).st_size, path)
+
+
+def read_npz(path: str) -> dict[str, NDArray[Any]]:
+    """The arrays of an .npz by name; errors as of `read_npy`."""
+    with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        total = sum(member.file_size for member in members)
+        if total > MOST_BYTES:
+            raise ValueError(f"its arrays have {total:,} bytes, at most {MOST_BYTES:,} are read: give fewer samples")
+        arrays = {}
+        for member in members:
+            with archive.open(member) as part:
+                arrays[member.filename.removesuffix(".npy")] = _read(part, member.file_size, member.filename)
+        return arrays
+
+
+def _read(file: IO[bytes], size: int, name: str) -> NDArray[Any]:
+    """An array whose header and bytes agree."""
+    version = np.lib.format.read_magic(file)
+    if version not in ((1, 0), (2, 0), (3, 0)):
+        raise ValueError(f"'{name}' is of version {version[0]}.{version[1]} of .npy, which is not known")
+    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, by_columns, dtype = header(file)
+    if dtype.hasobject:
+        raise ValueError(f"'{name}' holds Python objects, which are not loaded: give numbers, array.astype('float32')")
+    if min(shape, default=0) < 0:
+        raise ValueError(f"'{name}' has the shape {shape}: no axis has fewer than 0 elements")
+    needed = prod(shape) * dtype.itemsize
+    have = size - file.tell()
+    if needed > have:
+        raise ValueError(f"'{name}' of shape {shape} needs {needed:,} bytes and has {have:,}: it is cut short")
+    data = file.read(needed)
+    if len(data) < needed:
+        raise ValueError(f"'{name}' of shape {shape} ends after {len(data):,} of {needed:,} bytes: it is cut short")
+    array = np.frombuffer(bytearray(data), dtype, prod(shape)) if dtype.itemsize else np.zeros(prod(shape), dtype)
+    return array.reshape(shape[::-1]).T if by_columns else array.reshape(shape)
