@@ -18,6 +18,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 _POOLS = {"AveragePool": None, "QLinearAveragePool": 2}
 #: coordinates that depend on the resized length, which onnxruntime rounds first
 _OF_LENGTH = ("align_corners", "pytorch_half_pixel")
+#: weights of a resized axis that ONNX's reference works out in seconds
+MOST_WEIGHTS = 1 << 17
 #: a length that is nearer to a whole number than this is one, told in float32
 _WHOLE = 1e-3
 
@@ -120,8 +122,10 @@ def _give_bias(graph: onnx.GraphProto, index: int, place: int, codes: Array, sca
     node = graph.node[index]
     name = f"{node.output[0]}.{node.input[place]}"
     inputs = [_store(graph, f"{name}.codes", codes), _store(graph, f"{name}.scale", scale)]
-    axis = {"axis": 0} if scale.ndim else {}
-    graph.node.insert(index, helper.make_node("DequantizeLinear", inputs, [f"{name}.real"], name=name, **axis))
+    real = helper.make_node("DequantizeLinear", inputs, [f"{name}.real"], name=name)
+    if scale.ndim:
+        real.attribute.append(helper.make_attribute("axis", 0))
+    graph.node.insert(index, real)
     graph.node[index + 1].input[place] = f"{name}.real"
 
 
@@ -250,9 +254,13 @@ def resize_matrix(node: onnx.NodeProto, size: int, scale: np.float32) -> Array:
 
     kept = {k: v for k, v in _attributes(node).items() if k not in ("axes", "keep_aspect_ratio_policy")}
     one = helper.make_node("Resize", ["x", "", "scales"], ["y"], **kept)
-    run = ReferenceEvaluator(one)
+    if size * size * float(scale) > MOST_WEIGHTS:
+        raise ValueError(
+            f"Resize {node.name!r}: {size} elements times {scale:g} is no whole length: give sizes instead"
+        )
+    evaluator: Any = ReferenceEvaluator(one)
     scales = np.array([scale], np.float32)
-    columns = [run.run(None, {"x": row, "scales": scales})[0] for row in np.eye(size, dtype=np.float32)]
+    columns = [evaluator.run(None, {"x": row, "scales": scales})[0] for row in np.eye(size, dtype=np.float32)]
     return np.stack(columns, 1).astype(np.float32)
 
 

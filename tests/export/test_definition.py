@@ -11,6 +11,7 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from edgeprop.export.check import check, run_on_device
+from edgeprop.export.errors import UnsupportedError
 from edgeprop.export.graph import reference
 from edgeprop.export.graph.definition import as_defined
 from edgeprop.export.lower import lower
@@ -126,6 +127,16 @@ def test_resized_lengths_that_are_not_whole(coordinates: str, mode: str, scales:
     result = check(net, {"x": x})
     assert result.status == "ok", str(result)
     assert all(layer.mismatches == 0 for layer in result.layers)
+
+
+def test_an_axis_too_long_to_work_out_is_refused() -> None:
+    x = np.zeros((1, 1, 1, 3000), np.float32)
+    node = helper.make_node(
+        "Resize", ["x", "", "s"], ["y"], mode="linear", coordinate_transformation_mode="align_corners"
+    )
+    net = graph([node], x, {"s": np.array([1, 1, 1, 1.3001], np.float32)})
+    with pytest.raises(UnsupportedError, match="is no whole length: give sizes instead"):
+        lower(net)
 
 
 def test_codes_are_picked_as_onnx_says() -> None:
