@@ -38,8 +38,9 @@ class RemoveRefusal(Operator):  # type: ignore[misc]
 
     def mutate(self, node: Any, index: int) -> Any:
         """A pass in its place."""
-        prefix = node.get_first_leaf().prefix
-        return parso.parse(f"{prefix}pass").children[0]
+        statement = parso.parse("pass").children[0]
+        statement.get_first_leaf().prefix = node.get_first_leaf().prefix
+        return statement
 
     @classmethod
     def examples(cls) -> Iterable[Any]:
