@@ -77,7 +77,7 @@ def scaled(x: int | None, zero: int = 3) -> float | None:
     assert x != 1 + 1
     if x is None:
         raise ValueError(f"no x but {zero + 1}")
-    return divided(x - zero, 2)
+    return divided(x - zero, min(2, zero))
 '''
 
 
@@ -85,8 +85,14 @@ def test_faults_of_python() -> None:
     python_faults = pytest.importorskip("tests.mutants.python_faults", reason="cosmic-ray is installed by make mutants")
     lines = after(python_faults.places("x.py", PYTHON), PYTHON)
     spaced = {" ".join(line.split()) for line in lines}
-    assert {"return divided(x, 2)", "return divided(x + zero, 2)", "pass", "if x is not None:"} <= spaced
-    assert any(line.startswith("return divided(2") for line in spaced)
+    assert {
+        "return divided(x, min(2, zero))",
+        "return divided(x + zero, min(2, zero))",
+        "pass",
+        "if x is not None:",
+    } <= spaced
+    assert any(line.startswith("return divided(min(2, zero), x - zero") for line in spaced)
+    assert not any("min(zero, 2)" in line for line in spaced)
     assert any("zero: int = 4" in line for line in spaced)
     assert not any("assert" in line or "ValueError" in line for line in lines)
     assert not any("cache" in line for line in lines)
