@@ -164,3 +164,36 @@ def test_group_norm_of_many_channels(channels: int, groups: str) -> None:
             close(r.gradients[i], wanted, False, f"gradient {i}, {n} samples")
             assert r.emitted[i].min() >= 1
             assert n > 1 or r.emitted[i].max() == 1
+
+
+@pytest.mark.parametrize("taps", [127, 128, 129, 255, 256, 257])
+def test_pools_of_many_taps(taps: int) -> None:
+    """The largest stands at every tap in turn; float32 forward and backward, int8, and the averages of both."""
+    n, channels = taps, 3
+    attrs = {"in_h": 1, "in_w": taps + 1, "channels": channels, "out_h": 1, "out_w": 2, "kernel_h": 1, "kernel_w": taps}
+    attrs |= {"stride_h": 1, "stride_w": 1, "dilation_h": 1, "dilation_w": 1, "pad_top": 0, "pad_left": 0}
+    attrs |= {"count_include_pad": 0, "pad_bottom": 0, "pad_right": 0}
+    rng = np.random.default_rng(taps)
+    codes = rng.integers(-128, 100, (n, 1, taps + 1, channels)).astype(np.int8)
+    codes[np.arange(n), 0, np.arange(n)] = 101
+    wanted = np.stack([codes[:, :, k : k + taps].max(2) for k in (0, 1)], 2)
+    y = np.empty((n, 1, 2, channels), np.int8)
+    scaled = ops.Tensor(codes, 0.1, -77)
+    assert ops.run("max_pool2d_s8", attrs, [scaled], [ops.Tensor(y, 0.1, -77)]).rc == 0
+    np.testing.assert_array_equal(y, wanted)
+    x, out = codes.astype(np.float32), np.empty(y.shape, np.float32)
+    dy = rng.integers(1, 4, y.shape).astype(np.float32)
+    r = ops.run("max_pool2d_f32", attrs, [x], [out], dy=dy, want=[0])
+    assert r.rc == 0
+    np.testing.assert_array_equal(out, wanted)
+    dx = np.zeros_like(x)
+    for k in (0, 1):
+        first = np.expand_dims(x[:, :, k : k + taps].argmax(2), 2) + k
+        np.put_along_axis(dx, first, np.take_along_axis(dx, first, 2) + dy[:, :, k : k + 1], 2)
+    np.testing.assert_array_equal(r.dx[0], dx)
+    means = np.stack([codes[:, :, k : k + taps].astype(np.float64).mean(2) for k in (0, 1)], 2)
+    assert ops.run("average_pool2d_f32", attrs, [x], [out]).rc == 0
+    np.testing.assert_allclose(out, means, rtol=1e-5, atol=1e-4)
+    assert ops.run("average_pool2d_s8", attrs, [scaled], [ops.Tensor(y, 0.05, 41)]).rc == 0
+    exact = np.clip((means + 77) * 0.1 / 0.05 + 41, -128, 127)
+    assert np.abs(y - exact).max() <= 0.5 + 1e-3
