@@ -3,6 +3,7 @@ header does what the image does."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -138,7 +139,7 @@ def test_what_a_frozen_cell_computed_lives_until_its_backward(name: str) -> None
     assert gradients
     places += [(p.grad_offsets[n], model.tensors[n].nbytes, f"d {n}") for n in gradients]
     places.sort()
-    for (at, size, one), (next_at, _, other) in zip(places, places[1:], strict=False):
+    for (at, size, one), (next_at, _, other) in itertools.pairwise(places):
         assert at + size <= next_at, (one, other)
 
 

@@ -71,7 +71,6 @@ RULES = [
     *_swap("in_c", "out_c", "axes swapped"),
     *_swap("n_in", "n_out", "axes swapped"),
     *_swap("rows", "columns", "axes swapped"),
-    *_swap("fminf", "fmaxf", "min and max"),
     *_swap("lo", "hi", "min and max"),
     *_swap("ep_in", "ep_out", "another array"),
     *_swap("ep_din", "ep_dout", "another array"),

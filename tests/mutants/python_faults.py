@@ -38,8 +38,9 @@ class RemoveRefusal(Operator):  # type: ignore[misc]
 
     def mutate(self, node: Any, index: int) -> Any:
         """A pass in its place."""
-        prefix = node.get_first_leaf().prefix
-        return parso.parse(f"{prefix}pass").children[0]
+        statement = parso.parse("pass").children[0]
+        statement.get_first_leaf().prefix = node.get_first_leaf().prefix
+        return statement
 
     @classmethod
     def examples(cls) -> Iterable[Any]:
@@ -65,6 +66,10 @@ class DropTerm(Operator):  # type: ignore[misc]
         return ()
 
 
+#: functions that do not care for the order of their first two arguments
+COMMUTES = {"min", "max", "minimum", "maximum", "array_equal", "gcd", "lcm", "broadcast_shapes"}
+
+
 class SwapArguments(Operator):  # type: ignore[misc]
     """An operator that swaps the first two arguments of a call: `f(a, b)` becomes `f(b, a)`."""
 
@@ -72,6 +77,8 @@ class SwapArguments(Operator):  # type: ignore[misc]
         """A position for every call with two arguments or more, the first two of them without a name."""
         if node.type == "arglist":
             first, _, second = node.children[:3]
+            if node.parent.get_first_leaf().get_previous_leaf().value in COMMUTES:
+                return
             if "argument" not in (first.type, second.type) and first.get_code().strip() != second.get_code().strip():
                 yield (node.start_pos, node.end_pos)
 

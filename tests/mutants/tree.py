@@ -113,7 +113,7 @@ class Tree:
             "-p",
             "no:randomly",
             "--hypothesis-seed=0",
-            *(["-n", str(self.jobs)] if self.jobs > 1 else []),
+            *(["-n", str(self.jobs), "--dist", "loadgroup"] if self.jobs > 1 else []),
             *tests,
         ]
         before = set(self.objects.iterdir())

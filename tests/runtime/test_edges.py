@@ -3,6 +3,8 @@ far from the middle. Against NumPy; random sizes (test_ops_s8.py, test_ops_f32.p
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import os
 import re
 from typing import Any
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.runtime.test_ops_norms import OPS as NORMS
-from tests.support import cases_f32, cases_movement, cases_s8, ops
+from tests.support import cases_f32, cases_movement, cases_s8, compiler, ops, run_op
 from tests.support import reference_norms as norms
 from tests.support.compiler import CSRC
 from tests.support.reference import clamp, clamp_backward
@@ -97,6 +99,30 @@ def test_matmul_s8(columns: int, zeros: tuple[int, int, int]) -> None:
         np.testing.assert_array_equal(y, (np.rint(v) + zy).astype(np.int8))
 
 
+#: what boards without kernels of their own run: other ways through the ops, in small pieces
+AS_ON_BOARDS = ["-O0", "-fPIC", "-DEP_PORTABLE"]
+
+
+@functools.cache
+def board_codes() -> ctypes.CDLL:
+    """The int8 ops as a board has them."""
+    return ctypes.CDLL(str(run_op.build("board_s8.so", AS_ON_BOARDS, "-shared")))
+
+
+@functools.cache
+def board_floats() -> Any:
+    """The float32 ops as a board has them."""
+    return ops.ffi.dlopen(str(ops.compile_with(compiler.scratch() / "board.so", "-shared", build=AS_ON_BOARDS)))
+
+
+@pytest.mark.parametrize("case", ["Conv", "ConvZero", "Dense", "Pool", "Add", "Softmax"])
+def test_codes_as_on_boards(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Depthwise convolutions span by span, patches of a kilobyte."""
+    monkeypatch.setattr(run_op, "library", board_codes)
+    for dtype in (np.int8, np.uint8):
+        test_codes(case, dtype, monkeypatch)
+
+
 def close(found: Array, wanted: Array, exact: bool, what: str) -> None:
     """Equal where all sums are of integers, else within 2e-5 of the largest."""
     if exact:
@@ -139,6 +165,23 @@ def test_floats(op: str) -> None:
             assert n > 1 or r.emitted[i].max() == 1
 
 
+@pytest.mark.parametrize(
+    "op", ["conv2d_f32", "depthwise_conv2d_f32", "dense_f32", "affine_f32", "conv_transpose2d_f32"]
+)
+def test_floats_as_on_boards(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forward and backward, tile by tile."""
+    monkeypatch.setattr(ops, "library", board_floats)
+    test_floats(op)
+
+
+@pytest.mark.parametrize("groups", ["one", "all", "some"])
+def test_group_norm_as_on_boards(groups: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More channels than one tile."""
+    monkeypatch.setattr(ops, "library", board_floats)
+    for channels in (127, 128, 129, 257):
+        test_group_norm_of_many_channels(channels, groups)
+
+
 @pytest.mark.parametrize("channels", [1, 31, 32, 33, 127, 128, 129, 255, 256, 257, 384])
 @pytest.mark.parametrize("groups", ["one", "all", "some"])
 def test_group_norm_of_many_channels(channels: int, groups: str) -> None:
@@ -164,3 +207,36 @@ def test_group_norm_of_many_channels(channels: int, groups: str) -> None:
             close(r.gradients[i], wanted, False, f"gradient {i}, {n} samples")
             assert r.emitted[i].min() >= 1
             assert n > 1 or r.emitted[i].max() == 1
+
+
+@pytest.mark.parametrize("taps", [127, 128, 129, 255, 256, 257])
+def test_pools_of_many_taps(taps: int) -> None:
+    """The largest stands at every tap in turn; float32 forward and backward, int8, and the averages of both."""
+    n, channels = taps, 3
+    attrs = {"in_h": 1, "in_w": taps + 1, "channels": channels, "out_h": 1, "out_w": 2, "kernel_h": 1, "kernel_w": taps}
+    attrs |= {"stride_h": 1, "stride_w": 1, "dilation_h": 1, "dilation_w": 1, "pad_top": 0, "pad_left": 0}
+    attrs |= {"count_include_pad": 0, "pad_bottom": 0, "pad_right": 0}
+    rng = np.random.default_rng(taps)
+    codes = rng.integers(-128, 100, (n, 1, taps + 1, channels)).astype(np.int8)
+    codes[np.arange(n), 0, np.arange(n)] = 101
+    wanted = np.stack([codes[:, :, k : k + taps].max(2) for k in (0, 1)], 2)
+    y = np.empty((n, 1, 2, channels), np.int8)
+    scaled = ops.Tensor(codes, 0.1, -77)
+    assert ops.run("max_pool2d_s8", attrs, [scaled], [ops.Tensor(y, 0.1, -77)]).rc == 0
+    np.testing.assert_array_equal(y, wanted)
+    x, out = codes.astype(np.float32), np.empty(y.shape, np.float32)
+    dy = rng.integers(1, 4, y.shape).astype(np.float32)
+    r = ops.run("max_pool2d_f32", attrs, [x], [out], dy=dy, want=[0])
+    assert r.rc == 0
+    np.testing.assert_array_equal(out, wanted)
+    dx = np.zeros_like(x)
+    for k in (0, 1):
+        first = np.expand_dims(x[:, :, k : k + taps].argmax(2), 2) + k
+        np.put_along_axis(dx, first, np.take_along_axis(dx, first, 2) + dy[:, :, k : k + 1], 2)
+    np.testing.assert_array_equal(r.dx[0], dx)
+    means = np.stack([codes[:, :, k : k + taps].astype(np.float64).mean(2) for k in (0, 1)], 2)
+    assert ops.run("average_pool2d_f32", attrs, [x], [out]).rc == 0
+    np.testing.assert_allclose(out, means, rtol=1e-5, atol=1e-4)
+    assert ops.run("average_pool2d_s8", attrs, [scaled], [ops.Tensor(y, 0.05, 41)]).rc == 0
+    exact = np.clip((means + 77) * 0.1 / 0.05 + 41, -128, 127)
+    assert np.abs(y - exact).max() <= 0.5 + 1e-3

@@ -92,7 +92,9 @@ def test_equals_reference(op: str, seed: int) -> None:
     wanted = backward(*double(x, *weights), dv, attrs)
     largest_inverse = float(reference._normalized(x.astype(np.float64), attrs)[1].max()) if "groups" in attrs else 1
     if want:
-        close(r.dx[0], wanted[0].reshape(x.shape) + before.get(0, 0), 3 * max(largest_inverse, 1))
+        # where all values are nearly one, a mean's rounding is magnified twice: in z, and by what dx is multiplied with
+        rounding = max(1.0, largest_inverse * float(np.abs(x).max()) / 100)
+        close(r.dx[0], wanted[0].reshape(x.shape) + before.get(0, 0), 3 * max(largest_inverse, 1) * rounding)
     for i in train:
         close(r.gradients[i], wanted[i], 3.0)
         assert r.emitted[i].min() >= 1

@@ -1,0 +1,194 @@
+"""What puts faults into sources (`make mutants`): it finds them, leaves alone what it should, and counts right."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.mutants import c_faults
+from tests.mutants.areas import AREAS
+from tests.mutants.fault import Fault, Place, make
+from tests.support.compiler import ROOT, run
+
+C = """#include <stdint.h>
+/* a < b is a comment */
+int check(int32_t rows, int32_t zero_point, const int8_t *x)
+{
+    int32_t sum = 0; /* x - zero_point */
+    if (rows < 1) {
+        return EP_ERR_IMAGE;
+    }
+    for (int32_t i = 0; i < rows; i++) {
+        sum += x[i] - zero_point;
+    }
+    report("a < b");
+    return sum;
+}
+"""
+
+
+def after(places: Iterator[Place], text: str) -> list[str]:
+    """The lines that all faults of a file make."""
+    faults = [make(place, text) for place in places]
+    return [fault.after for fault in faults if fault is not None]
+
+
+def test_faults_of_c() -> None:
+    lines = after(c_faults.places("x.c", C), C)
+    assert "if (rows <= 1) {" in lines
+    assert "if (0) {" in lines
+    assert ";" in lines  # the refusal, and statements
+    assert "sum += x[i];" in lines
+    assert "sum += x[i] + zero_point;" in lines
+    assert "for (int32_t i = 1; i < rows; i++) {" in lines
+    assert not any("a <= b" in line or "comment" in line or "include" in line for line in lines)
+
+
+@pytest.mark.parametrize("rule", c_faults.RULES, ids=lambda rule: f"{rule.kind} {rule.pattern}")
+def test_every_pattern_of_the_table_is_found(rule: c_faults.Rule) -> None:
+    """A pattern that nothing in the sources matches would never be tried."""
+    pattern = {r.pattern: p for r, p in c_faults.COMPILED}[rule.pattern]
+    sources = [*ROOT.glob("csrc/*.c"), *ROOT.glob("csrc/ops/*.[ch]"), *ROOT.glob("csrc/kernels/portable/*.c")]
+    assert any(pattern.search(c_faults.visible(path.read_text())) for path in sources)
+
+
+def test_a_fault_keeps_the_lines_of_the_rest() -> None:
+    for place in c_faults.places("x.c", C):
+        fault = make(place, C)
+        assert fault is not None
+        assert fault.text.count("\n") == C.count("\n")
+        assert sum(a != b for a, b in zip(fault.text.splitlines(), C.splitlines(), strict=True)) == 1
+        assert C.splitlines()[fault.line - 1].strip() == fault.before
+
+
+PYTHON = '''"""A module - with a docstring."""
+
+import functools
+
+
+@functools.cache
+def scaled(x: int | None, zero: int = 3) -> float | None:
+    """x - zero."""
+    assert x != 1 + 1
+    if x is None:
+        raise ValueError(f"no x but {zero + 1}")
+    return divided(x - zero, min(2, zero))
+'''
+
+
+def test_faults_of_python() -> None:
+    python_faults = pytest.importorskip("tests.mutants.python_faults", reason="cosmic-ray is installed by make mutants")
+    lines = after(python_faults.places("x.py", PYTHON), PYTHON)
+    spaced = {" ".join(line.split()) for line in lines}
+    assert {
+        "return divided(x, min(2, zero))",
+        "return divided(x + zero, min(2, zero))",
+        "pass",
+        "if x is not None:",
+    } <= spaced
+    assert any(line.startswith("return divided(min(2, zero), x - zero") for line in spaced)
+    assert not any("min(zero, 2)" in line for line in spaced)
+    assert any("zero: int = 4" in line for line in spaced)
+    assert not any("assert" in line or "ValueError" in line for line in lines)
+    assert not any("cache" in line for line in lines)
+    assert python_faults.same("x = 1 # one", "x = 1")
+    assert not python_faults.same("x = 1", "x = 2")
+
+
+@pytest.mark.parametrize("name", AREAS)
+def test_areas(name: str) -> None:
+    """Every area has sources, and tests that are there."""
+    files = AREAS[name].files(ROOT)
+    assert files
+    for file in files:
+        assert all((ROOT / test).exists() for test in AREAS[name].tests_of(ROOT, file))
+
+
+def test_no_source_is_in_two_areas() -> None:
+    files = [file for area in AREAS.values() for file in area.files(ROOT)]
+    assert len(files) == len(set(files))
+
+
+def test_equivalents_are_those_of_lines_that_are_there() -> None:
+    """Of a line that has changed, what was said of its faults has to be looked at again."""
+    for row in json.loads((ROOT / "tests" / "mutants" / "equivalent.json").read_text()):
+        assert set(row) == {"file", "before", "after", "reason"}
+        assert len(row["reason"]) > 20
+        assert row["before"] in [line.strip() for line in (ROOT / row["file"]).read_text().splitlines()], row
+
+
+class Copy:
+    """A tree of one file, whose tests notice what they are told to."""
+
+    def __init__(self, folder: Path, code: Callable[[str], int]) -> None:
+        self.folder = self.root = self.checkout = folder
+        self.code = code
+        self.written: list[str] = []
+
+    def write(self, path: str, text: str) -> None:
+        self.written.append(text)
+        (self.root / path).write_text(text)
+
+    def test(self, tests: Any, timeout: float | None = None) -> int:
+        return self.code((self.root / "trainer/a.py").read_text())
+
+
+def test_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three faults one is noticed, one is not, and one is known to change nothing; the source is as it was."""
+    main = pytest.importorskip("tests.mutants.__main__", reason="cosmic-ray is installed by make mutants")
+    (tmp_path / "trainer").mkdir()
+    text = "x = 1\ny = 2\nz = 3\n"
+    (tmp_path / "trainer/a.py").write_text(text)
+    faults = [
+        Fault("trainer/a.py", 1, "k", "x = 1", "x = 5", text.replace("1", "5")),
+        Fault("trainer/a.py", 2, "k", "y = 2", "y = 5", text.replace("2", "5")),
+        Fault("trainer/a.py", 3, "k", "z = 3", "z = 5", text.replace("3", "5")),
+        Fault("trainer/a.py", 3, "k", "z = 3", "z = 3", text),
+    ]
+    monkeypatch.setattr(main, "drawn", lambda *_: iter(faults))
+    monkeypatch.setattr(main, "known", lambda: {("trainer/a.py", "z = 3", "z = 5"): "of no use to anyone"})
+    monkeypatch.setattr(main.Trial, "lasts", lambda *_: 0.1)
+    monkeypatch.setattr(type(AREAS["trainer"]), "tests_of", lambda *_: ["test_a.py"])
+    copy = Copy(tmp_path, lambda now: int("x = 5" in now))
+    trial = main.Trial(copy, 1)
+    assert trial.area("trainer", 9, 0) == main.Tried(tried=2, noticed=1, equivalent=1)
+    assert (tmp_path / "trainer/a.py").read_text() == text
+    lines = main.shares({"trainer": main.Tried(2, 1, 1), "ops": main.Tried(10, 9, 0)})
+    assert "50%" in lines[0]
+    assert "below" in lines[0]
+    assert "below" not in lines[1]
+
+
+def test_a_sample_over_all_areas() -> None:
+    main = pytest.importorskip("tests.mutants.__main__", reason="cosmic-ray is installed by make mutants")
+    assert sum(main.counts(list(AREAS), None).values()) == main.SAMPLE
+    assert main.counts(["ops"], 20) == {"ops": 20}
+
+
+def test_an_end_that_hangs_is_ended(tmp_path: Path) -> None:
+    """What does not end in time is noticed, and nothing of it is left running."""
+    from tests.mutants.tree import Tree
+
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "objects").mkdir()
+    (tmp_path / "tree" / "test_it.py").write_text("import time\n\ndef test_it():\n    time.sleep(60)\n")
+    tree = Tree(ROOT, tmp_path)
+    assert tree.test(["test_it.py"], 6) is None
+    (tmp_path / "tree" / "test_it.py").write_text("def test_it():\n    assert 1 == 1\n")
+    assert tree.test(["test_it.py"], 60) == 0
+    (tmp_path / "tree" / "test_it.py").write_text("def test_it():\n    assert 1 == 2\n")
+    assert tree.test(["test_it.py"], 60) == 1
+
+
+def test_no_tool_is_imported_by_the_table_of_c() -> None:
+    """The rest of the tests do not need cosmic-ray."""
+    for name in ("c_faults", "areas", "fault", "tree"):
+        tree = ast.parse((ROOT / "tests" / "mutants" / f"{name}.py").read_text())
+        names = [n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
+        assert not any(n.startswith(("cosmic_ray", "parso")) for n in names)
+    assert run(["git", "--version"])
