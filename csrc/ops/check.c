@@ -21,7 +21,7 @@ int ep_valid_box(const int32_t *dims, const int32_t *strides, int32_t offset, ui
 {
     int64_t first = offset, last = offset;
     for (int k = 0; k < 6; k++) {
-        const int64_t stride = strides[k], reach = (int64_t)(dims[k] - 1) * stride;
+        const int64_t stride = strides[k], reach = ((int64_t)dims[k] - 1) * stride;
         if (dims[k] <= 0 || (stride < 0 ? -stride : stride) > (int64_t)count) {
             return 0;
         }
@@ -45,7 +45,7 @@ static uint64_t span_of(int32_t in, int32_t out, int32_t kernel, int32_t stride,
     if (in <= 0 || out <= 0 || kernel <= 0 || stride <= 0 || dilation <= 0 || pad < 0 || pad_end < 0) {
         return 0;
     }
-    const int64_t seen = (int64_t)(out - 1) * stride + (int64_t)(kernel - 1) * dilation + 1;
+    const int64_t seen = ((int64_t)out - 1) * stride + ((int64_t)kernel - 1) * dilation + 1;
     const int64_t span = larger(larger(seen, (int64_t)in + pad + pad_end), larger(stride, dilation));
     return span <= POSITION_MAX ? (uint64_t)span : 0;
 }
