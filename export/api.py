@@ -154,12 +154,22 @@ def save(
         notes=imported.notes,
     )
     contents = {kind: write(result) for kind, write in _writers().items()}
+    _check_loads(program, contents["image"])
     with staged(stem.parent, program, kinds) as folders:
         _replace_files({result.paths[kind]: text for kind, text in {"onnx": data, **contents}.items()})
         for folder in folders.values():
             folder.put()
     result.packages = {kind: folder.path for kind, folder in folders.items()}
     return result
+
+
+def _check_loads(program: Program, image: bytes) -> None:
+    """What is written, a device takes."""
+    from .writers.image import refusal
+
+    refused = refusal(program, image)
+    if refused is not None:
+        raise ExportError(refused)
 
 
 def _props(model: onnx.ModelProto) -> dict[str, str]:

@@ -23,6 +23,9 @@ from .layout import Storage, Value
 from .shape_ops import MOVES, moved
 from .windows import spatial_axes
 
+INT32_MAX = 2**31 - 1  # what sums of products are kept in
+PRODUCT_MAX = 128 * 128  # the largest product of two codes
+
 Scale = tuple[float, int, str]  # scale, zero point on the device, dtype of the codes in the graph
 
 
@@ -34,7 +37,7 @@ def parameters(ctx: Context, node: ir.Node, index: int) -> Scale:
 
     Raises
     ------
-    Refusal : they are computed, or differ between channels
+    Refusal : they are computed, or differ between channels, or the scale is none
     """
     scale = ctx.needed(node, index, "scale")
     has_zero = len(node.inputs) > index + 1 and node.inputs[index + 1] is not None
@@ -44,6 +47,8 @@ def parameters(ctx: Context, node: ir.Node, index: int) -> Scale:
         raise Refusal("its activations are quantized per channel", "one scale for the whole tensor")
     if zero.dtype not in (np.int8, np.uint8):
         raise Refusal(f"its codes are {zero.dtype}", "int8 or uint8")
+    if not 0 < float(scale.reshape(())) < inf:
+        raise Refusal(f"its scale is {float(scale.reshape(())):g}", "a scale above 0")
     unsigned = zero.dtype == np.uint8
     return float(scale.reshape(())), int(zero.reshape(())) - 128 * unsigned, "u8" if unsigned else "i8"
 
@@ -136,8 +141,12 @@ def emit_layer(
     kind, shape, attrs = op
     n = len(rows)
     total = (np.zeros(n, np.int64) if bias is None else bias.reshape(-1).astype(np.int64)) - x[1] * rows.sum(1)
-    if np.abs(total).max(initial=0) > 2**31 - 1:
+    if np.abs(total).max(initial=0) > INT32_MAX:
         raise Refusal("its bias does not fit int32", "a smaller bias")
+    taps = rows.shape[1] * (1 if given.zeros is None else 2)  # a weight less its zero point needs a bit more
+    if np.abs(total).max(initial=0) + taps * PRODUCT_MAX > INT32_MAX:
+        cure = f"fewer than {INT32_MAX // PRODUCT_MAX:,}, or this layer in float32 (keep_float)"
+        raise Refusal(f"it adds up {rows.shape[1]:,} products of codes, and such a sum may pass 32 bits", cure)
     multiplier = np.float32(x[0]) * given.scale / np.float32(y[0])
     label = str(node.name or node.outputs[0].name)
     names = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,27 @@ def to_image(program: Program) -> bytes:
     header["size"] = HEADER.itemsize + len(body)
     header["crc"] = zlib.crc32(header.tobytes()[_CRC_FROM:] + body)
     return header.tobytes() + body
+
+
+def refusal(program: Program, image: bytes) -> str | None:
+    """Why the runtime does not load the image of a program: the node it stops at, and the cure. None: it loads."""
+    error = runtime.load_error(image)
+    if error is None:
+        return None
+    for op in program.ops:
+        if runtime.load_error(to_image(_alone(program, op))) is not None:
+            sizes = ", ".join(f"{name} {value}" for name, value in op.attrs.items() if isinstance(value, int))
+            cure = "make it smaller, or of plainer geometry; if it is quantized, keep it in float32 (keep_float)"
+            return f"node '{op.name}': the runtime refuses it as {op.kind} ({sizes}): {cure}"
+    return f"the runtime does not load this model ({error}): give it fewer or smaller layers"
+
+
+def _alone(program: Program, op: Op) -> Program:
+    """A program of one op, that does not learn."""
+    tensors = {name: replace(program.tensors[name], trainable=False) for name in [*op.inputs, *op.outputs]}
+    ports = {name: Port(name, name, tensor.shape, ()) for name, tensor in tensors.items() if tensor.is_activation}
+    inputs = [ports[name] for name in dict.fromkeys(op.inputs) if name in ports]
+    return Program(program.name, [op], tensors, inputs, [ports[name] for name in op.outputs])
 
 
 def _header(program: Program, rows: Tables) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 /* Feeds ep_load() images that somebody tampered with: `hostile IMAGE TURNS SEED`. Each turn changes a few bytes, or whole
  * words, or cuts the image, signs it anew, and gives it to the loader in memory of exactly its size. What is accepted is
- * run and trained, so that a sanitizer sees every read and write. Prints how many were accepted. */
+ * run and trained, so that a sanitizer sees every read and write. Prints how many were accepted.
+ *
+ * `hostile PACK`: images as they are, each behind its size (u32). Prints what ep_load() says of each. */
 #include "edgeprop.h"
 #include "internal.h"
 
@@ -89,11 +91,48 @@ static void use(const ep_model *model)
     free(arena);
 }
 
+/* What ep_load() says, in memory of exactly the size asked for; what it accepts is used. */
+static int load(const uint8_t *image, size_t size)
+{
+    ep_model model;
+    const long need = ep_load_size(image, size);
+    if (need < 0 || need >= 1 << 24) {
+        return need < 0 ? (int)need : EP_ERR_ARENA;
+    }
+    void *memory = aligned((size_t)need);
+    const int rc = ep_load(&model, image, size, memory, (size_t)need, &ep_all);
+    if (rc == EP_OK) {
+        use(&model);
+    }
+    free(memory);
+    return rc;
+}
+
+static int load_pack(FILE *file)
+{
+    uint32_t size; /* as this machine writes it */
+    for (long i = 0; fread(&size, sizeof size, 1, file) == 1; i++) {
+        uint8_t *image = aligned(size);
+        if (fread(image, 1, size, file) != size) {
+            return 2;
+        }
+        printf("%ld ", i); /* first: a sanitizer's report then stands behind it */
+        fflush(stdout);
+        printf("%d\n", load(image, size));
+        free(image);
+    }
+    fclose(file);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
-    FILE *file = argc == 4 ? fopen(argv[1], "rb") : NULL;
+    FILE *file = argc == 4 || argc == 2 ? fopen(argv[1], "rb") : NULL;
     if (!file) {
         return 2;
+    }
+    if (argc == 2) {
+        return load_pack(file);
     }
     static uint8_t original[1 << 20];
     const size_t size = fread(original, 1, sizeof original, file);
@@ -113,16 +152,7 @@ int main(int argc, char **argv)
             }
             put_u32(image + 12, ep_crc32(0, image + 16, kept - 16));
         }
-        ep_model model;
-        const long need = ep_load_size(image, kept);
-        if (need >= 0 && need < 1 << 24) {
-            void *memory = aligned((size_t)need);
-            if (ep_load(&model, image, kept, memory, (size_t)need, &ep_all) == EP_OK) {
-                accepted++;
-                use(&model);
-            }
-            free(memory);
-        }
+        accepted += load(image, kept) == EP_OK;
         free(image);
     }
     printf("%ld\n", accepted);

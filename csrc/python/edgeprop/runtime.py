@@ -10,7 +10,7 @@ from typing import Any
 
 from ._core import ffi, lib
 
-__all__ = ["ABI", "ALIGN", "ERRORS", "LABEL_LOSSES", "LOSSES", "NONE", "OPS", "VERSION", "OpInfo", "crc32"]
+__all__ = ["ABI", "ALIGN", "ERRORS", "LABEL_LOSSES", "LOSSES", "NONE", "OPS", "VERSION", "OpInfo", "crc32", "load_error"]
 
 #: NumPy's name of each C type that an attribute struct may have
 _WORDS = {"int32_t": "i4", "float": "f4"}
@@ -76,6 +76,23 @@ LOSSES: dict[str, int] = {_text(row.name): row.code for row in _LOSS_ROWS}
 LABEL_LOSSES: frozenset[str] = frozenset(_text(row.name) for row in _LOSS_ROWS if row.loss.labels)
 #: names of the error codes, `-9: "EP_ERR_LABEL"`
 ERRORS: dict[int, str] = {getattr(lib, name): name for name in dir(lib) if name.startswith("EP_ERR_")}
+
+
+def _aligned(size: int) -> tuple[Any, Any]:
+    """Memory of so many bytes as the runtime wants it, and what must live as long."""
+    owner = ffi.new("uint8_t[]", size + ALIGN)
+    return owner + -int(ffi.cast("uintptr_t", owner)) % ALIGN, owner
+
+
+def load_error(image: bytes) -> str | None:
+    """What `ep_load()` says of an image: the name of the error, or None where it takes it."""
+    start, _image = _aligned(len(image))
+    ffi.memmove(start, image, len(image))
+    rc = int(lib.ep_load_size(start, len(image)))
+    if rc >= 0:
+        tables, _tables = _aligned(rc)
+        rc = int(lib.ep_load(ffi.new("ep_model *"), start, len(image), tables, rc, lib.ep_py_registry))
+    return ERRORS[rc] if rc < 0 else None
 
 
 def crc32(data: bytes) -> int:
