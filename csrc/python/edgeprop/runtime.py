@@ -10,7 +10,19 @@ from typing import Any
 
 from ._core import ffi, lib
 
-__all__ = ["ABI", "ALIGN", "ERRORS", "LABEL_LOSSES", "LOSSES", "NONE", "OPS", "VERSION", "OpInfo", "crc32", "load_error"]
+__all__ = [
+    "ABI",
+    "ALIGN",
+    "ERRORS",
+    "LABEL_LOSSES",
+    "LOSSES",
+    "NONE",
+    "OPS",
+    "VERSION",
+    "OpInfo",
+    "crc32",
+    "load_error",
+]
 
 #: NumPy's name of each C type that an attribute struct may have
 _WORDS = {"int32_t": "i4", "float": "f4"}
