@@ -4,6 +4,7 @@
  *
  * `hostile PACK`: images as they are, each behind its size (u32). Prints what ep_load() says of each. */
 #include "edgeprop.h"
+#include "internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,6 +47,20 @@ static void tamper(uint8_t *image, size_t size)
     }
 }
 
+/* One of the processor's sets of kernels, not always the best. */
+static void any_kernels(ep_t *ep)
+{
+#ifdef EP_DISPATCH
+    uint32_t count = 0;
+    while (ep_list_kernels(count) != NULL) {
+        count++;
+    }
+    ep->kernels = ep_list_kernels(dice(count));
+#else
+    (void)ep;
+#endif
+}
+
 /* Infers and learns in an arena of exactly the size asked for. */
 static void use(const ep_model *model)
 {
@@ -58,6 +73,7 @@ static void use(const ep_model *model)
     memset(arena, 1, size);
     const unsigned what = model->train ? EP_FOR_TRAIN | EP_FOR_SUMS : 0;
     if (ep_init_batch(&ep, model, arena, size, 2, what, &ep_adam) == EP_OK) {
+        any_kernels(&ep);
         ep_run(&ep, 2);
         if (model->train && model->n_inputs == 1) {
             const ep_tensor *in = &model->tensors[model->inputs[0]];

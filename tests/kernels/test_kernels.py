@@ -42,6 +42,26 @@ def test_against_portable(cc: str, build: str, tmp_path: Path) -> None:
     assert "portable: 0 failures" in report
 
 
+@pytest.mark.parametrize(
+    ("build", "rounds"),
+    [
+        ("fast", 12),
+        pytest.param("fast", 300, marks=pytest.mark.slow),
+        pytest.param("sanitized", 200, marks=pytest.mark.slow),
+    ],
+)
+def test_extremes(build: str, rounds: int, tmp_path: Path) -> None:
+    """The largest products and sums, the strangest multipliers: against sums in 64 bits, so that no kernel is trusted."""
+    flags, _ = BUILDS[build]
+    require("gcc", *flags)
+    kernels = objects("gcc", *flags, sources=tuple(KERNELS))
+    source = Path(__file__).with_name("test_extremes.c")
+    run(["gcc", *BASE, *flags, source, *kernels, "-lm", "-o", tmp_path / "extremes"])
+    told = [line.split(": ") for line in run([tmp_path / "extremes", str(rounds)]).splitlines()]
+    assert told[-1][0] == "portable"
+    assert min(int(count.split()[0]) for _, count in told) > 3000 * rounds
+
+
 @pytest.mark.parametrize("multiply", ["wide", "narrow"])
 def test_integer_rounding(multiply: str, tmp_path: Path) -> None:
     """What processors without an FPU compute is what floats give, near halves and everywhere."""

@@ -125,6 +125,7 @@ static void try_node(kind *k, void (*spoil)(node_case *c))
     run_result result = {0.0f, 0};
     memset(&c, 0, sizeof c);
     c.n = (uint32_t)size(3);
+    kernels_turn = (int)random_below(16);
     c.n_out = 1;
     c.learns = k->learns && random_below(4) != 0;
     k->fill(&c, k);

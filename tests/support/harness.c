@@ -228,7 +228,10 @@ static void run(const ep_t *ep, const ep_node *node, const run_args *args, run_r
     result->faults = sink.faults;
 }
 
-/* The table that EP_TEST_KERNELS counts to, over and over; the best where it is not set. */
+/* The table to count to, in place of EP_TEST_KERNELS; -1: not set. */
+static int kernels_turn = -1;
+
+/* The table that kernels_turn or EP_TEST_KERNELS counts to, over and over; the best where neither is set. */
 static const ep_kernels *chosen(void)
 {
 #ifdef EP_DISPATCH
@@ -237,9 +240,11 @@ static const ep_kernels *chosen(void)
     while (ep_list_kernels(count) != NULL) {
         count++;
     }
-    if (text != NULL) {
-        return ep_list_kernels((unsigned)atoi(text) % count);
+    if (kernels_turn >= 0 || text != NULL) {
+        return ep_list_kernels((unsigned)(kernels_turn >= 0 ? kernels_turn : atoi(text)) % count);
     }
+#else
+    (void)kernels_turn;
 #endif
     return ep_best_kernels();
 }
