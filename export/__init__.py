@@ -15,9 +15,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import Exported, ExportError, save
+    from .api import Exported, save
     from .check import check
-    from .errors import QuantizeError, UnsupportedError
+    from .errors import ExportError, QuantizeError, UnsupportedError
     from .graph.sklearn import from_sklearn
     from .lower import lower, supported_operators
     from .package import PackageError
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 #: where each public name lives
 _HOMES = {
     "CalibrationError": "quantization.calibrate",
-    "ExportError": "api",
+    "ExportError": "errors",
     "Exported": "api",
     "PackageError": "package",
     "QuantizeError": "errors",
