@@ -15,10 +15,10 @@ from tests.support import compiler, ops
 PROGRAMS = {"fuzz_ops": 120_000, "fuzz_norms": 60_000, "fuzz_recurrent": 30_000}
 
 
-def tried(name: str, folder: Path, seed: int = 1, times: int = 1) -> dict[str, tuple[int, int]]:
+def tried(name: str, folder: Path, seed: int = 1, times: int = 1, cc: str | None = None) -> dict[str, tuple[int, int]]:
     """Of each op: nodes that ran, nodes that its check refused."""
-    compiler.require(compiler.default(), *compiler.SANITIZE)
-    program = ops.compile_with(folder / name, main=f"{name}.c", build=compiler.SANITIZE)
+    compiler.require(cc or compiler.default(), *compiler.SANITIZE)
+    program = ops.compile_with(folder / name, main=f"{name}.c", build=compiler.SANITIZE, cc=cc)
     count = os.environ.get("EP_FUZZ_NODES", str(times * PROGRAMS[name]))
     done = subprocess.run([program, str(seed), count], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -29,6 +29,14 @@ def tried(name: str, folder: Path, seed: int = 1, times: int = 1) -> dict[str, t
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_hostile_nodes(name: str, tmp_path: Path) -> None:
     for op, (ran, refused) in tried(name, tmp_path).items():
+        assert ran > 100, op
+        assert refused > 100, op
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_hostile_nodes_where_pointers_have_32_bits(name: str, tmp_path: Path) -> None:
+    for op, (ran, refused) in tried(name, tmp_path, seed=3, cc="gcc -m32").items():
         assert ran > 100, op
         assert refused > 100, op
 

@@ -59,9 +59,15 @@ def attribute_structs() -> dict[str, str]:
     return dict(re.findall(r"X\(\d+, (\w+), (\w+), [GN]\)", (compiler.CSRC / "edgeprop_ops.h").read_text()))
 
 
-def compile_with(target: Path, *flags: str, main: str = "harness.c", build: Sequence[str] = compiler.PLAIN) -> Path:
+def compile_with(
+    target: Path,
+    *flags: str,
+    main: str = "harness.c",
+    build: Sequence[str] = compiler.PLAIN,
+    cc: str | None = None,
+) -> Path:
     """All ops and the harness, as `target`; `flags` for the harness alone."""
-    cc, sources = compiler.default(), (*compiler.OPS, *compiler.KERNELS)
+    cc, sources = cc or compiler.default(), (*compiler.OPS, *compiler.KERNELS)
     command = [*cc.split(), *compiler.STANDARD, *compiler.STRICT, *build, *flags]
     compiler.run([*command, HERE / main, *compiler.objects(cc, *build, sources=sources), "-lm", "-o", target])
     return target
