@@ -258,12 +258,12 @@ int ep_finite(const void *values, size_t count)
     return worst < 0xFF000000u; /* the largest exponent is that of infinity and NaN */
 }
 
+/* By what a node's second tensor is: the output of ep_quantize, or the weight of a layer that makes codes as it runs. */
 int ep_quantizes(const ep_model *model)
 {
     for (uint16_t i = 0; i < model->n_nodes; i++) {
-        const ep_node *node = &model->nodes[i];
-        if (model->tensors[node->io[0]].dtype == EP_F32 && model->tensors[node->io[node->n_in]].dtype == EP_I8)
-            return 1;
+        const uint16_t *io = model->nodes[i].io;
+        if (model->tensors[io[0]].dtype == EP_F32 && model->tensors[io[1]].dtype == EP_I8) return 1;
     }
     return 0;
 }

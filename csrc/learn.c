@@ -351,10 +351,9 @@ static int learn(ep_t *ep, const void *x, const ep_target *target, const ep_step
         if (rc == EP_OK) {
             ep_sink sink = begin(ep, &u);
             collect(ep, 1, &sink);
-        } else {
-            ep->skip_at = skip_at;
         }
     }
+    if (rc != EP_OK) ep->skip_at = skip_at;
     ep->offset = NULL;
     if (rc == EP_OK && loss != NULL) *loss = value;
     return rc;

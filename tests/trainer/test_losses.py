@@ -85,6 +85,15 @@ def test_softmax_rows_sum_to_one():
         ("sigmoid_cross_entropy", [0, 1], "reshape"),
         ("mse", [[math.nan] * 3] * 2, "NaN"),
         ("mse", [["x"] * 3] * 2, "numbers"),
+        ("mse", [["1"] * 3] * 2, "numbers"),
+        ("mse", [[1j] * 3] * 2, "numbers"),
+        ("mse", [0, 1], "reshape"),
+        ("mse", [[0], [1]], "reshape"),
+        ("hinge", [[0], [1]], "one label each"),
+        ("softmax_cross_entropy", [[0], [1]], "both must be the same"),
+        ("softmax_cross_entropy", [[0, 0, 255], [255, 0, 0]], "probabilities"),
+        ("sigmoid_cross_entropy", [[-1, 1, 1], [1, 1, 1]], r"\[0, 1\]"),
+        ("sigmoid_cross_entropy", [[0, 255, 0], [0, 0, 0]], r"\[0, 1\]"),
     ],
 )
 def test_bad_targets_are_named(loss, target, message):
