@@ -197,3 +197,10 @@ def test_layers_do_not_write_into_their_arguments(case):
     net.forward(x, training=True)
     first = net.backward(dy)
     assert np.array_equal(first, net.backward(dy))
+
+
+def test_all_layers_are_listed_for_type_checkers() -> None:
+    """The lists are written out; what the table has and they lack would be no attribute to mypy."""
+    named = {layer.__name__ for layer in t.layers.LAYERS.values()}
+    assert set(t.layers.__all__) == named | {"LAYERS", "Layer", "prune"}
+    assert set(t.layers.__all__) <= set(t.__all__)
