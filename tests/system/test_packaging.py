@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -41,11 +42,20 @@ def run(*command: str | Path, cwd: Path | None = None) -> str:
     return done.stdout
 
 
+#: what is made in a checkout and must be in no sdist
+MADE = [".venv/bin/python", ".venv/lib/x.py", "build/x", "dist/x.whl", "export/__pycache__/x.pyc", ".mypy_cache/x.json"]
+MADE += [".pytest_cache/x", ".ruff_cache/x", ".hypothesis/x", "csrc/x.o", "csrc/python/edgeprop/x.so"]
+
+
 @pytest.fixture(scope="session")
 def sdist(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sdist of a copy of the checkout, so that nothing built there gets in."""
+    """The sdist of a copy of the checkout, as one looks in which much was made."""
     folder = tmp_path_factory.mktemp("sdist")
     shutil.copytree(root, folder / "checkout", ignore=_NOT_COPIED)
+    for name in MADE:
+        path = folder / "checkout" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("made here")
     run(sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", folder, folder / "checkout")
     (path,) = folder.glob("*.tar.gz")
     return path
@@ -89,6 +99,8 @@ def test_sdist_holds_everything(root: Path, sdist: Path) -> None:
     wanted |= {path.relative_to(root).as_posix() for path in files if "__pycache__" not in path.parts}
     assert wanted <= names
     assert not {name for name in names if name.split("/")[0] in ("build", "dist", ".venv", ".git", ".ci")}
+    assert not names & set(MADE)
+    assert not {name for name in names if name.endswith("/x") or "/x." in name}
 
 
 def test_wheel_is_one_for_all_pythons(wheel: Path) -> None:
@@ -154,6 +166,42 @@ def test_the_same_wheel_on_another_python(wheel: Path, tmp_path: Path, minor: in
     found = environment(python, wheel, tmp_path / "venv")
     code = "import edgeprop; print(edgeprop.Model('net.ep').predict([[0] * 6]).shape)"
     assert run(found, "-c", code, cwd=tmp_path) == "(1,)\n"
+
+
+# ---- The lowest versions that are declared ---------------------------------------------------------------------------
+
+#: what is run under them: the road from training to the device, its arithmetic, the command
+LOWEST = ["tests/export/test_save.py", "tests/trainer/test_net_onnx.py", "tests/runtime/test_model.py"]
+
+
+def lowest(root: Path, *extras: str) -> list[str]:
+    """The least version of every package that pyproject.toml asks for, `name==version`."""
+    text = (root / "pyproject.toml").read_text(encoding="utf-8")
+    lists = [re.search(rf"^{name} = \[(.*?)\]", text, re.M | re.S) for name in ("dependencies", *extras)]
+    wanted = [item for found in lists if found for item in re.findall(r'"([\w-]+)>=([\w.]+)', found[1])]
+    return [f"{name}=={version}" + (".0" if version.count(".") < 2 else "") for name, version in wanted]
+
+
+@pytest.mark.parametrize("minor", [10, 11])
+def test_the_lowest_versions_work(root: Path, wheel: Path, tmp_path: Path, minor: int) -> None:
+    """Also the base alone is asked for in them; newer Pythons have no wheels of them."""
+    name = f"python3.{minor}"
+    python = shutil.which(name)
+    able = python and subprocess.run([python, "-c", "import venv, ensurepip"], capture_output=True).returncode == 0
+    if not python or not able:
+        pytest.skip(f"no {name} that can make environments")
+    pins = lowest(root, "export")
+    assert len(pins) == 6
+    if minor > 10:  # the first cffi with a wheel for it
+        pins = [pin.replace("cffi==1.15.0", "cffi==1.15.1") for pin in pins]
+    run(python, "-m", "venv", tmp_path / "venv")
+    found = tmp_path / "venv" / "bin" / "python"
+    run(found, "-m", "pip", "install", "--quiet", wheel, *pins, "pytest<9.2", "hypothesis")
+    shutil.copytree(root / "tests", tmp_path / "tests", ignore=_NOT_COPIED)
+    (tmp_path / "csrc").symlink_to(root / "csrc")
+    shutil.copy(root / "pyproject.toml", tmp_path)
+    printed = run(found, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *LOWEST, cwd=tmp_path)
+    assert re.search(r"\d{2,} passed", printed), printed
 
 
 # ---- The C library by itself ------------------------------------------------------------------------------------

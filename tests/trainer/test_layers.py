@@ -212,3 +212,10 @@ def test_pools_of_many_taps(taps, stride):
     dx = pool.backward(np.concatenate([np.full((taps, 1, 1, 1), 3.0), np.zeros((*y.shape[:3], y.shape[3] - 1))], 3))
     np.testing.assert_array_equal(y[..., 0], 1)
     np.testing.assert_array_equal(dx, 3 * x)
+
+
+def test_all_layers_are_listed_for_type_checkers() -> None:
+    """The lists are written out; what the table has and they lack would be no attribute to mypy."""
+    named = {layer.__name__ for layer in t.layers.LAYERS.values()}
+    assert set(t.layers.__all__) == named | {"LAYERS", "Layer", "prune"}
+    assert set(t.layers.__all__) <= set(t.__all__)
