@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ... import runtime
+from ... import Error, Model, runtime
 from ..program.program import DTYPES, NONE, Op, Plan, Port, Program, State, Tensor
 from ..program.tables import DTYPE_CODES, NODE, PARAM, TENSOR, Tables, padded, sections, tables
 
@@ -74,13 +74,22 @@ def refusal(program: Program, image: bytes) -> str | None:
     """Why the runtime does not load the image of a program: the node it stops at, and the cure. None: it loads."""
     error = runtime.load_error(image)
     if error is None:
-        return None
+        return _misdescribed(image)
     for op in program.ops:
         if runtime.load_error(to_image(_alone(program, op))) is not None:
             sizes = ", ".join(f"{name} {value}" for name, value in op.attrs.items() if isinstance(value, int))
             cure = "make it smaller, or of plainer geometry; if it is quantized, keep it in float32 (keep_float)"
             return f"node '{op.name}': the runtime refuses it as {op.kind} ({sizes}): {cure}"
     return f"the runtime does not load this model ({error}): give it fewer or smaller layers"
+
+
+def _misdescribed(image: bytes) -> str | None:
+    """Why Python does not take what an image says of its tensors, nodes and labels; None: it does."""
+    try:
+        Model(image, max_memory=None)
+    except Error as error:
+        return f"the names, labels or shapes of this model do not fit an image: {error}"
+    return None
 
 
 def _alone(program: Program, op: Op) -> Program:
