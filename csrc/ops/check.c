@@ -3,7 +3,8 @@
 
 #define POSITION_MAX (1 << 28) /* so that sums of a few positions on an axis stay in int32 */
 #define CANVAS_FREE (1u << 24) /* elements of an image with its padding: always allowed, */
-#define CANVAS_TIMES 4u        /* and so many times those of the image without: pads of half the image on all sides */
+#define CANVAS_TIMES 16u       /* and so many times those of the image without, as dilated kernels see them, */
+#define CANVAS_MAX (1u << 28)  /* up to this, so that floats, in bytes, stay in int32 */
 
 uint32_t ep_product(int32_t a, int32_t b, int32_t c)
 {
@@ -53,7 +54,9 @@ static uint64_t span_of(int32_t in, int32_t out, int32_t kernel, int32_t stride,
 /* 1 if an image of these spans is not too large: of `count` elements without its padding, which may be 0 for too many. */
 static int valid_canvas(uint64_t rows, uint64_t columns, int32_t channels, uint32_t count)
 {
-    const uint64_t padded = (uint64_t)CANVAS_TIMES * count, limit = padded > CANVAS_FREE ? padded : CANVAS_FREE;
+    uint64_t limit = (uint64_t)CANVAS_TIMES * count;
+    limit = limit > CANVAS_FREE ? limit : CANVAS_FREE;
+    limit = limit < CANVAS_MAX ? limit : CANVAS_MAX;
     const uint64_t area = rows * columns;
     return count != 0 && area != 0 && area <= limit && area * (uint64_t)channels <= limit;
 }

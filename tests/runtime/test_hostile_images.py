@@ -357,3 +357,17 @@ def test_a_line_of_an_image_that_would_wrap_is_refused() -> None:
         assert runtime.load_error(op_images.single(kind, values, [2048, weights, *more, 2048]).emit()) == "EP_ERR_IMAGE"
         near = (*values[:9], 1, *values[10:])
         assert runtime.load_error(op_images.single(kind, near, [2048, weights, *more, 2048]).emit()) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "channels", "dilation", "error"),
+    [
+        ("max_pool2d_f32", 2048, 36, None),  # as nets that segment have it
+        ("max_pool2d_s8", 1 << 15, 1, None),
+        ("max_pool2d_s8", 1 << 15, 36, "EP_ERR_IMAGE"),  # its line times its lines passes 2^28
+    ],
+)
+def test_a_padded_image_has_a_limit(kind: str, channels: int, dilation: int, error: str | None) -> None:
+    values = (65, 65, channels, 65, 65, 3, 3, 1, 1, *[dilation] * 4, 0, dilation, dilation)
+    size = 65 * 65 * channels
+    assert runtime.load_error(op_images.single(kind, values, [size, size]).emit()) == error
