@@ -322,6 +322,17 @@ static void codes_are_not_made_of_nan(void)
     free(arena);
 }
 
+/* Codes are made by ep_quantize, and by layers in float32 that hold their weights as codes and make others as they run. */
+static void who_makes_codes_is_seen(void)
+{
+    build(2, &ep_softmax_cross_entropy);
+    CHECK(ep_quantizes(&m.model));
+    build(1, &ep_mse);
+    CHECK(!ep_quantizes(&m.model));
+    m.tensors[m.nodes[m.model.n_nodes - 1].io[1]].dtype = EP_I8;
+    CHECK(ep_quantizes(&m.model));
+}
+
 int main(void)
 {
     for (int which = 0; which < NETS; which++) {
@@ -334,5 +345,6 @@ int main(void)
     doubt_ends();
     a_label_of_one_sigmoid_is_its_value();
     codes_are_not_made_of_nan();
+    who_makes_codes_is_seen();
     return failures != 0;
 }
