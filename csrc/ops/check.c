@@ -23,7 +23,7 @@ int ep_valid_box(const int32_t *dims, const int32_t *strides, int32_t offset, ui
     int64_t first = offset, last = offset;
     for (int k = 0; k < 6; k++) {
         const int64_t stride = strides[k], reach = ((int64_t)dims[k] - 1) * stride;
-        if (dims[k] <= 0 || (stride < 0 ? -stride : stride) > (int64_t)count) {
+        if (dims[k] <= 0 || (stride < 0 ? -stride : stride) > (int64_t)EP_COUNT_MAX) {
             return 0;
         }
         *(reach < 0 ? &first : &last) += reach;

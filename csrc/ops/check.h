@@ -11,8 +11,8 @@
 /* a * b * c, or 0 if a factor is not positive or the product is over EP_COUNT_MAX. */
 uint32_t ep_product(int32_t a, int32_t b, int32_t c);
 
-/* 1 if all elements of a box of 6 axes, from `offset` on, lie in a tensor of `count`, and a step along any axis is no
- * longer than the tensor, taken or not. */
+/* 1 if all elements of a box of 6 axes, from `offset` on, lie in a tensor of `count`, and no step along an axis, taken or
+ * not, is over EP_COUNT_MAX. */
 int ep_valid_box(const int32_t *dims, const int32_t *strides, int32_t offset, uint32_t count);
 
 /* 1 if the windows of a convolution make sense: sizes positive, and the image with all that its windows reach over, padding

@@ -100,7 +100,7 @@ int ep_check_transpose(const ep_model *model, const ep_node *node)
     uint32_t count = 1;
     for (int k = 0; k < 6; k++) {
         count = ep_product((int32_t)count, a->dims[k], 1);
-        if (count == 0 || a->strides[k] < 0) {
+        if (count == 0 || a->strides[k] < 0 || (uint32_t)a->strides[k] > x->count) {
             return EP_ERR_IMAGE;
         }
     }

@@ -155,9 +155,8 @@ def places(base: Parts) -> list[tuple[str, int]]:
 
 def nets() -> dict[str, Parts]:
     whole = {make.__name__: take_apart(make()) for make in (test_hostile.mlp, test_hostile.conv, test_hostile.int8)}
-    return (
-        whole | {kind: op_images.learning(kind) for kind in LEARNING} | {kind: op_images.single(kind) for kind in OPS}
-    )
+    whole |= {f"{kind}, learning": op_images.learning(kind) for kind in LEARNING}
+    return whole | {kind: op_images.single(kind) for kind in OPS}
 
 
 def unread(parts: Parts, index: int) -> bool:
