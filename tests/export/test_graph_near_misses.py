@@ -114,3 +114,15 @@ def test_what_is_meant_is_one_op(name: str, kind: str) -> None:
     """Else the near misses beside it would prove nothing."""
     nodes, constants = GRAPHS[name]
     assert [op.kind for op in lower(model(nodes, {"x": ["N", 2, 3]}, ["y"], constants)).ops] == [kind]
+
+
+@pytest.mark.parametrize("op", ["Mul", "Add", "Sub", "Div"])
+def test_constants_of_more_axes_than_the_value(op: str) -> None:
+    """Leading axes of 1 are the result's, too."""
+    c = np.random.default_rng(1).uniform(1, 2, (1, 1, 4)).astype(np.float32)
+    proto = model([node(op, ["x", "c"], ["y"])], {"x": [1, 4]}, ["y"], {"c": c})
+    x = np.random.default_rng(2).normal(size=(1, 4)).astype(np.float32)
+    wanted = onnxruntime.InferenceSession(proto.SerializeToString()).run(None, {"x": x})[0]
+    found = Model(to_image(lower(proto))).run(x)[0]
+    assert found.shape == wanted.shape == (1, 1, 4)
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
