@@ -19,7 +19,7 @@ WARNINGS := -std=c99 -Wall -Wextra -Wpedantic -Wconversion -Wdouble-promotion -W
 VARIANTS := -UEP_NONE -DEP_TRACE -DEP_NO_TRAIN -DEP_NO_ERRMSG
 
 .DEFAULT_GOAL := help
-.PHONY: accuracy conformance conformance-accept figures fuzz fuzz-seeds operators performance help venv demo test test-slow test-foreign bench boards boards-setup count count-accept size size-accept lint lint-python lint-c format wheel wheels wheels-test sdist clean
+.PHONY: accuracy conformance conformance-accept figures fuzz fuzz-seeds mutants operators performance help venv demo test test-slow test-foreign bench boards boards-setup count count-accept size size-accept lint lint-python lint-c format wheel wheels wheels-test sdist clean
 
 help: ## this list
 	@echo "edgeprop: train on the desktop, export to ONNX and a C header, keep learning on the device."
