@@ -112,11 +112,11 @@ static int learn(ep_t *ep)
         int rc = EP_OK;
         fill(&model->tensors[model->inputs[0]]);
         if (i == 0 && SUMS != 0) {
-            rc = ep_accumulate(ep, x, &label, 1, &loss);
+            rc = ep_accumulate_labels(ep, x, &label, 1, &loss);
             if (rc == EP_OK) show_floats("dweights", (const float *)(void *)(ep->arena + ep->sums_at), count);
             if (rc == EP_OK) rc = ep_reset(ep); /* drops the sums */
         }
-        if (rc == EP_OK) rc = ep_learn(ep, x, &label, &step, &loss);
+        if (rc == EP_OK) rc = ep_learn_label(ep, x, label, &step, &loss);
         if (rc != EP_OK) return rc;
         ep->trace = NULL;
         show_floats("loss", &loss, 1);

@@ -34,10 +34,9 @@ static void fill(const ep_tensor *input)
 #ifdef LEARN
 static int once(ep_t *ep)
 {
-    static const int32_t label = 1;
     const ep_step step = {.lr = 0.01f};
     float loss;
-    return ep_learn(ep, x, &label, &step, &loss);
+    return ep_learn_label(ep, x, 1, &step, &loss);
 }
 #else
 static int once(ep_t *ep)

@@ -15,10 +15,9 @@ int main(void)
 {
     int rc = ep_init(&ep, &MODEL, arena, sizeof arena);
 #ifdef LEARN
-    static const int32_t label = 1;
     const ep_step step = {.lr = 0.01f};
     float loss;
-    if (rc == EP_OK) rc = ep_learn(&ep, x, &label, &step, &loss);
+    if (rc == EP_OK) rc = ep_learn_label(&ep, x, 1, &step, &loss);
 #else
     if (rc == EP_OK) rc = ep_infer(&ep, x, y);
 #endif

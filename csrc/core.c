@@ -173,6 +173,7 @@ void ep_weights_replaced(ep_t *ep)
     ep->state_at = EP_NONE;
     ep->updates = 0;
     ep->samples = 0;
+    ep->doubt = 0;
 }
 
 int ep_reset(ep_t *ep)
@@ -245,6 +246,40 @@ void ep_forward(const ep_t *ep, uint16_t end, uint32_t n)
     }
 }
 
+int ep_finite(const void *values, size_t count)
+{
+    const uint8_t *from = (const uint8_t *)values;
+    uint32_t bits, worst = 0;
+    for (; count != 0; count--, from += sizeof bits) {
+        memcpy(&bits, from, sizeof bits);
+        bits <<= 1; /* away with the sign */
+        if (bits > worst) worst = bits;
+    }
+    return worst < 0xFF000000u; /* the largest exponent is that of infinity and NaN */
+}
+
+int ep_quantizes(const ep_model *model)
+{
+    for (uint16_t i = 0; i < model->n_nodes; i++) {
+        const ep_node *node = &model->nodes[i];
+        if (model->tensors[node->io[0]].dtype == EP_F32 && model->tensors[node->io[node->n_in]].dtype == EP_I8)
+            return 1;
+    }
+    return 0;
+}
+
+/* Whether input i, n samples at `x`, may be run. */
+static int check_input(const ep_model *model, unsigned i, const void *x, uint32_t n)
+{
+#ifndef EP_NO_INPUT_CHECK
+    const ep_tensor *input = &model->tensors[model->inputs[i]];
+    if (input->dtype == EP_F32 && ep_quantizes(model) && !ep_finite(x, (size_t)n * input->count)) return EP_ERR_INPUT;
+#else
+    (void)model, (void)i, (void)x, (void)n;
+#endif
+    return EP_OK;
+}
+
 int ep_infer(ep_t *ep, const void *x, void *y)
 {
     return ep_infer_batch(ep, x, y, 1);
@@ -256,9 +291,12 @@ int ep_infer_batch(ep_t *ep, const void *x, void *y, uint32_t n)
     uint8_t *to = (uint8_t *)y;
     const ep_model *model;
     size_t x_bytes, y_bytes;
+    int rc;
     if (ep == NULL || ep->model == NULL || x == NULL || y == NULL || n == 0) return EP_ERR_ARG;
     model = ep->model;
     if (model->n_inputs != 1 || model->n_outputs != 1) return EP_ERR_ARG;
+    rc = check_input(model, 0, x, n);
+    if (rc != EP_OK) return rc;
     x_bytes = ep_tensor_size(&model->tensors[model->inputs[0]]);
     y_bytes = ep_tensor_size(&model->tensors[model->outputs[0]]);
     while (n != 0) {
@@ -283,6 +321,10 @@ void *ep_input(ep_t *ep, unsigned i)
 int ep_run(ep_t *ep, uint32_t n)
 {
     if (ep == NULL || ep->model == NULL || n == 0 || n > ep->batch) return EP_ERR_ARG;
+    for (uint16_t i = 0; i < ep->model->n_inputs; i++) {
+        int rc = check_input(ep->model, i, ep_tensor_ptr(ep, ep->model->inputs[i]), n);
+        if (rc != EP_OK) return rc;
+    }
     ep_forward(ep, ep->model->n_nodes, n);
     move_on(ep, n);
     return EP_OK;

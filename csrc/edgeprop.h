@@ -8,8 +8,8 @@
  *     static EP_ALIGNED uint8_t arena[DIGITS_TRAIN_ARENA];
  *     ep_t ep;
  *     int rc = ep_init(&ep, &digits, arena, sizeof arena);
- *     rc = ep_infer(&ep, x, y);                                       // forward
- *     rc = ep_learn(&ep, x, &label, &(ep_step){.lr = 0.01f}, &loss);  // forward, backward, update
+ *     rc = ep_infer(&ep, x, y);                                            // forward
+ *     rc = ep_learn_label(&ep, x, label, &(ep_step){.lr = 0.01f}, &loss);  // forward, backward, update
  *
  * Every function that can fail returns 0 (EP_OK) or a negative EP_ERR_* value. After an error the model, the
  * weights and the caller's buffers are as they were before the call.
@@ -35,10 +35,17 @@
  * contiguous, a batch is samples one after the other. Weights: dense (n_out, n_in); convolution (out_c, kernel_h,
  * kernel_w, in_c / groups); depthwise (kernel_h, kernel_w, out_c).
  *
+ * Targets. A model learns class labels (ep_learn_label) or values (ep_learn); its header says which, and which range. The
+ * other function gives EP_ERR_LABEL, as does a target outside the range. One sigmoid takes either: label 0 or 1, or a
+ * value from 0 to 1. Where there are two classes, or values, one refused target puts the others in doubt, for targets that
+ * are coded in another way (-1 and 1, 1 and 2) are refused only in part and the rest would teach one class alone: targets
+ * are then EP_ERR_LABEL until they have shown both classes (values of any range: one that is not 0), or ep_reset().
+ *
  * Compile switches, of the library and of all that includes this header alike. Savings: of the text of a program that
  * runs a dense head and calls nothing else, Cortex-M4, gcc 12.2 -Os -Wl,--gc-sections:
  *     EP_NO_TRAIN     leaves out learning, of which a linker drops most anyway where nothing calls it
  *     EP_NO_ERRMSG    leaves out the texts of ep_error()                               1,176 bytes
+ *     EP_NO_INPUT_CHECK  lets ep_infer*() and ep_run() quantize a NaN or infinity; else EP_ERR_INPUT
  *     EP_TRACE        adds a hook called after every node, for tests and debuggers
  */
 #ifndef EDGEPROP_H
@@ -80,11 +87,12 @@ enum {
     EP_ERR_CHECKSUM = -6,   /* an image whose bytes changed since it was written */
     EP_ERR_OP = -7,         /* an image uses an op, a backward or a loss that the registry given to ep_load() lacks */
     EP_ERR_FROZEN = -8,     /* the model has nothing to train */
-    EP_ERR_LABEL = -9,      /* a target outside the range the loss takes */
+    EP_ERR_LABEL = -9,      /* a target outside the range the loss takes, or of the other kind, or in doubt (Targets) */
     EP_ERR_DIVERGED = -10,  /* the step would make a weight NaN or infinite: refused, nothing changed */
     EP_ERR_NO_RECORD = -11, /* storage holds no valid record */
     EP_ERR_FOREIGN = -12,   /* storage holds a valid record of another model only */
-    EP_ERR_IO = -13         /* a storage callback failed */
+    EP_ERR_IO = -13,        /* a storage callback failed */
+    EP_ERR_INPUT = -14      /* a NaN or infinity among the inputs of a model that quantizes */
 };
 
 /* One sentence for an EP_ERR_* value: what is wrong and the cure. Never NULL. "" under EP_NO_ERRMSG. */
@@ -143,11 +151,19 @@ struct ep_node {
     uint8_t accumulate; /* bit i: add to the gradient of input i (another consumer has written it) */
 };
 
-/* A loss: value and gradient. `target`: int32_t labels (one a sample) or float values (`count` a sample). */
+/* What is to be learned: one of both, the other NULL. */
+typedef struct ep_target {
+    const float *values;   /* (n, count) */
+    const int32_t *labels; /* (n,) */
+} ep_target;
+
+/* A loss: value and gradient. */
 typedef struct ep_loss {
-    /* Mean loss over n samples of `count` logits; writes d loss / d logits, which may be the same memory. */
-    float (*forward)(const float *logits, const void *target, float *dlogits, uint32_t count, uint32_t n);
-    uint8_t labels; /* 1: targets are int32_t class labels in 0 .. count-1; 0: float values, `count` a sample */
+    /* Mean loss over n samples of `count` logits; writes d loss / d logits, which may be the same memory. The target is
+     * checked: labels are in range, and values too. A loss of values whose range is 0 .. 1 takes labels where count is 1. */
+    float (*forward)(const float *logits, const ep_target *target, float *dlogits, uint32_t count, uint32_t n);
+    float least, most; /* range of the values; all are finite */
+    uint8_t labels;    /* 1: targets are class labels in 0 .. count-1; 0: values, `count` a sample */
 } ep_loss;
 
 /* What only learning needs; a model without trainable weights has none. */
@@ -242,6 +258,7 @@ struct ep_s { /* all fields private but `skipped` */
     float weight_bound;            /* no |weight| is larger */
     float skip_at;                 /* running quantile of the losses for ep_skip_small; 0: none yet */
     uint32_t skipped; /* samples that ep_skip_small skipped since ep_init(): yours to read and to set to 0 */
+    uint8_t doubt;    /* what targets have shown since one was refused; 0: none was */
 #ifdef EP_TRACE
     void (*trace)(void *user, const ep_t *ep, uint16_t node, int phase); /* phase: 0 forward, 1 backward */
     void *trace_user;
@@ -277,7 +294,7 @@ int ep_reset(ep_t *ep);
 int ep_reset_state(ep_t *ep);
 
 /* Runs a model of one input and one output on one sample. `x`: the input tensor's type and count; `y` likewise.
- * Returns EP_ERR_ARG (null, or several inputs or outputs: use ep_input, ep_run, ep_output). */
+ * Returns EP_ERR_ARG (null, or several inputs or outputs: use ep_input, ep_run, ep_output), EP_ERR_INPUT. */
 int ep_infer(ep_t *ep, const void *x, void *y);
 
 /* The same on n samples, in chunks of the batch capacity. For a model with states the i-th sample of each chunk is the
@@ -285,29 +302,34 @@ int ep_infer(ep_t *ep, const void *x, void *y);
 int ep_infer_batch(ep_t *ep, const void *x, void *y, uint32_t n);
 
 /* Piecewise: fill ep_input(ep, i), run, read ep_output(ep, i). Pointers into the arena, NULL if i is out of range.
- * Inputs may be overwritten by the run. ep_run returns EP_ERR_ARG if n is 0 or over the capacity. */
+ * Inputs may be overwritten by the run. ep_run returns EP_ERR_ARG if n is 0 or over the capacity, EP_ERR_INPUT. */
 void *ep_input(ep_t *ep, unsigned i);
 int ep_run(ep_t *ep, uint32_t n);
 const void *ep_output(const ep_t *ep, unsigned i);
 
 #ifndef EP_NO_TRAIN
-/* One step on one sample: forward, loss, backward, update in place. `target` as the model's loss takes it; `loss`
- * (may be NULL) gets the loss before the update. A sample that step->skip skips gives EP_OK too and changes no weight and
- * no state of an optimizer. State of an optimizer lasts until a step uses another one. Returns
+/* One step on one sample: forward, loss, backward, update in place. `target`: a value for each logit; `label`: the class;
+ * see Targets above for which of both a model takes. `loss` (may be NULL) gets the loss before the update. A sample that
+ * step->skip skips gives EP_OK too and changes no weight and no state of an optimizer. State of an optimizer lasts until a
+ * step uses another one. Returns
  * EP_ERR_ARG (also: several inputs; clip_norm, which takes ep_apply), EP_ERR_FROZEN, EP_ERR_ARENA (no room to train, or
- * for this optimizer), EP_ERR_LABEL, EP_ERR_DIVERGED; on any of them no weight and no state has changed. */
-int ep_learn(ep_t *ep, const void *x, const void *target, const ep_step *step, float *loss);
+ * for this optimizer), EP_ERR_LABEL, EP_ERR_INPUT, EP_ERR_DIVERGED (also: x is not finite and the model all float32); on
+ * any of them no weight and no state has changed. */
+int ep_learn(ep_t *ep, const void *x, const float *target, const ep_step *step, float *loss);
+int ep_learn_label(ep_t *ep, const void *x, int32_t label, const ep_step *step, float *loss);
 
 /* Mini-batches: add n samples' gradients to the sums, then take one step on their mean. Needs EP_FOR_SUMS. n may pass
  * the batch capacity; give all samples of a step in one call then, else they are run twice (first to see that none is
- * refused). `loss`: the mean over these n samples.
- * ep_accumulate: EP_ERR_ARG, _FROZEN, _ARENA, _LABEL, _DIVERGED (a sample's gradient is not finite; the sums stay).
+ * refused). `targets`: n times those of a sample, one after the other. `loss`: the mean over these n samples.
+ * ep_accumulate: EP_ERR_ARG, _FROZEN, _ARENA, _LABEL, _INPUT, _DIVERGED (a sample's gradient is not finite; the sums stay).
  * ep_apply: EP_ERR_ARG (also: nothing accumulated; `skip`), _ARENA, _DIVERGED (refused whole; the sums are dropped). */
-int ep_accumulate(ep_t *ep, const void *x, const void *target, uint32_t n, float *loss);
+int ep_accumulate(ep_t *ep, const void *x, const float *targets, uint32_t n, float *loss);
+int ep_accumulate_labels(ep_t *ep, const void *x, const int32_t *labels, uint32_t n, float *loss);
 int ep_apply(ep_t *ep, const ep_step *step);
 
 /* ep_accumulate over n samples in chunks, then ep_apply. Refused whole on any error. */
-int ep_learn_batch(ep_t *ep, const void *x, const void *target, uint32_t n, const ep_step *step, float *loss);
+int ep_learn_batch(ep_t *ep, const void *x, const float *targets, uint32_t n, const ep_step *step, float *loss);
+int ep_learn_batch_labels(ep_t *ep, const void *x, const int32_t *labels, uint32_t n, const ep_step *step, float *loss);
 #endif
 
 /* The trainable weights, float32, in the order and layout of the model's EP_PARAM tensors: *count floats.

@@ -57,6 +57,13 @@ static inline int ep_trains(const ep_t *ep, const ep_node *node, unsigned i)
 /* Bytes of one sample of an activation, or of all of a constant. */
 size_t ep_tensor_size(const ep_tensor *tensor);
 
+/* 1 unless there is a NaN or infinity among `count` floats at `values`, aligned or not. By their bits, so that no
+ * compiler's idea of arithmetic matters. */
+int ep_finite(const void *values, size_t count);
+
+/* 1 if a node makes codes of floats, behind which a NaN looks like any other value. */
+int ep_quantizes(const ep_model *model);
+
 /* Runs nodes 0 .. end-1 on the n samples that lie in the inputs. */
 void ep_forward(const ep_t *ep, uint16_t end, uint32_t n);
 

@@ -94,8 +94,9 @@ static int within(const float *values, unsigned count, float end)
 static int valid_step(const ep_step *step)
 {
     const float below_one[] = {step->momentum, step->beta2};
-    const float finite[] = {step->lr, step->epsilon, step->weight_decay, step->clip_norm};
-    return within(below_one, 2, 1) && within(finite, 4, INFINITY) && step->lr != 0;
+    const float finite[] = {step->lr,        step->epsilon,    step->weight_decay,
+                            step->clip_norm, step->skip_below, step->skip_share};
+    return within(below_one, 2, 1) && within(finite, 6, INFINITY) && step->lr != 0;
 }
 
 /* What `step` will do to this arena; nothing of it is changed yet. */
@@ -235,7 +236,7 @@ static float collect(const ep_t *ep, uint32_t n, const ep_sink *sink)
 }
 
 /* Forward and loss of n samples, for the gradient of the sum over them. Leaves the training plan in force. */
-static float predict(ep_t *ep, const void *x, const void *target, uint32_t n)
+static float predict(ep_t *ep, const void *x, const ep_target *target, uint32_t n)
 {
     const ep_model *model = ep->model;
     const ep_train *train = model->train;
@@ -263,31 +264,78 @@ static float walk_back(ep_t *ep, uint32_t n, float loss)
 
 /* ---- What callers give ------------------------------------------------------------------------------------------- */
 
-static int check_ready(const ep_t *ep, const void *x, const void *target)
+static int check_ready(const ep_t *ep, const void *x, const ep_target *target)
 {
-    if (ep == NULL || ep->model == NULL || x == NULL || target == NULL) return EP_ERR_ARG;
+    if (ep == NULL || ep->model == NULL || x == NULL) return EP_ERR_ARG;
+    if (target->values == NULL && target->labels == NULL) return EP_ERR_ARG;
     if (ep->model->train == NULL || ep->model->param_bytes == 0) return EP_ERR_FROZEN;
     if (ep->model->n_inputs != 1) return EP_ERR_ARG;
     return ep->what & EP_FOR_TRAIN ? EP_OK : EP_ERR_ARENA;
 }
 
-static int check_targets(const ep_t *ep, const void *target, uint32_t n)
+/* How many classes labels name: of a loss of labels one for each logit, of a single sigmoid two, else none. */
+static uint32_t classes_of(const ep_loss *loss, uint32_t count)
 {
-    const ep_train *train = ep->model->train;
-    const uint32_t count = ep->model->tensors[train->logits].count;
-    const int32_t *labels = (const int32_t *)target;
-    if (!train->loss->labels) {
-        return EP_KERNEL(ep, max_abs_f32)((const float *)target, (size_t)n * count) <= FLT_MAX ? EP_OK : EP_ERR_LABEL;
+    return loss->labels ? count : count == 1 && loss->most == 1 ? 2 : 0;
+}
+
+/* 1 if the loss takes this value. A subnormal is what an int32_t looks like that was handed over as a float. */
+static int fits(const ep_loss *loss, float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    bits &= 0x7FFFFFFFu;
+    return (bits == 0 || (bits >= 0x00800000u && bits < 0x7F800000u)) && value >= loss->least && value <= loss->most;
+}
+
+/* Targets coded in another way (-1 and 1, 1 and 2, an int read as a float) are refused only in part, and the rest would
+ * teach one class alone. So after a refused one the others are taken again only once they have shown both sides: of two
+ * classes both, of values that may be anything one that is not 0. */
+enum { DOUBT = 1, LOW = 2, HIGH = 4 };
+
+static unsigned side_of(const ep_loss *loss, float value)
+{
+    if (loss->most > 1 && value != 0) return LOW | HIGH;
+    return value < 0.5f ? LOW : HIGH;
+}
+
+static int refuse(ep_t *ep, uint32_t classes)
+{
+    if (classes <= 2) ep->doubt = DOUBT;
+    return EP_ERR_LABEL;
+}
+
+static int check_targets(ep_t *ep, const ep_target *target, uint32_t n)
+{
+    const ep_loss *loss = ep->model->train->loss;
+    const uint32_t count = ep->model->tensors[ep->model->train->logits].count, classes = classes_of(loss, count);
+    const int32_t *labels = target->labels;
+    const size_t all = labels != NULL ? n : (size_t)n * count;
+    unsigned seen = ep->doubt;
+    if (labels != NULL ? classes == 0 : loss->labels) return EP_ERR_LABEL; /* the other function's */
+    for (size_t i = 0; i < all; i++) {
+        const float value = labels != NULL ? (float)labels[i] : target->values[i];
+        if (labels != NULL ? (uint32_t)labels[i] >= classes : !fits(loss, value)) return refuse(ep, classes);
+        seen |= side_of(loss, value);
     }
-    for (uint32_t i = 0; i < n; i++) {
-        if (labels[i] < 0 || (uint32_t)labels[i] >= count) return EP_ERR_LABEL;
+    if (ep->doubt == 0) return EP_OK;
+    ep->doubt = (uint8_t)(seen == (DOUBT | LOW | HIGH) ? 0 : seen);
+    return ep->doubt == 0 ? EP_OK : EP_ERR_LABEL;
+}
+
+/* Nothing is learned from a NaN or infinity: codes would make numbers of it that look like any other. */
+static int check_samples(ep_t *ep, const void *x, const ep_target *target, uint32_t n)
+{
+    const ep_tensor *input = &ep->model->tensors[ep->model->inputs[0]];
+    if (input->dtype == EP_F32 && !ep_finite(x, (size_t)n * input->count)) {
+        return ep_quantizes(ep->model) ? EP_ERR_INPUT : EP_ERR_DIVERGED;
     }
-    return EP_OK;
+    return check_targets(ep, target, n);
 }
 
 /* ---- One sample, in place ---------------------------------------------------------------------------------------- */
 
-int ep_learn(ep_t *ep, const void *x, const void *target, const ep_step *step, float *loss)
+static int learn(ep_t *ep, const void *x, const ep_target *target, const ep_step *step, float *loss)
 {
     ep_update u;
     float value, skip_at;
@@ -295,7 +343,7 @@ int ep_learn(ep_t *ep, const void *x, const void *target, const ep_step *step, f
     if (rc != EP_OK) return rc;
     if (step == NULL || step->clip_norm > 0) return EP_ERR_ARG; /* the norm would need the whole gradient at once */
     rc = prepare(ep, step, 0, &u);
-    if (rc == EP_OK) rc = check_targets(ep, target, 1);
+    if (rc == EP_OK) rc = check_samples(ep, x, target, 1);
     if (rc != EP_OK) return rc;
     value = predict(ep, x, target, 1);
     skip_at = ep->skip_at;
@@ -316,20 +364,35 @@ int ep_learn(ep_t *ep, const void *x, const void *target, const ep_step *step, f
     return rc;
 }
 
+int ep_learn(ep_t *ep, const void *x, const float *target, const ep_step *step, float *loss)
+{
+    const ep_target values = {target, NULL};
+    return learn(ep, x, &values, step, loss);
+}
+
+int ep_learn_label(ep_t *ep, const void *x, int32_t label, const ep_step *step, float *loss)
+{
+    const ep_target labels = {NULL, &label};
+    return learn(ep, x, &labels, step, loss);
+}
+
 /* ---- Mini-batches ------------------------------------------------------------------------------------------------ */
 
 /* Adds n samples' gradients to the sums, chunk by chunk, or with `sink` NULL only sees whether all are finite. */
-static int add_chunks(ep_t *ep, const void *x, const void *target, uint32_t n, const ep_sink *sink, float *loss)
+static int add_chunks(ep_t *ep, const void *x, const ep_target *target, uint32_t n, const ep_sink *sink, float *loss)
 {
     const ep_model *model = ep->model;
     const size_t x_bytes = ep_tensor_size(&model->tensors[model->inputs[0]]);
-    const size_t target_bytes = model->train->loss->labels ? 4 : ep_tensor_size(&model->tensors[model->train->logits]);
+    const size_t count = model->tensors[model->train->logits].count;
+    ep_target rest = *target;
     int rc = EP_OK;
     *loss = 0;
     for (uint32_t done = 0, take; done < n && rc == EP_OK; done += take) {
         float value;
         take = n - done < ep->batch ? n - done : ep->batch;
-        value = predict(ep, (const uint8_t *)x + done * x_bytes, (const uint8_t *)target + done * target_bytes, take);
+        value = predict(ep, (const uint8_t *)x + done * x_bytes, &rest, take);
+        if (rest.values != NULL) rest.values += take * count;
+        if (rest.labels != NULL) rest.labels += take;
         if (!(walk_back(ep, take, value) <= EP_WEIGHT_LIMIT)) {
             rc = EP_ERR_DIVERGED;
         } else if (sink != NULL) {
@@ -343,7 +406,7 @@ static int add_chunks(ep_t *ep, const void *x, const void *target, uint32_t n, c
 
 /* Sums are whole or untouched: while they hold nothing, a refused chunk leaves nothing behind. If they do hold
  * something and there are several chunks, all are tried first, which takes twice the time. */
-static int add_samples(ep_t *ep, const void *x, const void *target, uint32_t n, float *loss)
+static int add_samples(ep_t *ep, const void *x, const ep_target *target, uint32_t n, float *loss)
 {
     const ep_sink sums = {NULL, at(ep, ep->sums_at), 1};
     int rc = EP_OK;
@@ -357,22 +420,34 @@ static int add_samples(ep_t *ep, const void *x, const void *target, uint32_t n, 
     return rc;
 }
 
-static int check_batch(ep_t *ep, const void *x, const void *target, uint32_t n)
+static int check_batch(ep_t *ep, const void *x, const ep_target *target, uint32_t n)
 {
     int rc = check_ready(ep, x, target);
     if (rc != EP_OK) return rc;
     if (n == 0 || n > UINT32_MAX - ep->samples) return EP_ERR_ARG;
     rc = place_sums(ep);
-    return rc == EP_OK ? check_targets(ep, target, n) : rc;
+    return rc == EP_OK ? check_samples(ep, x, target, n) : rc;
 }
 
-int ep_accumulate(ep_t *ep, const void *x, const void *target, uint32_t n, float *loss)
+static int accumulate(ep_t *ep, const void *x, const ep_target *target, uint32_t n, float *loss)
 {
     float value;
     int rc = check_batch(ep, x, target, n);
     if (rc == EP_OK) rc = add_samples(ep, x, target, n, &value);
     if (rc == EP_OK && loss != NULL) *loss = value;
     return rc;
+}
+
+int ep_accumulate(ep_t *ep, const void *x, const float *targets, uint32_t n, float *loss)
+{
+    const ep_target values = {targets, NULL};
+    return accumulate(ep, x, &values, n, loss);
+}
+
+int ep_accumulate_labels(ep_t *ep, const void *x, const int32_t *labels, uint32_t n, float *loss)
+{
+    const ep_target target = {NULL, labels};
+    return accumulate(ep, x, &target, n, loss);
 }
 
 /* Euclidean norm, in units of the largest element lest a square overflows, in blocks lest small terms get lost. */
@@ -422,7 +497,7 @@ int ep_apply(ep_t *ep, const ep_step *step)
     return rc;
 }
 
-int ep_learn_batch(ep_t *ep, const void *x, const void *target, uint32_t n, const ep_step *step, float *loss)
+static int learn_batch(ep_t *ep, const void *x, const ep_target *target, uint32_t n, const ep_step *step, float *loss)
 {
     ep_update u;
     float value;
@@ -433,6 +508,18 @@ int ep_learn_batch(ep_t *ep, const void *x, const void *target, uint32_t n, cons
     if (rc == EP_OK) rc = ep_apply(ep, step);
     if (rc == EP_OK && loss != NULL) *loss = value;
     return rc;
+}
+
+int ep_learn_batch(ep_t *ep, const void *x, const float *targets, uint32_t n, const ep_step *step, float *loss)
+{
+    const ep_target values = {targets, NULL};
+    return learn_batch(ep, x, &values, n, step, loss);
+}
+
+int ep_learn_batch_labels(ep_t *ep, const void *x, const int32_t *labels, uint32_t n, const ep_step *step, float *loss)
+{
+    const ep_target target = {NULL, labels};
+    return learn_batch(ep, x, &target, n, step, loss);
 }
 
 #else

@@ -29,10 +29,10 @@ static float exp_of_negative(float x)
 }
 
 /* loss = log(sum_j exp(s_j)) - s_y, shifted by the largest s so that exp cannot overflow; d s = softmax(s) - onehot. */
-static float softmax_cross_entropy_forward(const float *logits, const void *target, float *dlogits, uint32_t count,
+static float softmax_cross_entropy_forward(const float *logits, const ep_target *target, float *dlogits, uint32_t count,
                                            uint32_t n)
 {
-    const int32_t *labels = (const int32_t *)target;
+    const int32_t *labels = target->labels;
     const float mean = 1.0f / (float)n;
     float loss = 0;
     for (uint32_t k = 0; k < n; k++, logits += count, dlogits += count) {
@@ -55,31 +55,31 @@ static float softmax_cross_entropy_forward(const float *logits, const void *targ
     return loss * mean;
 }
 
-const ep_loss ep_softmax_cross_entropy = {softmax_cross_entropy_forward, 1};
+const ep_loss ep_softmax_cross_entropy = {softmax_cross_entropy_forward, 0, 0, 1};
 
 /* loss = max(s, 0) - s * t + log(1 + exp(-|s|)), which is -t log p - (1 - t) log(1 - p) without overflow;
  * d s = p - t with p = 1 / (1 + exp(-s)). */
-static float sigmoid_cross_entropy_forward(const float *logits, const void *target, float *dlogits, uint32_t count,
+static float sigmoid_cross_entropy_forward(const float *logits, const ep_target *target, float *dlogits, uint32_t count,
                                            uint32_t n)
 {
-    const float *values = (const float *)target;
     const size_t all = (size_t)count * n;
     const float mean = 1.0f / ((float)count * (float)n);
     float loss = 0;
     for (size_t i = 0; i < all; i++) {
+        const float t = target->values != NULL ? target->values[i] : (float)target->labels[i];
         const float s = logits[i], e = exp_of_negative(-fabsf(s)), p = (s >= 0 ? 1 : e) / (1 + e);
-        loss += (s >= 0 ? s : 0) - s * values[i] + log1pf(e);
-        dlogits[i] = (p - values[i]) * mean;
+        loss += (s >= 0 ? s : 0) - s * t + log1pf(e);
+        dlogits[i] = (p - t) * mean;
     }
     return loss * mean;
 }
 
-const ep_loss ep_sigmoid_cross_entropy = {sigmoid_cross_entropy_forward, 0};
+const ep_loss ep_sigmoid_cross_entropy = {sigmoid_cross_entropy_forward, 0, 1, 0};
 
 /* loss = (s - t)^2; d s = 2 (s - t). */
-static float mse_forward(const float *logits, const void *target, float *dlogits, uint32_t count, uint32_t n)
+static float mse_forward(const float *logits, const ep_target *target, float *dlogits, uint32_t count, uint32_t n)
 {
-    const float *values = (const float *)target;
+    const float *values = target->values;
     const size_t all = (size_t)count * n;
     const float mean = 1.0f / ((float)count * (float)n);
     float loss = 0;
@@ -91,12 +91,12 @@ static float mse_forward(const float *logits, const void *target, float *dlogits
     return loss * mean;
 }
 
-const ep_loss ep_mse = {mse_forward, 0};
+const ep_loss ep_mse = {mse_forward, -INFINITY, INFINITY, 0};
 
 /* Multi-class (Weston & Watkins 1999): loss = sum over j != y of max(0, 1 + s_j - s_y). */
-static float hinge_forward(const float *logits, const void *target, float *dlogits, uint32_t count, uint32_t n)
+static float hinge_forward(const float *logits, const ep_target *target, float *dlogits, uint32_t count, uint32_t n)
 {
-    const int32_t *labels = (const int32_t *)target;
+    const int32_t *labels = target->labels;
     const float mean = 1.0f / (float)n;
     float loss = 0;
     for (uint32_t k = 0; k < n; k++, logits += count, dlogits += count) {
@@ -116,7 +116,7 @@ static float hinge_forward(const float *logits, const void *target, float *dlogi
     return loss * mean;
 }
 
-const ep_loss ep_hinge = {hinge_forward, 1};
+const ep_loss ep_hinge = {hinge_forward, 0, 0, 1};
 
 #else
 typedef int ep_losses_left_out; /* ISO C wants a declaration in every file */

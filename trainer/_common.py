@@ -71,10 +71,22 @@ def require_int(value: object, what: str, minimum: int = 1) -> int:
 
 
 def require_number(value: object, what: str, low: float = 0.0, high: float = np.inf, open_low: bool = False) -> float:
-    """Return `value` as a finite float in [low, high) (or (low, high)), or raise ValueError naming `what`."""
+    """Return `value` as a finite float in [low, high) (or (low, high)), or raise ValueError naming `what`.
+
+    Networks compute in float32: a number that becomes 0 or infinite there would not be what was asked for.
+    """
     ok = isinstance(value, (int, float, np.number)) and not isinstance(value, (bool, complex, np.complexfloating))
     if ok:
         number = float(value)  # type: ignore[arg-type]
         if (low < number if open_low else low <= number) and number < high:
-            return number
+            return require_float32(number, what)
     raise ValueError(f"{what}={value!r}: give a number in {'(' if open_low else '['}{low:g}, {high:g})")
+
+
+def require_float32(number: float, what: str) -> float:
+    """Return `number`, or raise ValueError naming `what` if float32 makes 0 or infinity of it."""
+    with np.errstate(over="ignore"):
+        rounded = float(np.float32(number))
+    if (rounded == 0) != (number == 0) or np.isinf(rounded):
+        raise ValueError(f"{what}={number!r}: float32, which networks compute in, makes {rounded:g} of it")
+    return number

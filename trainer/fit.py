@@ -15,6 +15,7 @@ from .callbacks import Callback, EarlyStopping
 from .graph import Graph, check_finite
 from .history import History
 from .joint_loss import loss_for
+from .logits import logits_of
 from .losses import Loss
 from .optimizers import Optimizer, add_penalty, clip_gradients, get_optimizer
 from .selective import SelectiveBackprop
@@ -64,7 +65,9 @@ def fit(
         Targets as the loss wants them: integer labels (N,), or an array shaped like the output. A tuple for a network
         of several outputs.
     loss : str or Loss
-        A name in `LOSSES` or an object. For several outputs one for all of them, a tuple, or a `JointLoss`.
+        A name in `LOSSES` or an object. For several outputs one for all of them, a tuple, or a `JointLoss`. A loss that
+        applies the network's last layer itself (softmax, sigmoid) looks at what that layer is given, as on the device;
+        `predict` gives probabilities nevertheless.
     optimizer : str or Optimizer
         A name in `OPTIMIZERS` or an object; an object keeps its state for the next call.
     epochs, batch_size : int
@@ -176,7 +179,8 @@ def evaluate(
     """
     loss = loss_for(loss, len(net.outputs))
     xs = as_inputs(net, x)
-    scores = net.predict(*xs, batch_size=batch_size)
+    with logits_of(net, loss):
+        scores = net.predict(*xs, batch_size=batch_size)
     target = loss.check(y, require_samples(np.asarray(xs[0])), net.out_shape, net.dtype)
     return Evaluation(loss.forward(scores, target), loss.metric(scores, target))
 
@@ -248,6 +252,8 @@ class Trainer:
             if validation is not None and len(validation) != 2:
                 raise ValueError(f"validation holds {len(validation)} things: give a pair (x, y)")
             held_out = validation and self._check_pair(validation[0], validation[1], "validation x", seed)
+            with logits_of(self.net, self.loss):
+                pass  # refuses what it cannot look behind
         except ValueError:
             self.net.built = was_built  # so that the next call builds with its own seed
             raise
@@ -274,9 +280,10 @@ class Trainer:
         net = self.net
         net.need_dx = False
         try:
-            scores = net.forward(*x, training=True)
-            value = self.loss.forward(scores, y)
-            net.backward(self.loss.backward())
+            with logits_of(net, self.loss):
+                scores = net.forward(*x, training=True)
+                value = self.loss.forward(scores, y)
+                net.backward(self.loss.backward())
         finally:
             net.need_dx = True
         parameters = net.parameters(trainable_only=True)
@@ -293,7 +300,8 @@ class Trainer:
         """Train on those rows, or choose from them what to train on; return their loss and metric before that."""
         if self.selective is None:
             return self.step(take(x, rows), take(y, rows))
-        scores, target = self.net.forward(*take(x, rows)), take(y, rows)
+        with logits_of(self.net, self.loss):
+            scores, target = self.net.forward(*take(x, rows)), take(y, rows)
         losses = self.loss.samples(scores, target)
         self.chosen += rows[self.selective.choose(losses)].tolist()
         while len(self.chosen) >= batch_size:

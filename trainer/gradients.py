@@ -14,6 +14,7 @@ from ._common import Array
 from .fit import as_inputs
 from .graph import Graph, check_finite
 from .joint_loss import loss_for
+from .logits import logits_of
 
 SHRINK = (1.0, 0.1, 0.01)  # eps is retried this much smaller where a kink may be near
 ROUNDING = 2e-15  # of a loss near 1, about ten float64 steps
@@ -141,13 +142,15 @@ def check_gradients(
 
     def value() -> float:
         net.reseed(seed)
-        return criterion.forward(net.forward(*xs, training=True), target)
+        with logits_of(net, criterion):
+            return criterion.forward(net.forward(*xs, training=True), target)
 
     report = GradientReport()
     value()  # the first pass allocates and warms up: leave it out of the time
     start = time.perf_counter()
     center = value()
-    dx = net.backward(criterion.backward())
+    with logits_of(net, criterion):
+        dx = net.backward(criterion.backward())
     names, dxs = (("x",), (dx,)) if len(xs) == 1 else (net.inputs, dx)
     report.seconds_backward = time.perf_counter() - start
     tensors = [(p.name, p.value, p.grad.copy()) for p in net.parameters(trainable_only=True)]

@@ -71,6 +71,7 @@ class Graph(Layer):
     kind = "graph"
     outputs: tuple[str, ...]
     out_shape: Any  # of several outputs a tuple of shapes
+    ends: tuple[str, ...] | None = None  # values taken in place of the outputs while a loss looks at logits
     token: object = None  # changes with every build: an optimizer sees by it whose weights its state belongs to
 
     def __init__(
@@ -208,9 +209,9 @@ class Graph(Layer):
         self.token = object()
         return self.out_shape
 
-    def _pick_outputs(self, values: Mapping[str, Any]) -> Any:
-        """Return what `values` holds of the output, or a tuple for several outputs."""
-        picked = tuple(values[name] for name in self.outputs)
+    def _pick_outputs(self, values: Mapping[str, Any], names: tuple[str, ...] | None = None) -> Any:
+        """Return what `values` holds of the output (or of `names` in their place), or a tuple for several outputs."""
+        picked = tuple(values[name] for name in names or self.outputs)
         return picked if len(picked) > 1 else picked[0]
 
     def forward(self, *xs: Any, training: bool = False) -> Any:
@@ -232,8 +233,9 @@ class Graph(Layer):
         for row, expired in zip(self.rows, self._expiries, strict=True):
             values[row.name] = row.layer.forward(*(values[s] for s in row.sources), training=training)
             for name in expired:
-                del values[name]
-        return self._pick_outputs(values)
+                if self.ends is None or name not in self.ends:
+                    del values[name]
+        return self._pick_outputs(values, self.ends)
 
     def backward(self, dy: Any) -> Any:
         """Fill the gradients of all trainable layers from dy, shaped like the output.
@@ -245,8 +247,11 @@ class Graph(Layer):
         one is visited.
         """
         dys = dy if len(self.outputs) > 1 else (dy,)
-        outputs = zip(self.outputs, dys, strict=True)
-        grads: dict[str, Array] = {name: np.asarray(d, self.dtype) for name, d in outputs if d is not None}
+        grads: dict[str, Array] = {}
+        for name, d in zip(self.ends or self.outputs, dys, strict=True):
+            if d is not None:
+                dy = np.asarray(d, self.dtype)
+                grads[name] = grads[name] + dy if name in grads else dy
         for row in reversed(self.rows):
             dout = grads.pop(row.name, None)
             if dout is None and row.layer.learns:

@@ -19,11 +19,15 @@ class Loss:
         What `metric` measures.
     higher_is_better : bool
         Which way that metric should go.
+    applies : tuple of str
+        Kinds of layers that the loss applies itself: where a network ends in one, `fit` and `evaluate` give the loss
+        what that layer is given.
     """
 
     kind: ClassVar[str] = "loss"
     metric_name: ClassVar[str] = "accuracy"
     higher_is_better: ClassVar[bool] = True
+    applies: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self) -> None:
         self._saved: Any = None
@@ -71,6 +75,7 @@ class SoftmaxCrossEntropy(Loss):
     """
 
     kind = "softmax_cross_entropy"
+    applies = ("softmax", "log_softmax")
 
     def __init__(self, *, label_smoothing: float = 0.0, class_weights: Any = None) -> None:
         super().__init__()
@@ -143,6 +148,7 @@ class SigmoidCrossEntropy(Loss):
     """
 
     kind = "sigmoid_cross_entropy"
+    applies = ("sigmoid",)
 
     def __init__(self, *, class_weights: Any = None, positive_weights: Any = None) -> None:
         super().__init__()
@@ -337,7 +343,10 @@ def check_labels(target: Any, n: int, out_shape: Shape) -> Array:
 def check_like_output(target: Any, n: int, out_shape: Shape, dtype: Any) -> Array:
     """Return targets as finite numbers of shape (n, *out_shape); else raise ValueError."""
     try:
-        t = np.asarray(target, dtype)
+        given = np.asarray(target)
+        if given.dtype.kind not in "biufO":
+            raise TypeError(f"they are {given.dtype}")
+        t = given.astype(dtype, copy=False)
     except (TypeError, ValueError) as error:
         raise ValueError(f"targets are not an array of numbers: {error}") from None
     if t.shape != (n, *out_shape):

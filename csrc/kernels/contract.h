@@ -5,6 +5,10 @@
 #ifndef EP_CONTRACT_H
 #define EP_CONTRACT_H
 
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
+#error "edgeprop refuses what is NaN or infinite, which -ffast-math and -ffinite-math-only take away: compile without."
+#endif
+
 #if defined(__GNUC__) && !defined(__clang__)
 #ifndef __STRICT_ANSI__
 #pragma GCC optimize("fp-contract=off")

@@ -96,7 +96,7 @@ static int learn(ep_t *ep)
         fread(&label, sizeof label, 1, stdin) != 1) {
         return EP_ERR_ARG;
     }
-    int rc = ep_learn(ep, image, &label, &step, &loss);
+    int rc = ep_learn_label(ep, image, label, &step, &loss);
     if (rc == EP_OK) {
         printf("%a\n", (double)loss);
     }

@@ -23,7 +23,7 @@ static int learn(ep_t *ep)
     const ep_step step = {.lr = 0.02f};
     int rc = EP_OK;
     for (int i = 0; i < LESSON_COUNT && rc == EP_OK; i++) {
-        rc = ep_learn(ep, lesson_x[i], &lesson_y[i], &step, NULL);
+        rc = ep_learn_label(ep, lesson_x[i], lesson_y[i], &step, NULL);
     }
     return rc;
 }

@@ -113,7 +113,7 @@ static int learn(ep_t *ep)
     const ep_step step = {.lr = RATE};
     for (int pass = 0; pass < PASSES; pass++) {
         for (int i = 0; i < lesson.count; i++) {
-            const int rc = ep_learn(ep, lesson.x[i], &lesson.y[i], &step, NULL);
+            const int rc = ep_learn_label(ep, lesson.x[i], lesson.y[i], &step, NULL);
             if (rc != EP_OK) {
                 return rc;
             }

@@ -48,7 +48,16 @@ def _keywords(library: Library) -> str:
     """For the editor's colours: what a sketch is likely to name."""
     words = {
         "KEYWORD1": ("ep_t", "ep_step", "ep_storage", "ep_model"),
-        "KEYWORD2": ("ep_init", "ep_infer", "ep_learn", "ep_save", "ep_restore", "ep_reset", "ep_error"),
+        "KEYWORD2": (
+            "ep_init",
+            "ep_infer",
+            "ep_learn",
+            "ep_learn_label",
+            "ep_save",
+            "ep_restore",
+            "ep_reset",
+            "ep_error",
+        ),
         "LITERAL1": (
             library.name,
             *(f"{library.macro}_{end}" for end in ("INFER_ARENA", "TRAIN_ARENA", "INPUT_COUNT")),

@@ -171,13 +171,16 @@ def _lesson(library: Library, words: dict[str, str]) -> Iterator[str]:
     yield "#ifndef EP_NO_TRAIN"
     yield "    /* One step on one sample; keep what was learned with ep_save(). */"
     if program.loss in runtime.LABEL_LOSSES:
-        yield "    const int32_t target[1] = {0}; /* the right label */"
+        yield "    const int32_t label = 0; /* the right class */"
     else:
         yield f"    static const float target[{logits}] = {{0}}; /* the right values */"
     yield "    static ep_step step; /* all zero: plain SGD */"
     yield "    float loss = 0;"
     yield f"    step.lr = {_RATE};"
-    yield "    rc = ep_learn(&ep, input, target, &step, &loss);"
+    if program.loss in runtime.LABEL_LOSSES:
+        yield "    rc = ep_learn_label(&ep, input, label, &step, &loss);"
+    else:
+        yield "    rc = ep_learn(&ep, input, target, &step, &loss);"
     yield words["loss"]
     yield "#endif"
     yield "    return rc;"

@@ -137,7 +137,8 @@ class _Header:
             shape = _shape(program.tensors[state.tensor])
             yield f" * State   {comment(state.name)}: float {shape}, then {comment(state.next_name)}; see ep_reset_state()"
         if self.rows.train is not None:
-            yield f" * Learns  {self.rows.plan.param_bytes // 4:,} weights, by {program.loss}"
+            how = ", or ".join(f"{function}() takes {what}" for _, function, _, what in _targets(program))
+            yield f" * Learns  {self.rows.plan.param_bytes // 4:,} weights, by {program.loss}: {how}"
         yield " *"
         yield from (f" * {line}".rstrip() for line in self._layer_table())
         yield " *"
@@ -189,6 +190,8 @@ class _Header:
                 yield "#endif"
         if self.rows.plan.param_bytes:
             yield f"#define {self.macro}_PARAM_COUNT {self.rows.plan.param_bytes // 4}u"
+        for macro, function, count, what in _targets(self.program) if self.rows.train is not None else ():
+            yield f"#define {self.macro}_{macro} {count} /* {function}() takes {what} */"
         for what, ports in (("INPUT", self.program.inputs), ("OUTPUT", self.program.outputs)):
             for i, port in enumerate(ports):
                 prefix = f"{self.macro}_{what}" + (f"_{i}" if len(ports) > 1 else "")
@@ -342,6 +345,20 @@ class _Header:
 
 
 # ---- Pieces
+
+
+def _targets(program: Program) -> Iterator[tuple[str, str, int, str]]:
+    """(end of the macro, function, classes or values of a sample, what it takes) of each way to give a target."""
+    count = program.tensors[program.logits or ""].count
+    loss = program.loss or ""
+    if loss in runtime.LABEL_LOSSES:
+        yield "LEARN_LABELS", "ep_learn_label", count, f"a label, 0 .. {count - 1}"
+        return
+    bounded = runtime.VALUE_RANGES[loss] == (0, 1)
+    if bounded and count == 1:
+        yield "LEARN_LABELS", "ep_learn_label", 2, "a label, 0 or 1"
+    values = "a float" if count == 1 else f"{count} floats"
+    yield "LEARN_VALUES", "ep_learn", count, f"{values}, {'0 .. 1' if bounded else 'any that are finite'}"
 
 
 def _arenas(program: Program) -> Iterator[tuple[str, int, str]]:

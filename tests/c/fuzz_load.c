@@ -85,9 +85,13 @@ static void run_plain(ep_t *ep, const ep_model *model)
         float *target = aligned(N * sizeof(float) * count);
         memset(target, 0, N * sizeof(float) * count);
         const ep_step sgd = {.lr = 0.01f}, adam = {.lr = 0.01f, .optimizer = &ep_adam};
-        learned += ep_learn(ep, x, target, &sgd, NULL) == EP_OK;
-        ep_learn(ep, x, target, &adam, NULL);
-        ep_learn_batch(ep, x, target, N, &adam, NULL);
+        learned += net_learn(ep, x, target, &sgd, NULL) == EP_OK;
+        net_learn(ep, x, target, &adam, NULL);
+        if (model->train->loss->labels) {
+            ep_learn_batch_labels(ep, x, (const int32_t *)(const void *)target, N, &adam, NULL);
+        } else {
+            ep_learn_batch(ep, x, target, N, &adam, NULL);
+        }
         free(target);
     }
     free(x), free(y);

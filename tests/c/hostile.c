@@ -81,9 +81,15 @@ static void use(const ep_model *model)
             void *x = calloc(2 * (size_t)in->count, 4), *target = calloc(2 * logits, 4);
             const ep_step sgd = {.lr = 0.1f}, adam = {.lr = 0.1f, .optimizer = &ep_adam};
             float loss;
-            ep_learn(&ep, x, target, &sgd, &loss);
-            ep_learn(&ep, x, target, &adam, &loss);
-            ep_learn_batch(&ep, x, target, 2, &sgd, &loss);
+            if (model->train->loss->labels) {
+                ep_learn_label(&ep, x, 0, &sgd, &loss);
+                ep_learn_label(&ep, x, 0, &adam, &loss);
+                ep_learn_batch_labels(&ep, x, target, 2, &sgd, &loss);
+            } else {
+                ep_learn(&ep, x, target, &sgd, &loss);
+                ep_learn(&ep, x, target, &adam, &loss);
+                ep_learn_batch(&ep, x, target, 2, &sgd, &loss);
+            }
             free(x);
             free(target);
         }

@@ -166,6 +166,15 @@ static inline void net_end(net *m, uint16_t x, uint16_t y)
     m->outputs[0] = y;
 }
 
+#ifndef EP_NO_TRAIN
+/* A step on a target as the model's loss takes it. */
+static inline int net_learn(ep_t *ep, const void *x, const void *target, const ep_step *step, float *loss)
+{
+    if (ep->model->train->loss->labels) return ep_learn_label(ep, x, *(const int32_t *)target, step, loss);
+    return ep_learn(ep, x, (const float *)target, step, loss);
+}
+#endif
+
 /* x (6,) -> 4 logits. */
 static inline void net_head(net *m, const ep_loss *loss)
 {
@@ -203,6 +212,22 @@ static inline void net_dag(net *m, const ep_loss *loss)
     s = net_add(m, h, net_dense(m, h, 8, EP_PARAM, -INFINITY));
     y = net_dense(m, s, 3, EP_PARAM, -INFINITY);
     net_plan_training(m, y, 0, loss);
+    net_end(m, x, y);
+}
+
+/* A frame x (4,) and what is left of those before, h (4,): h' = tanh(dense(x) + h) -> 3 logits, `states` (2,) is h, h'. */
+static inline void net_stream(net *m, const ep_loss *loss, uint16_t *states)
+{
+    uint16_t x, y;
+    net_begin(m, "stream");
+    x = net_activation(m, EP_F32, 4);
+    states[0] = net_activation(m, EP_F32, 4);
+    y = net_add(m, net_dense(m, x, 4, EP_PARAM, -INFINITY), states[0]);
+    states[1] = net_unary(m, &ep_tanh_f32, EP_GRAD(tanh_f32), y, 0);
+    y = net_dense(m, states[1], 3, EP_PARAM, -INFINITY);
+    net_plan_training(m, y, 0, loss);
+    m->model.states = states;
+    m->model.n_states = 1;
     net_end(m, x, y);
 }
 

@@ -84,8 +84,8 @@ static void init_takes_the_richest_mode_that_fits(void)
         CHECK_RC(ep_init(&ep, &m.model, arena, size), EP_OK);
         CHECK((ep_params(&ep, &count) != NULL) == (size >= restore));
         CHECK(count == (size >= restore ? 28u : 0u));
-        CHECK_RC(ep_learn(&ep, x, &label, &sgd, NULL), size >= train ? EP_OK : EP_ERR_ARENA);
-        CHECK_RC(ep_learn(&ep, x, &label, &momentum, NULL), size >= train + 112 ? EP_OK : EP_ERR_ARENA);
+        CHECK_RC(ep_learn_label(&ep, x, label, &sgd, NULL), size >= train ? EP_OK : EP_ERR_ARENA);
+        CHECK_RC(ep_learn_label(&ep, x, label, &momentum, NULL), size >= train + 112 ? EP_OK : EP_ERR_ARENA);
         free(arena);
     }
 }
@@ -183,7 +183,7 @@ static void many_ports_go_piecewise(void)
     void *arena = net_start(&ep, &m, 1, EP_FOR_TRAIN, NULL);
     m.model.inputs = ports, m.model.n_inputs = 2;
     CHECK_RC(ep_infer(&ep, v, v), EP_ERR_ARG);
-    CHECK_RC(ep_learn(&ep, v, v, &(ep_step){.lr = 1}, NULL), EP_ERR_ARG);
+    CHECK_RC(ep_learn(&ep, v, (const float *)(const void *)v, &(ep_step){.lr = 1}, NULL), EP_ERR_ARG);
     CHECK(ep_input(&ep, 1) != NULL);
     m.model.inputs = m.inputs, m.model.n_inputs = 1, m.model.outputs = ports, m.model.n_outputs = 2;
     CHECK_RC(ep_infer(&ep, v, v), EP_ERR_ARG);
@@ -197,8 +197,9 @@ static void small_helpers(void)
     CHECK(ep_nearest(2.4999998f) == 2 && ep_nearest(-127.50001f) == -128 && ep_nearest(2000000.5f) == 2000000);
     CHECK(ep_crc32(0, "123456789", 9) == 0xCBF43926u);
     CHECK(ep_crc32(ep_crc32(0, "1234", 4), "56789", 5) == 0xCBF43926u);
-    for (int rc = 0; rc >= EP_ERR_IO; rc--) CHECK(strlen(ep_error(rc)) > 1 && strcmp(ep_error(rc), ep_error(1)) != 0);
-    CHECK(strcmp(ep_error(EP_ERR_IO - 1), ep_error(1)) == 0 && strcmp(ep_error(INT32_MIN), ep_error(1)) == 0);
+    for (int rc = 0; rc >= EP_ERR_INPUT; rc--)
+        CHECK(strlen(ep_error(rc)) > 1 && strcmp(ep_error(rc), ep_error(1)) != 0);
+    CHECK(strcmp(ep_error(EP_ERR_INPUT - 1), ep_error(1)) == 0 && strcmp(ep_error(INT32_MIN), ep_error(1)) == 0);
 }
 
 int main(void)

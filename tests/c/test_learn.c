@@ -114,7 +114,7 @@ static void a_step_goes_down_the_gradient(void)
             memcpy(before, w, 4 * count);
             for (uint32_t i = 0; i < count; i++) exact[i] = (double)w[i];
             reference_gradient(before, x, &label, 1, g);
-            CHECK_RC(ep_learn(&ep, x, &label, &(ep_step){.lr = 0.0625f}, &loss), EP_OK);
+            CHECK_RC(ep_learn_label(&ep, x, label, &(ep_step){.lr = 0.0625f}, &loss), EP_OK);
             CHECK_NEAR(loss, reference_loss(exact, x, label), 2e-6);
             for (uint32_t i = 0; i < count; i++) CHECK_NEAR(w[i], (double)before[i] - 0.0625 * g[i], 1e-6);
             CHECK(ep.offset == NULL && ep.updates == (uint32_t)step + 1);
@@ -147,12 +147,12 @@ static void a_mini_batch_takes_the_mean(void)
                 for (uint32_t i = 0; i < count; i++) exact[i] = (double)w[i];
                 expected += reference_loss(exact, x + k * n_in, labels[k]) / N;
             }
-            CHECK_RC(ep_learn_batch(&ep, x, labels, N, &(ep_step){.lr = 0.5f}, &loss), EP_OK);
+            CHECK_RC(ep_learn_batch_labels(&ep, x, labels, N, &(ep_step){.lr = 0.5f}, &loss), EP_OK);
             CHECK_NEAR(loss, expected, 2e-6);
             for (uint32_t i = 0; i < count; i++) CHECK_NEAR(w[i], (double)before[i] - 0.5 * g[i], 1e-6);
             CHECK_RC(ep_set_params(&ep, before, count), EP_OK);
-            CHECK_RC(ep_accumulate(&ep, x, labels, 3, &part[0]), EP_OK);
-            CHECK_RC(ep_accumulate(&ep, x + 3 * n_in, labels + 3, 4, &part[1]), EP_OK);
+            CHECK_RC(ep_accumulate_labels(&ep, x, labels, 3, &part[0]), EP_OK);
+            CHECK_RC(ep_accumulate_labels(&ep, x + 3 * n_in, labels + 3, 4, &part[1]), EP_OK);
             CHECK_NEAR((3 * part[0] + 4 * part[1]) / 7, expected, 2e-6);
             CHECK(memcmp(w, before, 4 * count) == 0);
             CHECK_RC(ep_apply(&ep, &(ep_step){.lr = 0.5f}), EP_OK);
@@ -217,12 +217,12 @@ static void optimizers_follow_their_formulas(void)
             fill_random(x, 6);
             for (uint32_t i = 0; i < count; i++) rounded[i] = (float)w[i];
             CHECK_RC(ep_set_params(&probe, rounded, count), EP_OK);
-            CHECK_RC(ep_accumulate(&probe, x, &label, 1, NULL), EP_OK);
+            CHECK_RC(ep_accumulate_labels(&probe, x, &label, 1, NULL), EP_OK);
             const float *g = (const float *)(const void *)(probe.arena + probe.sums_at);
             for (uint32_t i = 0; i < count; i++) reference_update(&rules[r], t, (double)g[i], &w[i], &s0[i], &s1[i]);
             probe.samples = 0;
-            CHECK_RC(ep_learn(&one, x, &label, &step, NULL), EP_OK);
-            CHECK_RC(ep_learn_batch(&other, x, &label, 1, &step, NULL), EP_OK);
+            CHECK_RC(ep_learn_label(&one, x, label, &step, NULL), EP_OK);
+            CHECK_RC(ep_learn_batch_labels(&other, x, &label, 1, &step, NULL), EP_OK);
         }
         for (uint32_t i = 0; i < count; i++) {
             CHECK_NEAR(in_place[i], w[i], 2e-5);
@@ -264,15 +264,15 @@ static void another_optimizer_starts_afresh(void)
     const float *w = ep_params(&ep, &count);
     const ep_step momentum = {.lr = 0.1f, .optimizer = &ep_momentum}, adam = {.lr = 0.1f, .optimizer = &ep_adam};
     memcpy(first, w, 4 * count);
-    CHECK_RC(ep_learn(&ep, x, &label, &momentum, NULL), EP_OK);
+    CHECK_RC(ep_learn_label(&ep, x, label, &momentum, NULL), EP_OK);
     memcpy(again, w, 4 * count);
-    for (int i = 0; i < 3; i++) CHECK_RC(ep_learn(&ep, x, &label, &adam, NULL), EP_OK);
+    for (int i = 0; i < 3; i++) CHECK_RC(ep_learn_label(&ep, x, label, &adam, NULL), EP_OK);
     CHECK(ep.updates == 3);
     CHECK_RC(ep_set_params(&ep, first, count), EP_OK);
-    CHECK_RC(ep_learn(&ep, x, &label, &momentum, NULL), EP_OK);
+    CHECK_RC(ep_learn_label(&ep, x, label, &momentum, NULL), EP_OK);
     CHECK(memcmp(w, again, 4 * count) == 0 && ep.updates == 1);
     CHECK_RC(ep_reset(&ep), EP_OK);
-    CHECK_RC(ep_learn(&ep, x, &label, &momentum, NULL), EP_OK);
+    CHECK_RC(ep_learn_label(&ep, x, label, &momentum, NULL), EP_OK);
     CHECK(memcmp(w, again, 4 * count) == 0 && ep.updates == 1);
     free(arena);
 }
@@ -295,13 +295,13 @@ static void clipping_limits_the_whole_gradient(void)
     void *arena = net_start(&ep, &m, 1, EP_FOR_SUMS, NULL);
     const float *w = ep_params(&ep, &count);
     memcpy(before, w, 4 * count);
-    CHECK_RC(ep_learn_batch(&ep, x, labels, 2, &(ep_step){.lr = 1}, NULL), EP_OK);
+    CHECK_RC(ep_learn_batch_labels(&ep, x, labels, 2, &(ep_step){.lr = 1}, NULL), EP_OK);
     memcpy(free_step, w, 4 * count);
     const double length = norm_of(free_step, before, count);
     for (int k = 0; k < 4; k++) {
         const float clip = (float)length * (0.1f + 0.4f * (float)k);
         CHECK_RC(ep_set_params(&ep, before, count), EP_OK);
-        CHECK_RC(ep_learn_batch(&ep, x, labels, 2, &(ep_step){.lr = 1, .clip_norm = clip}, NULL), EP_OK);
+        CHECK_RC(ep_learn_batch_labels(&ep, x, labels, 2, &(ep_step){.lr = 1, .clip_norm = clip}, NULL), EP_OK);
         const double share = fmin(1, (double)clip / length);
         for (uint32_t i = 0; i < count; i++) {
             CHECK_NEAR(w[i], (double)before[i] + share * ((double)free_step[i] - (double)before[i]), 1e-6);
@@ -339,26 +339,27 @@ static void bad_steps_and_targets_are_refused(void)
     build(1);
     fill_random(x, 18);
     void *arena = net_start(&ep, &m, 2, EP_FOR_SUMS, NULL);
-    CHECK_RC(ep_accumulate(&ep, x, labels, 1, NULL), EP_OK);
+    CHECK_RC(ep_accumulate_labels(&ep, x, labels, 1, NULL), EP_OK);
     take(&s, &ep);
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-        CHECK_RC(ep_learn(&ep, x, labels, &bad[i], &loss), EP_ERR_ARG);
+        CHECK_RC(ep_learn_label(&ep, x, 0, &bad[i], &loss), EP_ERR_ARG);
         CHECK_RC(ep_apply(&ep, &bad[i]), EP_ERR_ARG);
-        CHECK_RC(ep_learn_batch(&ep, x, labels, 1, &bad[i], &loss), EP_ERR_ARG);
+        CHECK_RC(ep_learn_batch_labels(&ep, x, labels, 1, &bad[i], &loss), EP_ERR_ARG);
     }
-    CHECK_RC(ep_learn(&ep, x, labels, &(ep_step){.lr = 1, .clip_norm = 1}, &loss), EP_ERR_ARG);
-    CHECK_RC(ep_learn(&ep, x, labels, NULL, &loss), EP_ERR_ARG);
-    CHECK_RC(ep_learn(&ep, NULL, labels, &good, &loss), EP_ERR_ARG);
+    CHECK_RC(ep_learn_label(&ep, x, 0, &(ep_step){.lr = 1, .clip_norm = 1}, &loss), EP_ERR_ARG);
+    CHECK_RC(ep_learn_label(&ep, x, 0, NULL, &loss), EP_ERR_ARG);
+    CHECK_RC(ep_learn_label(&ep, NULL, 0, &good, &loss), EP_ERR_ARG);
     CHECK_RC(ep_learn(&ep, x, NULL, &good, &loss), EP_ERR_ARG);
-    CHECK_RC(ep_learn(NULL, x, labels, &good, &loss), EP_ERR_ARG);
-    CHECK_RC(ep_accumulate(&ep, x, labels, 0, &loss), EP_ERR_ARG);
+    CHECK_RC(ep_accumulate_labels(&ep, x, NULL, 1, &loss), EP_ERR_ARG);
+    CHECK_RC(ep_learn_label(NULL, x, 0, &good, &loss), EP_ERR_ARG);
+    CHECK_RC(ep_accumulate_labels(&ep, x, labels, 0, &loss), EP_ERR_ARG);
     CHECK_RC(ep_apply(&ep, NULL), EP_ERR_ARG);
-    CHECK_RC(ep_learn_batch(&ep, x, labels, 1, NULL, &loss), EP_ERR_ARG);
-    CHECK_RC(ep_learn(&ep, x, labels + 1, &good, &loss), EP_ERR_LABEL);
-    CHECK_RC(ep_learn(&ep, x, labels + 2, &good, &loss), EP_ERR_LABEL);
-    CHECK_RC(ep_accumulate(&ep, x, labels, 2, &loss), EP_ERR_LABEL);
-    CHECK_RC(ep_learn_batch(&ep, x, labels, 3, &good, &loss), EP_ERR_LABEL);
-    CHECK_RC(ep_learn(&ep, x, labels, &(ep_step){.lr = 1, .optimizer = &ep_adam}, &loss), EP_ERR_ARENA);
+    CHECK_RC(ep_learn_batch_labels(&ep, x, labels, 1, NULL, &loss), EP_ERR_ARG);
+    CHECK_RC(ep_learn_label(&ep, x, 3, &good, &loss), EP_ERR_LABEL);
+    CHECK_RC(ep_learn_label(&ep, x, -1, &good, &loss), EP_ERR_LABEL);
+    CHECK_RC(ep_accumulate_labels(&ep, x, labels, 2, &loss), EP_ERR_LABEL);
+    CHECK_RC(ep_learn_batch_labels(&ep, x, labels, 3, &good, &loss), EP_ERR_LABEL);
+    CHECK_RC(ep_learn_label(&ep, x, 0, &(ep_step){.lr = 1, .optimizer = &ep_adam}, &loss), EP_ERR_ARENA);
     CHECK_RC(ep_apply(&ep, &(ep_step){.lr = 1, .optimizer = &ep_momentum}), EP_ERR_ARENA);
     CHECK(unchanged(&s, &ep) && loss == 42);
     free(arena);
@@ -402,35 +403,30 @@ static void diverging_steps_change_nothing(void)
             const ep_step step = {.lr = 0.1f, .optimizer = all[o]}, wild = {.lr = 3e38f, .optimizer = all[o]};
             const uint32_t n_in = m.tensors[m.inputs[0]].count;
             int32_t label = 0;
-            CHECK_RC(ep_learn(&ep, x, &label, &step, NULL), EP_OK);
+            CHECK_RC(ep_learn_label(&ep, x, label, &step, NULL), EP_OK);
             label = unlikely(&ep, x);
-            CHECK_RC(ep_accumulate(&ep, x, &label, 1, NULL), EP_OK);
+            CHECK_RC(ep_accumulate_labels(&ep, x, &label, 1, NULL), EP_OK);
             take(&s, &ep);
             for (uint32_t i = 0; i < n_in; i++) {
                 static const float poison[] = {NAN, INFINITY, -INFINITY};
                 for (int k = 0; k < 3; k++) {
                     const float kept = x[i];
                     x[i] = poison[k];
-                    int rc = ep_learn(&ep, x, &label, &step, &loss);
-                    /* A frozen first layer with ReLU may shut what is not finite out. */
-                    CHECK(rc == EP_ERR_DIVERGED || which == 2);
-                    if (rc == EP_OK) take(&s, &ep), loss = 42;
-                    rc = ep_accumulate(&ep, x, &label, 1, &loss);
-                    CHECK(rc == EP_ERR_DIVERGED || which == 2);
-                    if (rc == EP_OK) take(&s, &ep), loss = 42;
+                    CHECK_RC(ep_learn_label(&ep, x, label, &step, &loss), EP_ERR_DIVERGED);
+                    CHECK_RC(ep_accumulate_labels(&ep, x, &label, 1, &loss), EP_ERR_DIVERGED);
                     x[i] = kept;
                 }
             }
-            CHECK_RC(ep_learn(&ep, x, &label, &wild, &loss), EP_ERR_DIVERGED);
+            CHECK_RC(ep_learn_label(&ep, x, label, &wild, &loss), EP_ERR_DIVERGED);
             CHECK(unchanged(&s, &ep) && loss == 42);
             /* One that starts another optimizer must leave the old one's state. */
             const ep_step other = {.lr = 3e38f, .optimizer = o == 1 ? &ep_nesterov : &ep_momentum};
-            if (o > 0) CHECK_RC(ep_learn(&ep, x, &label, &other, &loss), EP_ERR_DIVERGED);
+            if (o > 0) CHECK_RC(ep_learn_label(&ep, x, label, &other, &loss), EP_ERR_DIVERGED);
             CHECK(unchanged(&s, &ep));
             CHECK_RC(ep_apply(&ep, &wild), EP_ERR_DIVERGED);
             s.ep.samples = 0; /* the sums are dropped */
             CHECK(unchanged(&s, &ep));
-            CHECK_RC(ep_learn(&ep, x, &label, &step, &loss), EP_OK);
+            CHECK_RC(ep_learn_label(&ep, x, label, &step, &loss), EP_OK);
             free(arena);
         }
     }
@@ -489,21 +485,21 @@ static void a_refused_batch_leaves_the_sums(void)
             build(1);
             fill_random(x, N * 5);
             void *arena = net_start(&ep, &m, capacity, EP_FOR_SUMS, NULL);
-            CHECK_RC(ep_accumulate(&ep, x, labels, 2, NULL), EP_OK);
+            CHECK_RC(ep_accumulate_labels(&ep, x, labels, 2, NULL), EP_OK);
             take(&s, &ep);
             x[bad * 5] = NAN;
-            CHECK_RC(ep_accumulate(&ep, x, labels, N, &loss), EP_ERR_DIVERGED);
-            CHECK_RC(ep_learn_batch(&ep, x, labels, N, &(ep_step){.lr = 1}, &loss), EP_ERR_DIVERGED);
+            CHECK_RC(ep_accumulate_labels(&ep, x, labels, N, &loss), EP_ERR_DIVERGED);
+            CHECK_RC(ep_learn_batch_labels(&ep, x, labels, N, &(ep_step){.lr = 1}, &loss), EP_ERR_DIVERGED);
             CHECK(unchanged(&s, &ep) && loss == 42);
             /* With nothing accumulated, what a refused call left in the memory must not count. */
             CHECK_RC(ep_reset(&ep), EP_OK);
-            CHECK_RC(ep_learn_batch(&ep, x, labels, N, &(ep_step){.lr = 1}, &loss), EP_ERR_DIVERGED);
+            CHECK_RC(ep_learn_batch_labels(&ep, x, labels, N, &(ep_step){.lr = 1}, &loss), EP_ERR_DIVERGED);
             CHECK_RC(ep_apply(&ep, &(ep_step){.lr = 1}), EP_ERR_ARG);
             x[bad * 5] = 0.5f;
-            CHECK_RC(ep_learn_batch(&ep, x, labels, N, &(ep_step){.lr = 1}, NULL), EP_OK);
+            CHECK_RC(ep_learn_batch_labels(&ep, x, labels, N, &(ep_step){.lr = 1}, NULL), EP_OK);
             memcpy(kept, ep_params(&ep, &count), sizeof(float) * 75);
             CHECK_RC(ep_reset(&ep), EP_OK);
-            CHECK_RC(ep_learn_batch(&ep, x, labels, N, &(ep_step){.lr = 1}, NULL), EP_OK);
+            CHECK_RC(ep_learn_batch_labels(&ep, x, labels, N, &(ep_step){.lr = 1}, NULL), EP_OK);
             CHECK(memcmp(kept, ep_params(&ep, &count), 4 * count) == 0);
             free(arena);
         }
@@ -555,7 +551,7 @@ static void no_step_makes_a_weight_infinite(void)
             ep_set_params(&ep, values, count);
         }
         take(&s, &ep);
-        if (ep_learn(&ep, x, &label, &step, NULL) == EP_OK) {
+        if (ep_learn_label(&ep, x, label, &step, NULL) == EP_OK) {
             const float *w = ep_params(&ep, &count);
             CHECK(EP_KERNEL(&ep, max_abs_f32)(w, count) <= ep.weight_bound * 1.0001f && ep.weight_bound < FLT_MAX);
             if (ep.state_at != EP_NONE) {
@@ -583,7 +579,7 @@ static void long_runs_are_not_refused(void)
     for (int i = 0; i < 20000; i++) {
         const int32_t label = random_label();
         fill_random(x, 6);
-        CHECK_RC(ep_learn(&ep, x, &label, &step, NULL), EP_OK);
+        CHECK_RC(ep_learn_label(&ep, x, label, &step, NULL), EP_OK);
     }
     free(arena);
 }
@@ -601,27 +597,27 @@ static void sums_and_state_share_the_tail(void)
     uint8_t *arena = aligned(train + 3 * part);
     /* Room for one part: sums or state, whichever comes first. */
     CHECK_RC(ep_init(&ep, &m.model, arena, train + part), EP_OK);
-    CHECK_RC(ep_learn(&ep, x, &label, &momentum, NULL), EP_OK);
-    CHECK_RC(ep_accumulate(&ep, x, &label, 1, NULL), EP_ERR_ARENA);
-    CHECK_RC(ep_learn_batch(&ep, x, &label, 1, &momentum, NULL), EP_ERR_ARENA);
-    CHECK_RC(ep_learn(&ep, x, &label, &sgd, NULL), EP_OK);
-    CHECK_RC(ep_accumulate(&ep, x, &label, 1, NULL), EP_OK);
-    CHECK_RC(ep_learn(&ep, x, &label, &momentum, NULL), EP_ERR_ARENA);
+    CHECK_RC(ep_learn_label(&ep, x, label, &momentum, NULL), EP_OK);
+    CHECK_RC(ep_accumulate_labels(&ep, x, &label, 1, NULL), EP_ERR_ARENA);
+    CHECK_RC(ep_learn_batch_labels(&ep, x, &label, 1, &momentum, NULL), EP_ERR_ARENA);
+    CHECK_RC(ep_learn_label(&ep, x, label, &sgd, NULL), EP_OK);
+    CHECK_RC(ep_accumulate_labels(&ep, x, &label, 1, NULL), EP_OK);
+    CHECK_RC(ep_learn_label(&ep, x, label, &momentum, NULL), EP_ERR_ARENA);
     CHECK_RC(ep_apply(&ep, &sgd), EP_OK);
-    CHECK_RC(ep_learn(&ep, x, &label, &momentum, NULL), EP_OK);
+    CHECK_RC(ep_learn_label(&ep, x, label, &momentum, NULL), EP_OK);
     /* Room for two: sums in front, momentum behind, whichever comes first. */
     CHECK_RC(ep_init(&ep, &m.model, arena, train + 2 * part), EP_OK);
-    CHECK_RC(ep_learn(&ep, x, &label, &momentum, NULL), EP_OK);
-    CHECK_RC(ep_accumulate(&ep, x, &label, 1, NULL), EP_OK);
+    CHECK_RC(ep_learn_label(&ep, x, label, &momentum, NULL), EP_OK);
+    CHECK_RC(ep_accumulate_labels(&ep, x, &label, 1, NULL), EP_OK);
     CHECK(ep.sums_at == ep.tail_at && ep.state_at == ep.tail_at + part);
-    CHECK_RC(ep_learn(&ep, x, &label, &(ep_step){.lr = 1, .optimizer = &ep_adam}, NULL), EP_ERR_ARENA);
+    CHECK_RC(ep_learn_label(&ep, x, label, &(ep_step){.lr = 1, .optimizer = &ep_adam}, NULL), EP_ERR_ARENA);
     CHECK_RC(ep_apply(&ep, &momentum), EP_OK);
     CHECK(ep.updates == 2);
-    CHECK_RC(ep_learn(&ep, x, &label, &(ep_step){.lr = 1, .optimizer = &ep_adam}, NULL), EP_OK);
+    CHECK_RC(ep_learn_label(&ep, x, label, &(ep_step){.lr = 1, .optimizer = &ep_adam}, NULL), EP_OK);
     CHECK(ep.state_at == ep.tail_at && ep.sums_at == EP_NONE);
     /* Asked for by name, the sums' place is theirs. */
     CHECK_RC(ep_init_batch(&ep, &m.model, arena, train + 3 * part, 1, EP_FOR_SUMS, NULL), EP_OK);
-    CHECK_RC(ep_learn(&ep, x, &label, &momentum, NULL), EP_ERR_ARENA);
+    CHECK_RC(ep_learn_label(&ep, x, label, &momentum, NULL), EP_ERR_ARENA);
     free(arena);
 }
 
@@ -636,35 +632,37 @@ static void small_losses_are_skipped(void)
     build(1);
     fill_random(x, 6);
     void *arena = net_start(&ep, &m, 1, EP_FOR_TRAIN, &ep_adam);
-    CHECK_RC(ep_learn(&ep, x, &label, &(ep_step){.lr = 0.01f, .optimizer = &ep_adam}, NULL), EP_OK);
+    CHECK_RC(ep_learn_label(&ep, x, label, &(ep_step){.lr = 0.01f, .optimizer = &ep_adam}, NULL), EP_OK);
     take(&s, &ep);
-    CHECK_RC(ep_learn(&ep, x, &label,
-                      &(ep_step){.lr = 0.01f, .optimizer = &ep_adam, .skip = ep_skip_small, .skip_below = 1e9f},
-                      &plain),
+    CHECK_RC(ep_learn_label(&ep, x, label,
+                            &(ep_step){.lr = 0.01f, .optimizer = &ep_adam, .skip = ep_skip_small, .skip_below = 1e9f},
+                            &plain),
              EP_OK);
     CHECK(ep.skipped == 1 && plain > 0);
     s.ep.skipped = 1;
     CHECK(unchanged(&s, &ep)); /* another optimizer leaves its state alone too */
-    CHECK_RC(ep_learn(&ep, x, &label, &(ep_step){.lr = 1, .skip = ep_skip_small, .skip_below = plain * 1.001f}, &loss),
-             EP_OK);
+    CHECK_RC(
+        ep_learn_label(&ep, x, label, &(ep_step){.lr = 1, .skip = ep_skip_small, .skip_below = plain * 1.001f}, &loss),
+        EP_OK);
     s.ep.skipped = 2;
     CHECK(unchanged(&s, &ep) && loss == plain);
-    CHECK_RC(ep_learn(&ep, x, &label, &(ep_step){.lr = 0.01f, .skip = ep_skip_small, .skip_below = plain}, &loss),
+    CHECK_RC(ep_learn_label(&ep, x, label, &(ep_step){.lr = 0.01f, .skip = ep_skip_small, .skip_below = plain}, &loss),
              EP_OK);
     CHECK(!unchanged(&s, &ep) && ep.skipped == 2 && loss == plain); /* not smaller */
     /* A loss that is no number is refused, not skipped. */
     x[0] = NAN;
-    CHECK_RC(ep_learn(&ep, x, &label,
-                      &(ep_step){.lr = 0.01f, .skip = ep_skip_small, .skip_below = 1e9f, .skip_share = 0.9f}, NULL),
+    CHECK_RC(ep_learn_label(&ep, x, label,
+                            &(ep_step){.lr = 0.01f, .skip = ep_skip_small, .skip_below = 1e9f, .skip_share = 0.9f},
+                            NULL),
              EP_ERR_DIVERGED);
     CHECK(ep.skipped == 2);
     /* Nor does a step that is refused count as a loss that was seen. */
     const float huge[6] = {3e38f, -3e38f, 3e38f, 3e38f, -3e38f, 3e38f};
     ep.skip_at = 0.5f;
-    CHECK_RC(ep_learn(&ep, huge, &label, &(ep_step){.lr = 1e38f, .skip = ep_skip_small, .skip_share = 0.1f}, NULL),
+    CHECK_RC(ep_learn_label(&ep, huge, label, &(ep_step){.lr = 1e38f, .skip = ep_skip_small, .skip_share = 0.1f}, NULL),
              EP_ERR_DIVERGED);
     x[0] = 1;
-    CHECK_RC(ep_learn(&ep, x, &label, &(ep_step){.lr = 3e38f, .skip = ep_skip_small, .skip_share = 1e-9f}, NULL),
+    CHECK_RC(ep_learn_label(&ep, x, label, &(ep_step){.lr = 3e38f, .skip = ep_skip_small, .skip_share = 1e-9f}, NULL),
              EP_ERR_DIVERGED);
     CHECK(ep.skip_at == 0.5f);
     free(arena);
@@ -685,9 +683,9 @@ static void a_share_is_skipped(void)
             const uint32_t before = ep.skipped;
             float x[6], loss;
             fill_random(x, 6);
-            CHECK_RC(
-                ep_learn(&ep, x, &label, &(ep_step){.lr = 1e-4f, .skip = ep_skip_small, .skip_share = share}, &loss),
-                EP_OK);
+            CHECK_RC(ep_learn_label(&ep, x, label, &(ep_step){.lr = 1e-4f, .skip = ep_skip_small, .skip_share = share},
+                                    &loss),
+                     EP_OK);
             sum[ep.skipped > before] += (double)loss;
             count[ep.skipped > before]++;
         }
@@ -711,12 +709,12 @@ static void skipping_is_for_single_samples(void)
     build(1);
     void *arena = net_start(&ep, &m, 1, EP_FOR_SUMS, NULL);
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-        CHECK_RC(ep_learn(&ep, x, &label, &bad[i], NULL), EP_ERR_ARG);
+        CHECK_RC(ep_learn_label(&ep, x, label, &bad[i], NULL), EP_ERR_ARG);
     }
-    CHECK_RC(ep_accumulate(&ep, x, &label, 1, NULL), EP_OK);
+    CHECK_RC(ep_accumulate_labels(&ep, x, &label, 1, NULL), EP_OK);
     for (size_t i = 0; i < sizeof fine / sizeof fine[0]; i++) {
         CHECK_RC(ep_apply(&ep, &fine[i]), EP_ERR_ARG);
-        CHECK_RC(ep_learn_batch(&ep, x, &label, 1, &fine[i], NULL), EP_ERR_ARG);
+        CHECK_RC(ep_learn_batch_labels(&ep, x, &label, 1, &fine[i], NULL), EP_ERR_ARG);
     }
     CHECK_RC(ep_apply(&ep, &(ep_step){.lr = 0.01f}), EP_OK); /* the sums were left */
     free(arena);

@@ -64,8 +64,8 @@ static void a_loaded_model_gives_the_same_bits(void)
             CHECK_RC(ep_infer(&ep, x, y), EP_OK);
             CHECK_RC(ep_infer(&ep2, x, y2), EP_OK);
             CHECK(memcmp(y, y2, ep_tensor_size(&m.tensors[m.outputs[0]])) == 0);
-            CHECK_RC(ep_learn(&ep, x, target, &step, &loss), EP_OK);
-            CHECK_RC(ep_learn(&ep2, x, target, &step, &loss2), EP_OK);
+            CHECK_RC(net_learn(&ep, x, target, &step, &loss), EP_OK);
+            CHECK_RC(net_learn(&ep2, x, target, &step, &loss2), EP_OK);
             CHECK(loss == loss2);
         }
         CHECK(memcmp(ep_params(&ep, &count), ep_params(&ep2, NULL), m.model.param_bytes) == 0);

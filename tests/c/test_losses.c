@@ -55,9 +55,10 @@ static void loss_is_its_formula(const ep_loss *loss, formula reference)
         }
         for (int i = 0; i < N; i++) labels[i] = (int32_t)(random_u32() % COUNT);
         const void *target = loss->labels ? (const void *)labels : values;
+        const ep_target typed = {loss->labels ? NULL : values, loss->labels ? labels : NULL};
         memcpy(aliased, logits, sizeof logits);
-        CHECK_NEAR(loss->forward(logits, target, d, COUNT, N), reference(s, target, COUNT, N), 1e-6);
-        loss->forward(aliased, target, aliased, COUNT, N);
+        CHECK_NEAR(loss->forward(logits, &typed, d, COUNT, N), reference(s, target, COUNT, N), 1e-6);
+        loss->forward(aliased, &typed, aliased, COUNT, N);
         CHECK(memcmp(aliased, d, sizeof d) == 0);
         for (int i = 0; i < ALL; i++) {
             const double h = 1e-6, at = s[i];
@@ -72,8 +73,8 @@ static void loss_is_its_formula(const ep_loss *loss, formula reference)
 
 static void extremes_stay_finite(void)
 {
-    const int32_t label = 0;
     const float zero = 0, one = 1;
+    const ep_target label = {NULL, &(const int32_t){0}}, off = {&zero, NULL}, on = {&one, NULL};
     float s[3] = {1000, -1000, 0}, d[3];
     CHECK(ep_softmax_cross_entropy.forward(s, &label, d, 3, 1) == 0 && d[0] == 0 && d[1] == 0);
     s[0] = -3e38f, s[1] = 3e38f;
@@ -82,24 +83,24 @@ static void extremes_stay_finite(void)
     CHECK_NEAR(ep_softmax_cross_entropy.forward(s, &label, d, 2, 1), 200, 1e-6);
     CHECK(d[0] == -1 && d[1] == 1);
     s[0] = -500;
-    CHECK_NEAR(ep_sigmoid_cross_entropy.forward(s, &one, d, 1, 1), 500, 1e-6);
-    CHECK(d[0] == -1 && ep_sigmoid_cross_entropy.forward(s, &zero, d, 1, 1) == 0 && d[0] == 0);
+    CHECK_NEAR(ep_sigmoid_cross_entropy.forward(s, &on, d, 1, 1), 500, 1e-6);
+    CHECK(d[0] == -1 && ep_sigmoid_cross_entropy.forward(s, &off, d, 1, 1) == 0 && d[0] == 0);
     s[0] = 500;
-    CHECK_NEAR(ep_sigmoid_cross_entropy.forward(s, &zero, d, 1, 1), 500, 1e-6);
+    CHECK_NEAR(ep_sigmoid_cross_entropy.forward(s, &off, d, 1, 1), 500, 1e-6);
     CHECK(d[0] == 1);
 }
 
 static void nan_reaches_the_loss(void)
 {
-    const int32_t label = 1;
-    const float t[3] = {0, 1, 0};
+    const float values[3] = {0, 1, 0};
+    const ep_target label = {NULL, &(const int32_t){1}}, t = {values, NULL};
     for (int i = 0; i < 3; i++) {
         float s[3] = {5, 1, -5}, d[3];
         s[i] = NAN;
         CHECK(isnan(ep_softmax_cross_entropy.forward(s, &label, d, 3, 1)));
         CHECK(isnan(ep_hinge.forward(s, &label, d, 3, 1)));
-        CHECK(isnan(ep_mse.forward(s, t, d, 3, 1)));
-        CHECK(isnan(ep_sigmoid_cross_entropy.forward(s, t, d, 3, 1)));
+        CHECK(isnan(ep_mse.forward(s, &t, d, 3, 1)));
+        CHECK(isnan(ep_sigmoid_cross_entropy.forward(s, &t, d, 3, 1)));
     }
 }
 

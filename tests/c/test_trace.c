@@ -37,9 +37,9 @@ int main(void)
     expect(&ep, &s, "");
     CHECK_RC(ep_infer(&ep, x, y), EP_OK);
     expect(&ep, &s, "0f 1f 2f ");
-    CHECK_RC(ep_learn(&ep, x, labels, &(ep_step){.lr = 0.1f}, NULL), EP_OK);
+    CHECK_RC(ep_learn_label(&ep, x, labels[0], &(ep_step){.lr = 0.1f}, NULL), EP_OK);
     expect(&ep, &s, "0f 1f 1b ");
-    CHECK_RC(ep_learn_batch(&ep, x, labels, 2, &(ep_step){.lr = 0.1f}, NULL), EP_OK);
+    CHECK_RC(ep_learn_batch_labels(&ep, x, labels, 2, &(ep_step){.lr = 0.1f}, NULL), EP_OK);
     expect(&ep, &s, "0f 1f 1b 0f 1f 1b ");
     free(arena);
     return failures != 0;

@@ -3,6 +3,7 @@ compiled core promises: no warning, no allocation, no globals, and switches that
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,8 @@ from tests.support.compiler import CORE, CSRC, PLAIN, ROOT, SANITIZE, STANDARD, 
 TESTS = ROOT / "tests" / "c"
 COMPILERS = ["gcc", "clang"]
 BUILDS = {"plain": PLAIN, "sanitized": SANITIZE}
-PROGRAMS = ["test_arena", "test_losses", "test_learn", "test_save", "test_load"]
-SWITCHES = ["", "EP_NO_TRAIN", "EP_NO_ERRMSG", "EP_TRACE"]
+PROGRAMS = ["test_arena", "test_losses", "test_learn", "test_refused", "test_save", "test_load"]
+SWITCHES = ["", "EP_NO_TRAIN", "EP_NO_ERRMSG", "EP_NO_INPUT_CHECK", "EP_TRACE"]
 #: for the programs themselves
 LENIENT = ["-D_POSIX_C_SOURCE=200809L", "-Wno-conversion", "-Wno-double-promotion"]
 SMALL = ["-DEP_NO_TRAIN", "-DEP_NO_ERRMSG"]
@@ -55,6 +56,23 @@ def test_trace() -> None:
 def test_without_training() -> None:
     run([program("test_load", "cc", PLAIN), scratch() / "mlp.ep"])
     run([program("test_no_train", "cc", PLAIN, *SMALL), scratch() / "mlp.ep"])
+
+
+def test_without_the_check_of_inputs() -> None:
+    """Inference takes NaN then; learning does not."""
+    run([program("test_refused", "cc", PLAIN, "-DEP_NO_INPUT_CHECK")])
+
+
+@pytest.mark.parametrize("flag", ["-ffast-math", "-Ofast", "-ffinite-math-only"])
+@pytest.mark.parametrize("cc", COMPILERS)
+def test_arithmetic_without_nan_does_not_compile(cc: str, flag: str) -> None:
+    """What is not finite could not be refused any more."""
+    require(cc)
+    for name in ("core.c", "learn.c", "ops/dense_f32.c"):
+        command = [cc, *STANDARD, flag, f"-I{CSRC}", "-fsyntax-only", str(CSRC / name)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode != 0
+        assert "compile without" in done.stderr
 
 
 @pytest.mark.parametrize("switch", SWITCHES)

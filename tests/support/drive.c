@@ -63,6 +63,18 @@ static void infer(const ep_model *model)
 #ifndef EP_NO_TRAIN
 static const ep_optimizer *const optimizers[] = {&ep_sgd, &ep_momentum, &ep_adam};
 
+/* The target as the model's loss takes it. */
+static int learn_as_taken(ep_t *ep, const float *x, const float *target, uint32_t batch, const ep_step *step,
+                          float *loss)
+{
+    const int32_t *labels = (const int32_t *)(const void *)target;
+    if (!ep->model->train->loss->labels) {
+        return batch > 1 ? ep_learn_batch(ep, x, target, batch, step, loss) : ep_learn(ep, x, target, step, loss);
+    }
+    if (batch > 1) return ep_learn_batch_labels(ep, x, labels, batch, step, loss);
+    return ep_learn_label(ep, x, labels[0], step, loss);
+}
+
 static void learn(const ep_model *model, int steps, uint32_t batch, const ep_optimizer *optimizer)
 {
     static EP_ALIGNED float x[BYTES / 16], target[BATCH * 4096];
@@ -79,13 +91,13 @@ static void learn(const ep_model *model, int steps, uint32_t batch, const ep_opt
         int rc;
         for (uint32_t k = 0; k < batch; k++) {
             fill(input, (uint8_t *)x + k * bytes_of(input));
-            for (uint32_t j = 0; j < logits->count; j++) target[k * logits->count + j] = (float)(next() % 3u) - 1.0f;
+            for (uint32_t j = 0; j < logits->count; j++) target[k * logits->count + j] = (float)(next() % 3u) / 2.0f;
         }
         for (uint32_t k = 0; model->train->loss->labels && k < batch; k++) {
             const int32_t label = (int32_t)(next() % logits->count);
             memcpy(target + k, &label, 4);
         }
-        rc = batch > 1 ? ep_learn_batch(&ep, x, target, batch, &step, &loss) : ep_learn(&ep, x, target, &step, &loss);
+        rc = learn_as_taken(&ep, x, target, batch, &step, &loss);
         printf("learn %d\n", rc);
         show("loss", &loss, sizeof loss);
     }

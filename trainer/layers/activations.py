@@ -251,7 +251,7 @@ class Softplus(_Activation):
 class Softmax(_Activation):
     """exp(x) / sum(exp(x)) along an axis, numbered with the batch's.
 
-    To train a classifier leave it out: `SoftmaxCrossEntropy` takes logits.
+    `SoftmaxCrossEntropy` takes logits: behind a last Softmax `fit` looks at what that is given.
     """
 
     kind, onnx_op = "softmax", "Softmax"

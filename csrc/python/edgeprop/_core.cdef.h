@@ -7,7 +7,7 @@
 
 enum {
     EP_OK, EP_ERR_ARG, EP_ERR_ARENA, EP_ERR_ALIGN, EP_ERR_ABI, EP_ERR_IMAGE, EP_ERR_CHECKSUM, EP_ERR_OP, EP_ERR_FROZEN,
-    EP_ERR_LABEL, EP_ERR_DIVERGED, EP_ERR_NO_RECORD, EP_ERR_FOREIGN, EP_ERR_IO, ...
+    EP_ERR_LABEL, EP_ERR_DIVERGED, EP_ERR_NO_RECORD, EP_ERR_FOREIGN, EP_ERR_IO, EP_ERR_INPUT, ...
 };
 enum { EP_F32, EP_I8, EP_I32, EP_U8, ... };
 enum { EP_CONST, EP_PARAM, ... };
@@ -43,8 +43,9 @@ struct ep_node {
 };
 
 typedef struct ep_loss {
-    float (*forward)(const float *logits, const void *target, float *dlogits, uint32_t count, uint32_t n);
+    float least, most;
     uint8_t labels;
+    ...;
 } ep_loss;
 
 typedef struct ep_train {
@@ -113,7 +114,6 @@ int ep_infer_batch(ep_t *ep, const void *x, void *y, uint32_t n);
 void *ep_input(ep_t *ep, unsigned i);
 int ep_run(ep_t *ep, uint32_t n);
 const void *ep_output(const ep_t *ep, unsigned i);
-int ep_accumulate(ep_t *ep, const void *x, const void *target, uint32_t n, float *loss);
 const float *ep_params(const ep_t *ep, uint32_t *count);
 int ep_set_params(ep_t *ep, const float *values, uint32_t count);
 uint32_t ep_record_size(const ep_model *model, uint32_t write_size);
@@ -282,6 +282,8 @@ static const ep_registry *const ep_py_registry;
 
 int ep_py_fit(ep_t *ep, const void *x, size_t x_bytes, const void *target, size_t target_bytes, uint32_t n,
               uint32_t batch, const ep_step *step, double *loss);
+int ep_py_accumulate(ep_t *ep, const void *x, const void *target, uint32_t n);
+void ep_py_dlogits(const ep_t *ep, const float *logits, const void *target, float *dlogits, uint32_t n);
 
 int ep_py_save(ep_t *ep, uint8_t *slots, uint32_t slot_size);
 int ep_py_restore(ep_t *ep, uint8_t *slots, uint32_t slot_size);

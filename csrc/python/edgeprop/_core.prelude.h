@@ -40,22 +40,55 @@ static const ep_registry *const ep_py_registry = &ep_all;
 
 /* ---- Learning ---- */
 
+static int ep_py_step(ep_t *ep, const void *x, const ep_target *target, uint32_t n, uint32_t batch, const ep_step *step,
+                      float *loss)
+{
+    if (batch == 0 && target->labels != NULL) return ep_learn_label(ep, x, target->labels[0], step, loss);
+    if (batch == 0) return ep_learn(ep, x, target->values, step, loss);
+    if (target->labels != NULL) return ep_learn_batch_labels(ep, x, target->labels, n, step, loss);
+    return ep_learn_batch(ep, x, target->values, n, step, loss);
+}
+
+/* `target` as the model's loss takes it: int32_t labels, or floats. */
+static ep_target ep_py_target(const ep_t *ep, const void *target)
+{
+    const int labels = ep->model->train != NULL && ep->model->train->loss->labels;
+    const ep_target typed = {labels ? NULL : (const float *)target, labels ? (const int32_t *)target : NULL};
+    return typed;
+}
+
 /* One pass over n samples in mini-batches of `batch` (0: single samples, updated in place); adds each sample's loss to
  * *loss. Stops at the first step that fails and returns its code; the steps before it stay. */
 static int ep_py_fit(ep_t *ep, const void *x, size_t x_bytes, const void *target, size_t target_bytes, uint32_t n,
                      uint32_t batch, const ep_step *step, double *loss)
 {
+    ep->doubt = 0; /* a refusal ends the call and is an exception: it says nothing about the next call */
     for (uint32_t i = 0; i < n;) {
         const uint8_t *xi = (const uint8_t *)x + i * x_bytes;
-        const uint8_t *ti = (const uint8_t *)target + i * target_bytes;
+        const ep_target ti = ep_py_target(ep, (const uint8_t *)target + i * target_bytes);
         uint32_t take = batch == 0 ? 1 : batch < n - i ? batch : n - i;
         float mean = 0;
-        int rc = batch == 0 ? ep_learn(ep, xi, ti, step, &mean) : ep_learn_batch(ep, xi, ti, take, step, &mean);
+        int rc = ep_py_step(ep, xi, &ti, take, batch, step, &mean);
         if (rc != EP_OK) return rc;
         *loss += (double)mean * take;
         i += take;
     }
     return EP_OK;
+}
+
+static int ep_py_accumulate(ep_t *ep, const void *x, const void *target, uint32_t n)
+{
+    const ep_target typed = ep_py_target(ep, target);
+    if (typed.labels != NULL) return ep_accumulate_labels(ep, x, typed.labels, n, NULL);
+    return ep_accumulate(ep, x, typed.values, n, NULL);
+}
+
+/* The gradient that starts the backward walk. */
+static void ep_py_dlogits(const ep_t *ep, const float *logits, const void *target, float *dlogits, uint32_t n)
+{
+    const ep_train *train = ep->model->train;
+    const ep_target typed = ep_py_target(ep, target);
+    train->loss->forward(logits, &typed, dlogits, ep->model->tensors[train->logits].count, n);
 }
 
 /* ---- Storage in memory: two slots one after the other, which Python reads from and writes to files ---- */

@@ -78,26 +78,31 @@ def gradients(
     context.load(weights)
     context.set_states(states)
     record = _Record(context, len(x), gradients=True)
-    check(lib.ep_accumulate(context.ep, ffi.from_buffer(x), ffi.from_buffer(target), len(x), ffi.NULL))
+    check(lib.ep_py_accumulate(context.ep, ffi.from_buffer(x), ffi.from_buffer(target), len(x)))
     samples = np.float32(context.ep.samples)  # the walk adds up, so what it leaves behind is not of the mean yet
     found = {name: array / samples for name, array in record.take(record.gradients, _GRADIENT).items()}
-    found.update(_of_logits(image, record.take(record.values, _VALUE), target))
+    found.update(_of_logits(context, record.take(record.values, _VALUE), target))
     sums = np.frombuffer(ffi.buffer(lib.ep_py_sums(context.ep), image.model.param_bytes), np.float32)
     mean = sums / samples
     found.update({image.tensor_name(i): part.copy() for i, part in image.split(mean).items()})
     return found
 
 
-def _of_logits(image: Image, values: dict[str, NDArray[Any]], target: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
+def _of_logits(
+    context: Context, values: dict[str, NDArray[Any]], target: NDArray[Any]
+) -> dict[str, NDArray[np.float32]]:
     """The gradient that starts the backward walk; the hook sees it only after ops may have masked it in place."""
-    train = image.model.train
-    name = image.tensor_name(train.logits)
+    image = context.image
+    name = image.tensor_name(image.model.train.logits)
     if name not in values:
         return {}
     logits = np.ascontiguousarray(values[name])
     dlogits = np.empty_like(logits)
-    n, count = len(logits), image.model.tensors[train.logits].count
-    train.loss.forward(
-        ffi.from_buffer("float[]", logits), ffi.from_buffer(target), ffi.from_buffer("float[]", dlogits), count, n
+    lib.ep_py_dlogits(
+        context.ep,
+        ffi.from_buffer("float[]", logits),
+        ffi.from_buffer(target),
+        ffi.from_buffer("float[]", dlogits),
+        len(logits),
     )
     return {name: dlogits}

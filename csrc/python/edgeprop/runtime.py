@@ -10,7 +10,20 @@ from typing import Any
 
 from ._core import ffi, lib
 
-__all__ = ["ABI", "ALIGN", "ERRORS", "LABEL_LOSSES", "LOSSES", "NONE", "OPS", "VERSION", "OpInfo", "crc32", "load_error"]
+__all__ = [
+    "ABI",
+    "ALIGN",
+    "ERRORS",
+    "LABEL_LOSSES",
+    "LOSSES",
+    "NONE",
+    "OPS",
+    "VALUE_RANGES",
+    "VERSION",
+    "OpInfo",
+    "crc32",
+    "load_error",
+]
 
 #: NumPy's name of each C type that an attribute struct may have
 _WORDS = {"int32_t": "i4", "float": "f4"}
@@ -74,6 +87,10 @@ OPS: dict[str, OpInfo] = _ops()
 LOSSES: dict[str, int] = {_text(row.name): row.code for row in _LOSS_ROWS}
 #: the losses whose targets are class labels; the others take float values
 LABEL_LOSSES: frozenset[str] = frozenset(_text(row.name) for row in _LOSS_ROWS if row.loss.labels)
+#: (least, most) of the values that each of the others takes; infinite: any finite value
+VALUE_RANGES: dict[str, tuple[float, float]] = {
+    _text(row.name): (row.loss.least, row.loss.most) for row in _LOSS_ROWS if not row.loss.labels
+}
 #: names of the error codes, `-9: "EP_ERR_LABEL"`
 ERRORS: dict[int, str] = {getattr(lib, name): name for name in dir(lib) if name.startswith("EP_ERR_")}
 
