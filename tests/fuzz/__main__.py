@@ -67,7 +67,7 @@ def main() -> int:
     chosen = arguments()
     WORK.mkdir(parents=True, exist_ok=True)
     os.environ["EDGEPROP_TEST_OBJECTS"] = str((WORK / "objects").resolve())
-    (WORK / "objects").mkdir(exist_ok=True)
+    Path(os.environ["EDGEPROP_TEST_OBJECTS"]).mkdir(exist_ok=True)
     absent = {variant: build.missing(variant) for variant in chosen.sanitizer}
     for variant, reason in absent.items():
         if reason is not None:

@@ -7,6 +7,7 @@ import re
 import struct
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,6 +76,41 @@ NO_BACKWARD = {"copy"}
 def test_no_time_is_refused(minutes: str) -> None:
     with pytest.raises(SystemExit):
         command.arguments(["--minutes", minutes])
+
+
+@pytest.mark.parametrize(("code", "said"), [(0, "0 of 2"), (77, "2 of 2")])
+def test_findings_are_counted(
+    code: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In place of each fuzzer a script that ends as libFuzzer does."""
+
+    def fuzzer(target: str, variant: str, output: Path) -> Path:
+        output.write_text(f"#!/bin/sh\necho Test unit written to here\nexit {code}\n")
+        output.chmod(0o755)
+        return output.resolve()
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EDGEPROP_TEST_OBJECTS", "")
+    monkeypatch.setattr(build, "fuzzer", fuzzer)
+    monkeypatch.setattr(build, "missing", lambda variant: None)
+    monkeypatch.setattr("sys.argv", ["fuzz", "--sanitizer", "asan"])
+    assert command.main() == bool(code)
+    told = capsys.readouterr().out
+    assert f"{said} fuzzers found something" in told
+    assert told.count("shows it again") == (2 if code else 0)
+
+
+@pytest.mark.parametrize("ci", ["", "true"])
+def test_what_cannot_be_built_is_told(ci: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> None:
+    """Skipped, and in CI a mistake."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EDGEPROP_TEST_OBJECTS", "")
+    monkeypatch.setenv("CI", ci)
+    monkeypatch.setattr(build, "missing", lambda variant: "no 32 bits" if variant == "m32" else None)
+    monkeypatch.setattr(command, "fuzz", lambda target, variant, seconds: True)
+    monkeypatch.setattr("sys.argv", ["fuzz"])
+    assert command.main() == (ci == "true")
+    assert "skipped: m32: no 32 bits" in capsys.readouterr().out
 
 
 @pytest.mark.slow

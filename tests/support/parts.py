@@ -80,13 +80,33 @@ class Parts:
     def activations(self) -> list[int]:
         return [i for i, tensor in enumerate(self.tensors) if tensor.flags == 0]
 
+    def fit(self) -> None:
+        """Makes both plans end where what lies in them does."""
+
+        def end(*places: int) -> int:
+            ends = [
+                at + rounded(self.tensors[i % len(self.tensors)].nbytes) for i, at in enumerate(places) if at != NONE
+            ]
+            return max(ends, default=0)
+
+        self.sizes["infer_bytes"] = end(*(NONE if tensor.flags else tensor.offset for tensor in self.tensors))
+        if self.sizes["loss"]:
+            self.sizes["train_bytes"] = end(*self.offsets, *self.gradients)
+
     def emit(self) -> bytes:
         """The image, sections and checksum as they must be for these parts."""
         io, words, nodes = [], b"", b""
         for node in self.nodes:
             attr, counts = node.words(), (node.n_in, len(node.io) - node.n_in)
             nodes += _NODE.pack(
-                runtime.OPS[node.kind].code, *counts, node.grad, node.accumulate, len(attr) // 4, len(io), len(words) // 4, 0
+                runtime.OPS[node.kind].code,
+                *counts,
+                node.grad,
+                node.accumulate,
+                len(attr) // 4,
+                len(io),
+                len(words) // 4,
+                0,
             )
             io += node.io
             words += attr
