@@ -299,7 +299,7 @@ class _Place:
 def _place(name: str | None, stem: Path, kinds: Sequence[str]) -> _Place:
     """See, before anything is computed, that all can be written and that no other model's place is taken."""
     try:
-        found, header, notes = naming.names(name, stem.name)
+        found, header, notes = naming.names(name, stem.name, bool(kinds))
         paths = {kind: stem.with_name(stem.name + suffix) for kind, suffix in SUFFIXES.items()}
         paths["header"] = stem.with_name(header)
         for path in paths.values():

@@ -31,15 +31,16 @@ def word(text: str, longest: int = LONGEST) -> str:
     return f"{found[: longest - 9].rstrip('_')}_{hashlib.sha256(found.encode()).hexdigest()[:8]}"
 
 
-def identifier(text: str) -> str:
-    """A C and C++ identifier with external linkage that no keyword, library or part of the runtime has taken.
+def identifier(text: str, packaged: bool = False) -> str:
+    """A C and C++ identifier with external linkage that no keyword, library or part of the runtime has taken; nor a build
+    tool, where a library is made for one.
 
     It is `text` itself where that may be one; what was made an identifier stays as it is.
     """
     name = word(text)
     if not name or name[0].isdigit():
         name = word("model_" + name)
-    while taken.symbol_of(name) or taken.header_of(name):
+    while taken.symbol_of(name, packaged) or taken.header_of(name):
         name = word(name, LONGEST - len(_SUFFIX)) + _SUFFIX
     return name
 

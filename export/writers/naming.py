@@ -17,13 +17,14 @@ class NameTaken(ValueError):
     """A name that cannot be the model's."""
 
 
-def names(name: str | None, stem: str) -> tuple[str, str, list[str]]:
+def names(name: str | None, stem: str, packaged: bool = False) -> tuple[str, str, list[str]]:
     """The prefix of the C names, the header's file name, and a note for each that is not what one would expect.
 
     Parameters
     ----------
     name : the prefix asked for; None: that of the files, in lower case
     stem : the name of the files
+    packaged : the model goes into libraries for build tools, which have names of their own
 
     Raises
     ------
@@ -33,7 +34,7 @@ def names(name: str | None, stem: str) -> tuple[str, str, list[str]]:
         raise NameTaken(f"name={name!r} is no C identifier: use {identifier(name)!r}")
     asked = stem.lower() if name is None else name
     short = word(asked) if name is None else asked
-    found, file = identifier(f"m_{short}" if short[:1].isdigit() else short), header_stem(stem)
+    found, file = identifier(f"m_{short}" if short[:1].isdigit() else short, packaged), header_stem(stem)
     why = _why(asked, found)
     notes = [f"the C names begin with {found}: {why}"] if why else []
     if file != stem:
@@ -58,7 +59,7 @@ def _why(asked: str, found: str) -> str:
         return f"a C name has {LONGEST} characters, and {asked[:20]}... has more"
     if not found.startswith(short) or short == found:
         return f"{asked!r} has letters that a C name may not have"
-    return f"{short} is {taken.symbol_of(short) or f'{taken.header_of(short)} header'}"
+    return f"{short} is {taken.symbol_of(short, True) or f'{taken.header_of(short)} header'}"
 
 
 def label_notes(labels: Sequence[str]) -> list[str]:

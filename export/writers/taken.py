@@ -188,7 +188,6 @@ _BOARD_HEADERS = """
 """
 
 _SYMBOLS = {
-    **dict.fromkeys(_BUILD.split(), "a name of build tools"),
     **dict.fromkeys(_EXAMPLE.split(), "a variable of the example"),
     **dict.fromkeys(_BOARD.split(), "a name of Arduino's"),
     **dict.fromkeys(_MACROS.split(), "a macro of the C library"),
@@ -198,9 +197,11 @@ _SYMBOLS = {
 }
 
 
-def symbol_of(name: str) -> str:
-    """What the name means already in C, C++ or a build tool; "" if nothing."""
+def symbol_of(name: str, packaged: bool = False) -> str:
+    """What the name means already in C, C++ or, of a model that is `packaged` for them, to build tools; "" if nothing."""
     lower = name.lower()
+    if packaged and lower in _TARGETS:
+        return "a name of build tools"
     if lower in _SYMBOLS:
         return _SYMBOLS[lower]
     if _bare(lower) in _FUNCTIONS or _NARROW.fullmatch(lower):
@@ -220,7 +221,7 @@ def _bare(name: str) -> str:
     return plain if plain in _FUNCTIONS else re.sub(r"(f(32|64|128)x?|f|l)$", "", plain)
 
 
-_FUNCTIONS = frozenset(_LIBRARY.split())
+_FUNCTIONS, _TARGETS = frozenset(_LIBRARY.split()), frozenset(_BUILD.split())
 #: f32addf64 and the like
 _NARROW = re.compile(r"f(32|64)x?(add|div|fma|mul|sqrt|sub)f(32|64|128)x?")
 

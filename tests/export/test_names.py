@@ -246,3 +246,11 @@ def test_the_command_says_it_too(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert cli.main(["export", str(model), "--name", "a-b", "-o", str(tmp_path / "out")]) == 0
     assert cli.main(["export", str(model), "--name", "a_b", "-o", str(tmp_path / "out")]) == 2
     assert "both would be one model" in capsys.readouterr().err
+
+
+def test_names_of_build_tools_are_taken_where_a_library_is_made_for_one() -> None:
+    """CMake's `m` is the library of mathematics, and a program's `m` anyone's."""
+    assert naming.names(None, "m") == ("m", "m.h", [])
+    found, header, (note,) = naming.names(None, "m", packaged=True)
+    assert (found, header) == ("m_model", "m.h")
+    assert "a name of build tools" in note
