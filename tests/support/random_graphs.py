@@ -16,6 +16,8 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
+from edgeprop.export.graph.definition import as_defined
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 #: a value larger than this is not built upon: its rounding errors would hide those looked for
@@ -24,11 +26,13 @@ OPSET = 21
 
 
 def session(proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
-    """onnxruntime on one thread."""
+    """onnxruntime on one thread, of a form that it computes as ONNX defines it."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
-    return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        as_defined(proto).SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
 
 
 class Unfit(Exception):
