@@ -28,7 +28,7 @@ MOST_LETTERS = 4096
 #: operators that run a graph as often as their inputs say
 LOOPS = {"Loop", "Scan"}
 #: axes of a value
-MOST_AXES = 64
+MOST_AXES = 32
 
 
 def check_counts(proto: onnx.ModelProto) -> None:

@@ -13,13 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeprop import runtime
-from edgeprop.export.program.plan import infer_arena, plan, restore_arena, train_arena
-from edgeprop.export.program.program import Plan, Program
+from edgeprop.export.program.plan import infer_arena, restore_arena, train_arena
+from edgeprop.export.program.program import Program
 from edgeprop.export.writers.c_text import comment, identifier, number, rows, string, wrap
 from edgeprop.export.writers.header import to_header
 from edgeprop.export.writers.image import to_image
 from tests.support import interpreter, programs
 from tests.support.compiler import CSRC, HERE, STRICT, image_driver, program, run
+from tests.support.plans import apart
 from tests.support.programs import Builder
 
 BUILT = [programs.head, programs.mlp, programs.rows, programs.cnn, programs.residual, programs.autoencoder_int8]
@@ -409,19 +410,6 @@ def test_answers_are_those_of_the_interpreter(tmp_path):
         np.testing.assert_allclose(np.frombuffer(bytes.fromhex(found), "<f4"), expected[0], rtol=1e-5, atol=1e-6)
 
 
-def _apart(model: Program) -> Plan:
-    """A plan in which nothing shares memory."""
-    p = plan(model)
-    size = 16
-    places = {}
-    for table in ("infer_offsets", "train_offsets", "grad_offsets"):
-        places[table] = {}
-        for name in getattr(p, table):
-            places[table][name] = size
-            size += model.tensors[name].nbytes + 31 & ~15
-    return Plan(**{**vars(p), **places, "infer_bytes": size, "train_bytes": size})
-
-
 def _answers(text: str) -> list[str]:
     return [line for line in text.splitlines() if not line.startswith(("arena", "fingerprint"))]
 
@@ -430,7 +418,7 @@ def _answers(text: str) -> list[str]:
 def test_sharing_memory_changes_nothing(build, tmp_path):
     model = build()
     shared = _run_image(model, tmp_path)
-    model.plan = _apart(model)
+    model.plan = apart(model)
     assert _answers(_run_image(model, tmp_path)) == _answers(shared)
 
 
@@ -440,6 +428,6 @@ def test_sharing_memory_changes_nothing_in_random_programs(first, tmp_path):
     for seed in range(first, first + 20):
         model = programs.random_program(np.random.default_rng(seed), 3 + seed % 10, True)
         shared = _run_image(model, tmp_path, seed)
-        model.plan = _apart(model)
+        model.plan = apart(model)
         assert _answers(_run_image(model, tmp_path, seed)) == _answers(shared), f"seed {seed}"
         assert "learn -" not in shared.replace("learn -10", "")

@@ -102,7 +102,19 @@ CASES: dict[str, Case] = {
     "joins samples": (lambda: one("Concat", ("N", 4), "x", axis=0), "the batch axis"),
     "joins what differs": (lambda: one("Concat", ("N", 4, 3), ones(1, 2, 5), axis=1), "it joins|do not fit"),
     "computed weights": (lambda: two("Conv", ("N", 2, 4, 4), (3, 2, 3, 3)), "its weight is not constant"),
-    "constant input": (lambda: one("Gemm", ("N", 4), "x", x="w0", before=(), transB=1), ""),
+    "a scale below 0": (
+        lambda: nodes(
+            node("QuantizeLinear", ["x", "s", "z"], ["q"]), node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+            node("Relu", ["d"], ["r"]), node("QuantizeLinear", ["r", "s", "z"], ["p"]),
+            node("DequantizeLinear", ["p", "s", "z"], ["y"]), s=f32(-0.1), z=i8(0)),
+        "its scale is -0.1"),
+    "too many products of codes": (
+        lambda: nodes(
+            node("QuantizeLinear", ["x", "s", "z"], ["q"]), node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+            node("DequantizeLinear", ["w", "s", "z"], ["v"]), node("MatMul", ["d", "v"], ["m"]),
+            node("QuantizeLinear", ["m", "s", "z"], ["p"]), node("DequantizeLinear", ["p", "s", "z"], ["y"]),
+            x=("N", 140000), w=ones(140000, 1, dtype=i8), s=f32(0.1), z=i8(0)),
+        "may pass 32 bits"),
     "transposes of many axes": (lambda: _many_axes(), "more than 6 axes"),
     "codes are an output": (
         lambda: dynamic(SCALES, MATMUL, CAST, MUL, y="q"), "its codes are an output"),

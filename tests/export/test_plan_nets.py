@@ -13,11 +13,12 @@ import pytest
 from edgeprop import trainer as t
 from edgeprop.export.lower import lower
 from edgeprop.export.program.plan import plan
-from edgeprop.export.program.program import Plan, Program
+from edgeprop.export.program.program import Program
 from edgeprop.export.program.traits import TRAITS
 from edgeprop.export.writers.header import to_header
 from edgeprop.export.writers.image import to_image
 from tests.support.compiler import HERE, image_driver, program, run
+from tests.support.plans import apart
 
 Layers = Callable[[], list[t.Layer]]
 
@@ -88,18 +89,6 @@ def answers(model: Program, folder: Path) -> list[str]:
     assert "learn 0" in text
     assert "learn -" not in text
     return [line for line in text.splitlines() if not line.startswith(("arena", "fingerprint"))]
-
-
-def apart(model: Program) -> Plan:
-    """A plan in which nothing shares memory."""
-    p, at = plan(model), 16
-    places: dict[str, dict[str, int]] = {}
-    for table in ("infer_offsets", "train_offsets", "grad_offsets"):
-        places[table] = {}
-        for name in getattr(p, table):
-            places[table][name] = at
-            at += (model.tensors[name].nbytes + 31) // 16 * 16
-    return Plan(**{**vars(p), **places, "infer_bytes": at, "train_bytes": at})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", NETS)

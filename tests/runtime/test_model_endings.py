@@ -77,10 +77,9 @@ def test_probabilities_of_several_labels(end: str) -> None:
 
 
 @pytest.mark.parametrize("end", ["softmax", "sigmoid"])
-def test_an_output_that_the_loss_reads_is_a_score(end: str) -> None:
-    """Of a loss on what Softmax or Sigmoid gives, that is the score, whatever op it comes from."""
+def test_what_gives_likelihoods_does_where_the_loss_reads_them_too(end: str) -> None:
     image = edgeprop.Model(to_image(built(end, "mse", before=False)))._image
-    assert image.ending == "logits"
+    assert image.ending == end
     assert edgeprop.Model(to_image(built(end, "mse")))._image.ending == end
 
 
