@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import itertools
 import os
 import re
@@ -16,12 +17,10 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-try:
-    import fcntl
-except ImportError:  # Windows, where an open file cannot be removed anyway
-    fcntl = None  # type: ignore[assignment]
+#: None on Windows, where an open file cannot be removed anyway
+fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
