@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-#: locks of files, where the system has them
+#: None on Windows, where an open file cannot be removed anyway
 fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
 
 _KINDS = {

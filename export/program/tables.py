@@ -155,10 +155,19 @@ def _attributes(op: Op, fields: tuple[tuple[str, str], ...]) -> np.ndarray[Any, 
     words = np.zeros((), np.dtype([(name, _little_endian(word)) for name, word in fields]))
     for name, _ in fields:
         try:
+            _check_range(words.dtype[name].base, op.attrs[name])
             words[name] = op.attrs[name]
         except (OverflowError, TypeError, ValueError) as error:
             raise ValueError(f"op '{op.name}' ({op.kind}): {name} = {op.attrs[name]!r}: {error}") from error
     return words
+
+
+def _check_range(dtype: np.dtype[Any], value: Any) -> None:
+    """Raise OverflowError for an integer that the field does not hold: NumPy 1 would wrap it around."""
+    if dtype.kind in "iu":
+        given, limits = np.asarray(value), np.iinfo(dtype)
+        if given.min() < limits.min or given.max() > limits.max:
+            raise OverflowError(f"it does not fit into {dtype.itemsize * 8} bits")
 
 
 def _little_endian(word: str) -> str:
