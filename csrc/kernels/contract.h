@@ -5,8 +5,14 @@
 #ifndef EP_CONTRACT_H
 #define EP_CONTRACT_H
 
+#include <float.h>
+
 #if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
 #error "edgeprop refuses what is NaN or infinite, which -ffast-math and -ffinite-math-only take away: compile without."
+#endif
+
+#if FLT_EVAL_METHOD == 2 || FLT_EVAL_METHOD == -1 /* x87 */
+#error "edgeprop computes in float32, and this compiler in more digits: on a 32-bit x86 add -msse2 -mfpmath=sse."
 #endif
 
 #if defined(__GNUC__) && !defined(__clang__)

@@ -20,7 +20,7 @@ UNDEFINED = "undefined,float-cast-overflow"
 VARIANTS = {
     "asan": ["-fsanitize=address," + UNDEFINED],
     "msan": ["-fsanitize=memory", "-DEP_PORTABLE"],
-    "m32": ["-m32", "-fsanitize=address," + UNDEFINED],
+    "m32": ["-m32", "-msse2", "-mfpmath=sse", "-fsanitize=address," + UNDEFINED],
 }
 #: counters only: libFuzzer's records of comparisons cost half the time, and its mutators know the format
 COMMON = ["-O1", "-g1", "-fno-sanitize-recover=all", "-fsanitize-coverage=inline-8bit-counters,pc-table"]

@@ -75,6 +75,17 @@ def test_arithmetic_without_nan_does_not_compile(cc: str, flag: str) -> None:
         assert "compile without" in done.stderr
 
 
+def test_arithmetic_in_more_digits_does_not_compile() -> None:
+    """A 32-bit x86 computes with 64 bits of mantissa unless it is told to use SSE: bounds and codes would be others."""
+    require("gcc")
+    command = ["gcc", *STANDARD, f"-I{CSRC}", "-mfpmath=387", "-fsyntax-only", str(CSRC / "core.c")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "unrecognized" in done.stderr:
+        pytest.skip("no x87")
+    assert done.returncode != 0
+    assert "-mfpmath=sse" in done.stderr
+
+
 #: every file with every switch by one compiler, each compiler has half of them; `make lint` has the other half too
 WARNED = [
     pytest.param(source, COMPILERS[(i + k) % 2], switch, id=f"{source.stem}-{COMPILERS[(i + k) % 2]}-{switch}")

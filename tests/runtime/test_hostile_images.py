@@ -42,7 +42,7 @@ def judged(cc: str, folder: Path, images: list[bytes]) -> list[int]:
 
 
 #: pointers of 64 bits, and of 32, on which sums of sizes wrap
-both_widths = pytest.mark.parametrize("cc", ["gcc", "gcc -m32"])
+both_widths = pytest.mark.parametrize("cc", ["gcc", "gcc -m32 -msse2 -mfpmath=sse"])
 
 
 # ---- Every op, one thing wrong at a time -----------------------------------------------------------------------------

@@ -36,7 +36,7 @@ def test_hostile_nodes(name: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_hostile_nodes_where_pointers_have_32_bits(name: str, tmp_path: Path) -> None:
-    for op, (ran, refused) in tried(name, tmp_path, seed=3, cc="gcc -m32").items():
+    for op, (ran, refused) in tried(name, tmp_path, seed=3, cc="gcc -m32 -msse2 -mfpmath=sse").items():
         assert ran > 100, op
         assert refused > 100, op
 
