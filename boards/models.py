@@ -13,6 +13,7 @@ from benchmarks import models as networks
 from benchmarks.learners import LEARNERS
 from edgeprop import export
 from edgeprop import trainer as t
+from edgeprop.export.writers.c_text import identifier
 
 from .build import BUILD
 from .nets import LARGER, NETS, Net
@@ -26,7 +27,7 @@ class Model:
 
     Attributes
     ----------
-    name : the symbol, and the stem of the file
+    name : the symbol, unless C has that already, and the stem of the file
     header : the file
     source : `REFERENCE` or `SEEDED`: where the weights come from
     input_bytes, output_bytes : of one sample
@@ -44,9 +45,10 @@ class Model:
 
     def defines(self, arena: str) -> tuple[str, ...]:
         """Macros for a program over this model; `arena`: INFER, RESTORE or TRAIN."""
-        prefix = self.name.upper()
+        symbol = identifier(self.name)
+        prefix = symbol.upper()
         return (
-            *(f'-DHEADER="{self.header.name}"', f"-D{prefix}_IMPLEMENTATION", f"-DMODEL={self.name}"),
+            *(f'-DHEADER="{self.header.name}"', f"-D{prefix}_IMPLEMENTATION", f"-DMODEL={symbol}"),
             *(f"-DARENA={prefix}_{arena}_ARENA", f"-DINPUT={self.input_bytes}", f"-DOUTPUT={self.output_bytes}"),
         )
 
