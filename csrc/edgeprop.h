@@ -45,7 +45,7 @@
  * runs a dense head and calls nothing else, Cortex-M4, gcc 12.2 -Os -Wl,--gc-sections:
  *     EP_NO_TRAIN     leaves out learning, of which a linker drops most anyway where nothing calls it
  *     EP_NO_ERRMSG    leaves out the texts of ep_error()                               1,388 bytes
- *     EP_NO_INPUT_CHECK  ep_infer*() and ep_run() make codes of NaN and infinity too     170 bytes, and 8 instructions
+ *     EP_NO_INPUT_CHECK  ep_infer*() and ep_run() make codes of NaN and infinity too     200 bytes, and 5 instructions
  *                     (else EP_ERR_INPUT; learning always looks)                       for each input of such a model
  *     EP_TRACE        adds a hook called after every node, for tests and debuggers
  */
