@@ -206,6 +206,7 @@ int ep_set_params(ep_t *ep, const float *values, uint32_t count)
     if (!(EP_KERNEL(ep, max_abs_f32)(values, count) <= FLT_MAX)) return EP_ERR_DIVERGED;
     memcpy(ep_weights(ep), values, (size_t)count * sizeof *values);
     ep->weight_bound = INFINITY;
+    ep->doubt = 0;
     return EP_OK;
 }
 
@@ -266,7 +267,8 @@ int ep_quantizes(const ep_model *model)
 {
     for (uint16_t i = 0; i < model->n_nodes; i++) {
         const uint16_t *io = model->nodes[i].io;
-        if (model->tensors[io[0]].dtype == EP_F32 && model->tensors[io[1]].dtype == EP_I8) return 1;
+        const uint8_t to = model->tensors[io[1]].dtype;
+        if (model->tensors[io[0]].dtype == EP_F32 && (to == EP_I8 || to == EP_U8)) return 1;
     }
     return 0;
 }

@@ -37,9 +37,10 @@
  *
  * Targets. A model learns class labels (ep_learn_label) or values (ep_learn); its header says which, and which range. The
  * other function gives EP_ERR_LABEL, as does a target outside the range. One sigmoid takes either: label 0 or 1, or a
- * value from 0 to 1. Where there are two classes, or values, one refused target puts the others in doubt, for targets that
- * are coded in another way (-1 and 1, 1 and 2) are refused only in part and the rest would teach one class alone: targets
- * are then EP_ERR_LABEL until they have shown both classes (values of any range: one that is not 0), or ep_reset().
+ * value from 0 to 1. Where there are two classes, or values, a finite target out of range puts the others in doubt, for targets
+ * that are coded in another way (-1 and 1, 1 and 2) are refused only in part and the rest would teach one class alone: they
+ * are EP_ERR_LABEL then unless both classes (values of any range: one that is not 0) have been seen, before or since. It ends
+ * with ep_reset(), ep_restore() and ep_set_params() too. A value below 1e-40 is what an int read as a float looks like.
  *
  * Compile switches, of the library and of all that includes this header alike. Savings: of the text of a program that
  * runs a dense head and calls nothing else, Cortex-M4, gcc 12.2 -Os -Wl,--gc-sections:
@@ -259,7 +260,7 @@ struct ep_s { /* all fields private but `skipped` */
     float weight_bound;            /* no |weight| is larger */
     float skip_at;                 /* running quantile of the losses for ep_skip_small; 0: none yet */
     uint32_t skipped; /* samples that ep_skip_small skipped since ep_init(): yours to read and to set to 0 */
-    uint8_t doubt;    /* what targets have shown since one was refused; 0: none was */
+    uint8_t doubt;    /* whether a target of another coding was met, and which classes were seen */
 #ifdef EP_TRACE
     void (*trace)(void *user, const ep_t *ep, uint16_t node, int phase); /* phase: 0 forward, 1 backward */
     void *trace_user;

@@ -280,20 +280,21 @@ static uint32_t classes_of(const ep_loss *loss, uint32_t count)
 }
 
 /* Targets coded in another way (-1 and 1, 1 and 2, an int read as a float) are refused only in part, and the rest would
- * teach one class alone. So after a refused one the others are taken again only once they have shown both sides: of two
+ * teach one class alone. So once such a one was met, others are taken only if both sides have been seen at any time: of two
  * classes both, of values that may be anything one that is not 0. */
 enum { DOUBT = 1, LOW = 2, HIGH = 4 };
 
-/* Which sides a value of the loss's range shows; 0: it is none. A subnormal is what an int32_t looks like that was handed
- * over as a float. By the bits, which costs less. */
+/* Which sides a value of the loss's range shows; DOUBT: none, it is of another coding; 0: it is infinite or NaN. What an
+ * int32_t below 65536 looks like that was handed over as a float is no value. By the bits, which costs less. */
 static unsigned sides_of(const ep_loss *loss, float value)
 {
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
-    if (bits << 1 == 0) return LOW;                 /* of either sign */
-    if ((((bits >> 23) + 1) & 0xFF) <= 1) return 0; /* subnormal, infinite, NaN */
+    if (bits << 1 == 0) return LOW; /* of either sign */
+    if (bits << 1 >= 0xFF000000u) return 0;
+    if (bits < 0x10000u) return DOUBT;
     if (!loss->shares) return LOW | HIGH;
-    return bits > 0x3F800000 ? 0 : bits < 0x3F000000 ? LOW : HIGH; /* 1, 0.5; the sign is the highest bit */
+    return bits > 0x3F800000 ? DOUBT : bits < 0x3F000000 ? LOW : HIGH; /* 1, 0.5; the sign is the highest bit */
 }
 
 static int check_targets(ep_t *ep, const ep_target *target, uint32_t n)
@@ -302,21 +303,18 @@ static int check_targets(ep_t *ep, const ep_target *target, uint32_t n)
     const uint32_t count = ep->model->tensors[ep->model->train->logits].count, classes = classes_of(loss, count);
     const int32_t *labels = target->labels;
     const size_t all = labels != NULL ? n : (size_t)n * count;
-    unsigned seen = ep->doubt, sides;
+    unsigned seen = 0, sides = LOW;
     if (labels != NULL ? classes == 0 : loss->labels) return EP_ERR_LABEL; /* the other function's */
-    for (size_t i = 0; i < all; i++, seen |= sides) {
+    for (size_t i = 0; i < all && sides > DOUBT; i++, seen |= sides) {
         if (labels == NULL) {
             sides = sides_of(loss, target->values[i]);
         } else {
-            sides = (uint32_t)labels[i] >= classes ? 0 : labels[i] == 0 ? LOW : HIGH;
+            sides = (uint32_t)labels[i] >= classes ? DOUBT : labels[i] == 0 ? LOW : HIGH;
         }
-        if (sides != 0) continue;
-        if (classes <= 2) ep->doubt = DOUBT;
-        return EP_ERR_LABEL;
     }
-    if (ep->doubt == 0) return EP_OK;
-    ep->doubt = (uint8_t)(seen == (DOUBT | LOW | HIGH) ? 0 : seen);
-    return ep->doubt == 0 ? EP_OK : EP_ERR_LABEL;
+    if (classes <= 2) ep->doubt = (uint8_t)(ep->doubt | seen);
+    if (sides <= DOUBT) return EP_ERR_LABEL;
+    return ep->doubt & DOUBT && ep->doubt != (DOUBT | LOW | HIGH) ? EP_ERR_LABEL : EP_OK;
 }
 
 /* Nothing is learned from a NaN or infinity: codes would make numbers of it that look like any other. */

@@ -15,6 +15,7 @@ static void take(snapshot *s, const ep_t *ep)
 {
     s->ep = *ep;
     s->ep.weight_bound = 0;
+    s->ep.doubt = 0;
     memcpy(s->params, ep->arena + ep->params_at, m.model.param_bytes);
     memcpy(s->tail, ep->arena + ep->tail_at, ep->size - ep->tail_at);
 }
@@ -22,7 +23,8 @@ static void take(snapshot *s, const ep_t *ep)
 static int unchanged(const snapshot *s, const ep_t *ep)
 {
     ep_t now = *ep;
-    now.weight_bound = 0;
+    now.weight_bound = 0; /* may become tighter */
+    now.doubt = 0;        /* what targets have shown, learned or not */
     return memcmp(&now, &s->ep, sizeof now) == 0 &&
            memcmp(s->params, ep->arena + ep->params_at, m.model.param_bytes) == 0 &&
            memcmp(s->tail, ep->arena + ep->tail_at, ep->size - ep->tail_at) == 0;
