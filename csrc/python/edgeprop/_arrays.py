@@ -172,7 +172,9 @@ def as_values(y: ArrayLike, shape: tuple[int, ...], n: int) -> NDArray[np.float3
         values = values.reshape(-1, *shape)
     _check_shape(values, shape, "y")
     _check_length(values, n)
-    return _float32(values, "y")
+    targets = _float32(values, "y")
+    # The device takes the smallest of floats for integers that were read as floats.
+    return np.where(np.abs(targets) < np.finfo(np.float32).tiny, np.float32(0), targets)
 
 
 def as_probabilities(y: ArrayLike, shape: tuple[int, ...], n: int) -> NDArray[np.float32]:

@@ -15,6 +15,8 @@ from .errors import Error
 
 #: a number as text, as str() writes it
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+#: what is True and what is False in words
+_TRUTHS = {"false": False, "true": True, "no": False, "yes": True, "off": False, "on": True}
 _WHAT = "labels are names of classes or integers"
 #: class names that an error lists, at most
 _LISTED = 20
@@ -48,19 +50,40 @@ def as_labels(y: ArrayLike, classes: Sequence[str], count: int, n: int, *, colum
         raise Error("EP_ERR_ARG", f"y has shape {labels.shape}, labels are (n,); give {cure}")
     if len(labels) != n:
         raise Error("EP_ERR_ARG", f"x holds {n} samples and y {len(labels)}; give one label a sample")
-    if labels.dtype.kind == "U" or (labels.dtype.kind == "b" and {*classes} == {"False", "True"}):
+    if labels.dtype.kind == "U":
         return _by_name([str(label) for label in labels], {name: i for i, name in enumerate(classes)}, classes)
+    if labels.dtype.kind == "b":
+        return _by_name(labels.tolist(), _truths(classes, count), classes)
     by_number = numbered(classes)
-    if labels.dtype.kind == "b" and (count != 2 or not by_number.keys() <= {0, 1}):
-        raise Error("EP_ERR_LABEL", f"y holds truth values; the model knows {_listed(classes)}: give their names")
     if by_number:
         return _by_name(labels.tolist(), by_number, classes)
     if labels.dtype.kind == "f":
         raise Error("EP_ERR_ARG", f"y has dtype {labels.dtype}, {_WHAT}; give y.astype(int)")
+    named = {name: i for i, name in enumerate(classes)}
     for at, label in enumerate(labels.tolist()):
+        if named.get(str(label), label) != label:
+            raise Error("EP_ERR_LABEL", f"label {label} at y[{at}] is the name of one class and the index of another")
         if not 0 <= label < count:
             raise Error("EP_ERR_LABEL", f"label {label} at y[{at}] is outside 0 .. {count - 1}; see model.classes_")
     return labels.astype(np.int32)
+
+
+def _truths(classes: Sequence[str], count: int) -> dict[Any, int]:
+    """Index of the class that each truth value names.
+
+    Raises
+    ------
+    Error : EP_ERR_LABEL: the names leave open which one is True
+    """
+    by_number = numbered(classes)
+    if by_number.keys() == {0, 1}:
+        return {bool(number): i for number, i in by_number.items()}
+    said = [_TRUTHS.get(name.casefold()) for name in classes]
+    if (count == 2 and not classes) or (len(classes) == 2 and classes[0] == f"not {classes[1]}"):
+        said = [False, True]
+    if sorted(said, key=str) != [False, True]:
+        raise Error("EP_ERR_LABEL", f"y holds truth values; the model knows {_listed(classes)}: give their names")
+    return {truth: i for i, truth in enumerate(said)}
 
 
 def numbered(classes: Sequence[str]) -> dict[float, int]:

@@ -41,8 +41,10 @@ def check_counts(**counts: int) -> None:
             raise Error("EP_ERR_ARG", f"{name} is {count!r}; give a whole number, 1 or more")
 
 
-def make_random(seed: int) -> np.random.Generator:
+def make_random(seed: int | np.random.SeedSequence | None) -> np.random.Generator:
     """What orders are drawn from. Raises Error (EP_ERR_ARG) for a seed that is no whole number of 0 or more."""
+    if seed is None or isinstance(seed, np.random.SeedSequence):
+        return np.random.default_rng(seed)
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
         raise Error("EP_ERR_ARG", f"seed is {seed!r}; give a whole number, 0 or more")
     return np.random.default_rng(int(seed))
@@ -50,6 +52,8 @@ def make_random(seed: int) -> np.random.Generator:
 
 def _float32(name: str, value: Any) -> float:
     """The number as C gets it. There a zero means the default, so one too small for float32 would mean another."""
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value.item()
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
         raise Error("EP_ERR_ARG", f"{name} is {value!r}; give a number")
     try:

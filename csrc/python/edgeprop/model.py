@@ -16,7 +16,7 @@ from ._arrays import as_input, as_probabilities, as_values
 from ._context import Context, Weights, capacity
 from ._core import ffi, lib
 from ._image import Image, Port, Source
-from ._labels import as_labels, is_named, numbered
+from ._labels import as_labels, is_named, numbered, plain
 from .errors import Error
 from .runtime import LABEL_LOSSES
 
@@ -374,7 +374,7 @@ class Model:
 
     def _is_row(self) -> bool:
         """True where a sample's scores are one row; those of a picture or a sequence are many."""
-        return max(self._image.outputs[0].sample_shape) == self._n_scores()
+        return max(self._image.outputs[0].sample_shape, default=1) == self._n_scores()
 
     # ---- Learning -----------------------------------------------------------------------------------------------
 
@@ -488,7 +488,11 @@ class Model:
 
     def _takes_names(self, y: ArrayLike) -> bool:
         """True where targets of a binary classifier are labels, not probabilities or values."""
-        return is_named(y) or not set(numbered(self._names())) <= {0, 1} or self._names()[:1] == ["1"]
+        if is_named(y) or list(numbered(self._names())) not in ([], [0, 1]):
+            return True
+        # As values, 0 and 1 would lie on the same side of a threshold of 0, or on it.
+        given = plain(y)
+        return self._threshold() == 0 and self.loss == "mse" and given.dtype.kind in "iu" and not (given >> 1).any()
 
     def _borrow_trainer(self, key: tuple[str, int, bool]) -> Context:
         """The context that learned last, if it was made for this; it holds the weights as they are now."""
@@ -597,7 +601,7 @@ class Model:
         return twin
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self._image.bytes.tobytes(), self._image.max_memory, self._weights)
+        return _rebuild, (type(self), self._image.bytes.tobytes(), self._weights, self._image.max_memory)
 
     # ---- Looking inside -----------------------------------------------------------------------------------------
 
@@ -648,7 +652,7 @@ class Model:
         return _trace.gradients(self._image, self._weights, self._states, xs, targets)
 
 
-def _rebuild(cls: type[Model], image: bytes, max_memory: int | None, weights: Weights) -> Model:
+def _rebuild(cls: type[Model], image: bytes, weights: Weights, max_memory: int | None = 1 << 29) -> Model:
     model = cls.__new__(cls)
     model._start(Image(image, max_memory), weights)
     return model
