@@ -7,7 +7,7 @@
 
 #include <float.h>
 
-#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
+#if defined(__FAST_MATH__) || defined(_M_FP_FAST) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
 #error "edgeprop refuses what is NaN or infinite, which -ffast-math and -ffinite-math-only take away: compile without."
 #endif
 
