@@ -143,6 +143,8 @@ def save(
     texts = None if labels is None else class_names(labels, given, loss, loss_output, trains)
     if texts is None and (said := metadata(given).get("labels")):
         class_names(said, given, loss, loss_output, trains)
+    if loss_output is not None:
+        onnx.helper.set_model_props(given, _props(given) | {"edgeprop.loss_output": loss_output})
     told: Told | None = None
     if calibration is not None and quantized:
         calibration = fill_states(given, calibration, metadata(given).get("states", {}) if states is None else states)
@@ -153,8 +155,6 @@ def save(
         notes = [*imported.notes, *as_it_is(given, {"method": method, **options}, calibration is not None)]
     if states is not None:
         onnx.helper.set_model_props(written, _props(written) | {"edgeprop.states": json.dumps(dict(states))})
-    if loss_output is not None:
-        onnx.helper.set_model_props(written, _props(written) | {"edgeprop.loss_output": loss_output})
     data = written.SerializeToString(deterministic=True)
     program = lower(data, name=place.name, sparse=sparse)
     program.source = f"{stem.name}.onnx"
