@@ -135,7 +135,8 @@ def save(
     stem = _stem(path_stem)
     kinds = package_kinds(package)
     place = _place(name, stem, kinds)
-    imported = _as_onnx(model, stem)
+    imported = _as_onnx(model)
+    _check_sources(place.paths.values(), imported.files)
     given = imported.proto
     if trainable is None:
         trainable = metadata(given).get("trainable")
@@ -143,6 +144,8 @@ def save(
     texts = None if labels is None else class_names(labels, given, loss, loss_output, trains)
     if texts is None and (said := metadata(given).get("labels")):
         class_names(said, given, loss, loss_output, trains)
+    if loss_output is not None:
+        onnx.helper.set_model_props(given, _props(given) | {"edgeprop.loss_output": loss_output})
     told: Told | None = None
     if calibration is not None and quantized:
         calibration = fill_states(given, calibration, metadata(given).get("states", {}) if states is None else states)
@@ -153,8 +156,6 @@ def save(
         notes = [*imported.notes, *as_it_is(given, {"method": method, **options}, calibration is not None)]
     if states is not None:
         onnx.helper.set_model_props(written, _props(written) | {"edgeprop.states": json.dumps(dict(states))})
-    if loss_output is not None:
-        onnx.helper.set_model_props(written, _props(written) | {"edgeprop.loss_output": loss_output})
     data = written.SerializeToString(deterministic=True)
     program = lower(data, name=place.name, sparse=sparse)
     program.source = f"{stem.name}.onnx"
@@ -244,13 +245,10 @@ def _stem(path: str | os.PathLike[str]) -> Path:
     return stem
 
 
-def _as_onnx(model: Any, stem: Path) -> Imported:
+def _as_onnx(model: Any) -> Imported:
     """The ONNX model that `model` is, names or can become."""
     if isinstance(model, str | os.PathLike):
-        path = Path(model)
-        if path.exists() and path.resolve() == stem.with_name(stem.name + ".onnx").resolve():
-            raise ExportError(f"{path} would be overwritten by its own export: choose another stem or folder")
-        return load(path)
+        return load(model)
     if isinstance(model, onnx.ModelProto | bytes):
         return load(model)
     if is_estimator(model):
@@ -308,6 +306,19 @@ def _place(name: str | None, stem: Path, kinds: Sequence[str]) -> _Place:
         return _Place(found, paths, package_folders(stem.parent, found, f"{stem.name}.onnx", kinds), notes)
     except (PlaceError, naming.NameTaken) as error:
         raise ExportError(str(error)) from None
+
+
+def _check_sources(targets: Iterable[Path], sources: Iterable[Path]) -> None:
+    """No file, once links are followed, is to be written twice, or is what the model was read from."""
+    taken = {os.path.realpath(source): source for source in sources}
+    written: dict[str, Path] = {}
+    for target in targets:
+        real = os.path.realpath(target)
+        if real in taken:
+            raise ExportError(f"{taken[real]} would be overwritten by its own export: choose another stem or folder")
+        if real in written:
+            raise ExportError(f"{written[real]} and {target} are the same file: remove the link between them")
+        written[real] = target
 
 
 def _replace_files(contents: Mapping[Path, bytes], folders: Iterable[Folder] = ()) -> None:

@@ -36,17 +36,29 @@ def _ends(net: Graph, losses: Sequence[Loss]) -> Iterator[tuple[Graph, tuple[str
     rows, ends = {row.name: row for row in net.rows}, list(net.outputs)
     for place, loss in enumerate(losses):
         row = _last_that_counts(rows, net.outputs[place])
-        if not loss.applies or row is None:
+        applied = _applied(loss)
+        if not applied or row is None:
             continue
         if isinstance(row.layer, Graph):
             inside = list(_ends(row.layer, (loss,)))
             if inside:
                 _require_no_reader(net, row, net.outputs[place], loss)
             yield from inside
-        elif row.layer.kind in loss.applies:
+        elif row.layer.kind in applied:
             ends[place] = row.sources[0]
     if tuple(ends) != net.outputs:
         yield net, tuple(ends)
+
+
+def _applied(loss: Loss) -> tuple[str, ...]:
+    """Return the kinds of layers that the `forward` of a loss applies: what is inherited is not said of a new one."""
+    for owner in (loss, *type(loss).__mro__):
+        own = vars(owner)
+        if "applies" in own:
+            return loss.applies
+        if "forward" in own:
+            break
+    return ()
 
 
 def _last_that_counts(rows: dict[str, Row], name: str) -> Row | None:

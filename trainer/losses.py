@@ -21,7 +21,8 @@ class Loss:
         Which way that metric should go.
     applies : tuple of str
         Kinds of layers that the loss applies itself: where a network ends in one, `fit` and `evaluate` give the loss
-        what that layer is given.
+        what that layer is given. It is said of the `forward` beside it: a class with a `forward` of its own and no
+        `applies` of its own takes what the network gives.
     """
 
     kind: ClassVar[str] = "loss"

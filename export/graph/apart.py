@@ -34,8 +34,11 @@ MEMORY = 16 << 30
 _endless: set[bytes] = set()
 
 #: the other process, which ends with this one (prctl): a line of JSON and an archive of arrays in, the same out
+#: (it looks for modules where this process does: the current folder, which is where -c looks first, may have a numpy.py)
 _SERVE = """
-import io, json, sys
+import sys
+sys.path[:] = sys.argv[2:]
+import io, json
 import numpy as np
 try:
     import resource
@@ -144,7 +147,8 @@ class _Server:
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self.process is None or self.process.poll() is not None:
-            command = [sys.executable, "-c", _SERVE, str(MEMORY)]
+            folders = [folder for folder in sys.path if isinstance(folder, str) and folder]
+            command = [sys.executable, "-c", _SERVE, str(MEMORY), *folders]
             quiet = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
             self.process = subprocess.Popen(command, **quiet)  # type: ignore[call-overload]
         return self.process

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import BinaryIO
@@ -36,11 +36,13 @@ _FIELDS = ("float_data", "int32_data", "string_data", "int64_data", "double_data
 
 @dataclass
 class Whole:
-    """A model with all its weights inside; source: the file's name, or ""; digest: sha256 of all its bytes, hex."""
+    """A model with all its weights inside; source: the file's name, or ""; digest: sha256 of all its bytes, hex; files: all
+    that it was read from."""
 
     proto: onnx.ModelProto
     source: str
     digest: str
+    files: tuple[Path, ...] = ()
 
 
 def read(model: onnx.ModelProto | bytes | str | os.PathLike[str]) -> Whole:
@@ -52,6 +54,7 @@ def read(model: onnx.ModelProto | bytes | str | os.PathLike[str]) -> Whole:
         not in the model's folder, too short, or no regular file
     FileNotFoundError : no such model
     """
+    path: Path | None = None
     if isinstance(model, onnx.ModelProto):
         proto, digest = model, hashlib.sha256(model.SerializeToString(deterministic=True))
         source, folder = "", None
@@ -62,11 +65,12 @@ def read(model: onnx.ModelProto | bytes | str | os.PathLike[str]) -> Whole:
         path = Path(model)
         data, source, folder = _bytes_of(path), path.name, path.parent
         proto, digest = _parse(data, source), hashlib.sha256(data)
+    beside = _Files(folder)
     if any(_is_external(tensor) for _, tensor in tensors(proto)):
-        proto = _embed(proto, folder, digest)
+        proto = _embed(proto, beside, digest)
     for told, tensor in tensors(proto):
         _check_size(told, tensor)
-    return Whole(proto, source, digest.hexdigest())
+    return Whole(proto, source, digest.hexdigest(), (*([] if path is None else [path]), *beside.opened))
 
 
 def _bytes_of(path: Path) -> bytes:
@@ -185,11 +189,10 @@ class _Place:
     length: int | None = None
 
 
-def _embed(proto: onnx.ModelProto, folder: Path | None, digest: hashlib._Hash) -> onnx.ModelProto:
+def _embed(proto: onnx.ModelProto, files: _Files, digest: hashlib._Hash) -> onnx.ModelProto:
     """A copy with all weights inside, whose bytes go into the digest too."""
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
-    files = _Files(folder)
     for told, tensor in tensors(copy):
         if _is_external(tensor):
             data = files.data(told, tensor)
@@ -203,10 +206,11 @@ def _embed(proto: onnx.ModelProto, folder: Path | None, digest: hashlib._Hash) -
 
 @dataclass
 class _Files:
-    """The files beside a model; `total`: bytes read so far."""
+    """The files beside a model; `total`: bytes read so far; `opened`: those that were read."""
 
     folder: Path | None
     total: int = 0
+    opened: set[Path] = field(default_factory=set)
 
     def data(self, told: str, tensor: TensorProto) -> bytes:
         """A tensor's bytes."""
@@ -253,6 +257,7 @@ class _Files:
             cure = "copy it beside the model and write that anew with onnx.save_model(..., location=NAME)"
             raise ValueError(f"{told} stands in '{location}', which is not in the model's folder: {cure}")
         try:
+            self.opened.add(self.folder / location)
             return open_regular(self.folder / location)
         except FileNotFoundError as error:
             cure = "copy it there with the model"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from math import prod
+from pathlib import Path
 
 import onnx
 import onnx.inliner
@@ -39,6 +40,7 @@ class Imported:
     batched : whether the first axis of values inside is the batch too, which nodes must then leave alone
     given : the model as it was given, but for its ends, as far as onnxruntime runs it
     notes : what was left out of it or is given otherwise, a sentence each
+    files : all that it was read from
     """
 
     proto: onnx.ModelProto
@@ -48,6 +50,7 @@ class Imported:
     batched: bool = True
     given: onnx.ModelProto | None = None
     notes: list[str] = field(default_factory=list)
+    files: tuple[Path, ...] = ()
 
 
 def load(model: onnx.ModelProto | bytes | str | os.PathLike[str], *, ends: bool = True) -> Imported:
@@ -89,7 +92,8 @@ def load(model: onnx.ModelProto | bytes | str | os.PathLike[str], *, ends: bool 
         notes += drop_constant_outputs(copy)
     if opsets(copy).get("", 0) > NEWEST_RUN:
         copy = proto = _older(copy)
-    return Imported(copy, whole.source, whole.digest, find_batch(copy.graph), given=proto, notes=notes)
+    batch = find_batch(copy.graph)
+    return Imported(copy, whole.source, whole.digest, batch, given=proto, notes=notes, files=whole.files)
 
 
 def _inlined(proto: onnx.ModelProto) -> onnx.ModelProto:

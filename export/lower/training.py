@@ -177,6 +177,7 @@ def mark_trainable(
         program.loss = loss
         return
     known = {layer.op.name: layer for op in ctx.ops for layer in _layers(ctx) if layer.op is op}
+    _drop_unread(program, streams)
     bad = _of_several_inputs(program, streams)
     chosen = []
     for mark in marks.marks:
@@ -193,6 +194,20 @@ def mark_trainable(
     bad += _check_backward(program, chosen, ends)
     if bad:
         raise TrainableError(list(dict.fromkeys(bad)))
+
+
+def _drop_unread(program: Program, streams: Collection[str]) -> None:
+    """Leave out inputs that no output depends on, where others are left: a device learns from one input."""
+    read = {port.tensor for port in program.outputs} | {state.next for state in program.states}
+    for op in reversed(program.ops):
+        if read.intersection(op.outputs):
+            read.update(op.inputs)
+    kept = [port for port in program.inputs if port.tensor in read or port.name in streams]
+    if all(port.name in streams for port in kept):
+        return
+    unread = [port.name for port in program.inputs if port not in kept]
+    program.notes += [f"input '{name}' is left out: no output depends on it" for name in unread]
+    program.inputs[:] = kept
 
 
 def _of_several_inputs(program: Program, streams: Collection[str]) -> list[UnsupportedNode]:

@@ -46,6 +46,8 @@ class OutputAccuracy:
     agreement : share of the samples that keep their class (largest score, or side of the threshold); None where the
         output has no classes
     classes : the output is known to name classes: labels, a loss, or a Softmax or Sigmoid at its end tell
+    centred_db : of a table that may be scores, the ratio once each row's mean is taken off, of the values and of the rounded
+        ones: what all scores have in common hides the noise of their differences; infinity for any other output
     """
 
     snr_db: float
@@ -53,6 +55,7 @@ class OutputAccuracy:
     columns_db: tuple[float, ...] = ()
     agreement: float | None = None
     classes: bool = False
+    centred_db: float = float("inf")
 
     def faults(self) -> list[str]:
         """What is ruined, a few words each; none where the answers hold."""
@@ -61,7 +64,7 @@ class OutputAccuracy:
             changed = f"{100 * (1 - self.agreement):.0f}% of the samples get another class"
             if self.classes:
                 found.append(changed)
-            elif self.snr_db < LITTLE_NOISE:
+            elif min(self.snr_db, self.centred_db) < LITTLE_NOISE:
                 found.append(f"if these are scores, {changed}")
         if self.snr_db < RUINED:
             found.append(f"its signal-to-noise ratio is {_db(self.snr_db)}")
@@ -76,7 +79,7 @@ class OutputAccuracy:
     def quality(self) -> float:
         """dB of the worst of what is judged, to compare two ways of quantizing."""
         columns = () if self.classes else self.columns_db
-        return min(self.snr_db, self.worst_tenth_db, *columns)
+        return min(self.snr_db, self.worst_tenth_db, self.centred_db, *columns)
 
     def __str__(self) -> str:
         same = "" if self.agreement is None else f", {100 * self.agreement:.1f}% of the samples keep their class"
@@ -128,10 +131,13 @@ def spread(samples: Mapping[str, Array], most: int) -> dict[str, Array]:
 
 @dataclass
 class _Tally:
-    """Sums over the samples of one output; rows: its signal and noise by sample; columns: by column, where it has any."""
+    """Sums over the samples of one output; rows: its signal and noise by sample; columns: by column, where it has any;
+    centred: as rows, about each row's mean, of a table of scores."""
 
+    scores: bool = False
     decide: Any = None
     rows: list[tuple[Array, Array]] = field(default_factory=list)
+    centred: list[tuple[Array, Array]] = field(default_factory=list)
     columns: list[Array] = field(default_factory=list)
     same: list[Array] = field(default_factory=list)
 
@@ -139,6 +145,8 @@ class _Tally:
         exact, noise = real.astype(np.float64), real.astype(np.float64) - rounded
         flat, off = exact.reshape(len(exact), -1), noise.reshape(len(noise), -1)
         self.rows.append((np.square(flat).sum(1), np.square(off).sum(1)))
+        if self.scores and exact.ndim == 2 and exact.shape[1] > 1:
+            self.centred.append((exact.var(1) * exact.shape[1], noise.var(1) * exact.shape[1]))
         if exact.ndim == 2 and exact.shape[1] <= MOST_COLUMNS:
             self.columns.append(np.stack([exact.sum(0), np.square(exact).sum(0), np.square(noise).sum(0)]))
         if self.decide is not None:
@@ -155,7 +163,14 @@ class _Tally:
             columns_db=self._columns(len(np.concatenate([s for s, _ in self.rows]))),
             agreement=float(np.concatenate(self.same)[:count].mean()) if self.same else None,
             classes=classes,
+            centred_db=self._centred(count, signal.sum()),
         )
+
+    def _centred(self, count: int, whole: float) -> float:
+        if not self.centred:
+            return float("inf")
+        signal, noise = (np.concatenate(part)[:count].sum() for part in zip(*self.centred, strict=True))
+        return decibels(signal, noise) if signal > CONSTANT**2 * whole else float("inf")
 
     def _columns(self, count: int) -> tuple[float, ...]:
         if not self.columns:
@@ -190,7 +205,7 @@ def measure(
     normal : the float32 model
     quantized : the int8 one, whose outputs have the same names
     samples : (n, ...) by input name; at most ACCURACY_SAMPLES of them are looked at, evenly chosen
-    loss, labels : of the first output, where they are known
+    loss, labels : where they are known, of the output that the model's `edgeprop.loss_output` names, else of the first
 
     Returns
     -------
@@ -199,8 +214,10 @@ def measure(
     names = [output.name for output in normal.graph.output]
     exact, rounded = Runner(normal, list(names)), Runner(quantized, list(names))
     feeds = exact.check(spread(dict(samples), ACCURACY_SAMPLES))
-    ends = {name: _End.of(normal, name, *((loss, labels) if name == names[0] else (None, None))) for name in names}
-    tallies = {name: _Tally() for name in names if name in exact.values and name in rounded.values}
+    judged = next((prop.value for prop in normal.metadata_props if prop.key == "edgeprop.loss_output"), names[0])
+    ends = {name: _End.of(normal, name, *((loss, labels) if name == judged else (None, None))) for name in names}
+    both = [name for name in names if name in exact.values and name in rounded.values]
+    tallies = {name: _Tally(ends[name].scores) for name in both}
     next(iter(exact.run(feeds)), None)  # which finds the batch size that the model really takes
     rounded.batch_size = exact.batch_size
     runs = zip(exact.run(feeds), rounded.run(quantize_inputs(quantized, feeds)), strict=True)
@@ -220,12 +237,15 @@ def _rows(array: Array, alone: bool) -> Array:
 
 @dataclass(frozen=True)
 class _End:
-    """What an output stands for. axis: of the scores; sigmoid: probabilities of their own; logits: scores beside 0."""
+    """What an output stands for. axis: of the scores; sigmoid: probabilities of their own; logits: scores beside 0;
+    scores: it may be scores, the largest of which counts; numbers: it is what a loss other than of classes looks at."""
 
     classes: bool
     axis: int | None = None
     sigmoid: bool = False
     logits: bool = False
+    scores: bool = False
+    numbers: bool = False
 
     @classmethod
     def of(cls, model: onnx.ModelProto, name: str, loss: str | None, labels: Sequence[Any] | None) -> _End:
@@ -236,13 +256,15 @@ class _End:
         if (last is not None and last.op_type in ("Sigmoid", "HardSigmoid")) or loss == "sigmoid_cross_entropy":
             is_probability = last is not None and last.op_type in ("Sigmoid", "HardSigmoid")
             return cls(True, sigmoid=is_probability, logits=not is_probability)
-        return cls(bool(labels) or loss == "softmax_cross_entropy")
+        classes = bool(labels) or loss == "softmax_cross_entropy"
+        numbers = loss == "mse" and not classes
+        return cls(classes, scores=not numbers, numbers=numbers)
 
     def decision(self, real: Array) -> Any:
         """What makes of an array of outputs the classes they mean; None where that cannot be told."""
         if self.sigmoid or self.logits:
             return lambda array: array > (0.5 if self.sigmoid else 0.0)
-        if real.ndim < 2 or (real.ndim > 2 and not self.classes):
+        if self.numbers or real.ndim < 2 or (real.ndim > 2 and not self.classes):
             return None
         axis = self.axis if self.axis is not None else 1 if real.ndim == 4 else -1
         if real.shape[axis] == 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,13 @@ def test_graphs_inside_nodes_run_apart(server: Any) -> None:
     result = check(branches())
     assert result.status == "ok"
     assert "compared with onnxruntime without optimization" in result.notes[0]
+
+
+def test_no_module_of_the_current_folder_is_run(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("numpy", "json", "onnxruntime"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError")
+    monkeypatch.chdir(tmp_path)
+    assert check(branches()).status == "ok"
 
 
 def test_a_crash_ends_neither_this_process_nor_the_answers(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -351,3 +351,19 @@ def test_networks_of_several_inputs_do_not_learn() -> None:
     with pytest.raises(TrainableError, match=r"it has 2 inputs \('a', 'b'\), and a device learns from one") as caught:
         lower(proto, trainable=["last", "nothing"], loss="mse")
     assert [refused.name for refused in caught.value.nodes] == ["graph", "nothing"]
+
+
+@pytest.mark.parametrize("extra", [[], [node("Relu", ["b"], ["unused"])]])
+def test_inputs_that_nothing_reads_do_not_keep_it_from_learning(extra: list[onnx.NodeProto], tmp_path: Path) -> None:
+    nodes = [*extra, node("MatMul", ["a", "w"], ["y"], name="fc")]
+    proto = model(nodes, {"b": ["N", 2], "a": ["N", 4]}, ["y"], {"w": np.eye(4, 3, dtype="f4")})
+    done = export.save(tmp_path / "m", proto, trainable="fc", loss="mse")
+    assert [port.name for port in done.program.inputs] == ["a"]
+    assert "input 'b' is left out: no output depends on it" in str(done)
+    assert check(done.paths["onnx"]).status == "ok"
+    x, y = np.ones((2, 4), "f4"), np.zeros((2, 3), "f4")
+    learner = Model(str(done.paths["image"]))
+    before = learner.run(x)
+    learner.partial_fit(x, y)
+    assert not np.array_equal(before, learner.run(x))
+    assert [port.name for port in lower(proto).inputs] == ["b", "a"]

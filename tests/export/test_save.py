@@ -159,6 +159,34 @@ def test_a_model_is_not_overwritten_by_its_export(tmp_path: Path) -> None:
     assert files(tmp_path) == ["tiny.onnx"]
 
 
+@pytest.mark.parametrize("target", ["m.onnx", "m.ep", "m.h"])
+@pytest.mark.parametrize("source", ["source.onnx", "weights.bin"])
+def test_what_a_model_was_read_from_is_not_overwritten(target: str, source: str, tmp_path: Path) -> None:
+    """Nor through a link, nor where it holds its weights."""
+    onnx.save(
+        net().to_onnx(), tmp_path / "source.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0
+    )
+    (tmp_path / target).symlink_to(source)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(export.ExportError, match=f"{source} would be overwritten by its own export"):
+        export.save(tmp_path / "m", tmp_path / "source.onnx")
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_weights_are_not_overwritten_by_an_image_of_their_name(tmp_path: Path) -> None:
+    onnx.save(net().to_onnx(), tmp_path / "source.onnx", save_as_external_data=True, location="m.ep", size_threshold=0)
+    with pytest.raises(export.ExportError, match=r"m\.ep would be overwritten"):
+        export.save(tmp_path / "m", tmp_path / "source.onnx")
+    assert export.save(tmp_path / "other", tmp_path / "source.onnx").paths["image"].exists()
+
+
+def test_no_two_files_are_one(tmp_path: Path) -> None:
+    (tmp_path / "m.ep").symlink_to("m.onnx")
+    with pytest.raises(export.ExportError, match=r"m\.onnx and .*m\.ep are the same file"):
+        export.save(tmp_path / "m", net())
+    assert files(tmp_path) == ["m.ep"]
+
+
 @pytest.mark.parametrize("name", ["nothing", "tiny"])
 def test_a_missing_file(name: str, tmp_path: Path) -> None:
     """Also where its export would have its name."""

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
-from sklearn.datasets import load_wine
+from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.neural_network import MLPClassifier
 
 import edgeprop
@@ -302,6 +302,62 @@ def test_measured_by_hand() -> None:
     assert found.columns_db[1] == float("inf")
     kept = (x.argmax(1) == (x * np.array([1.1, 1], np.float32)).argmax(1)).mean()
     assert found.agreement == kept
+
+
+def shared_part(offset: float, noise: float) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+    """Two scores with much in common, and the same with noise in one."""
+    exact = net([n("Gemm", "x w b", "y")], [2], {"w": np.eye(2, dtype="f4"), "b": np.full(2, offset, "f4")})
+    off = net([n("Gemm", "x w b", "y")], [2], {"w": np.eye(2, dtype="f4"), "b": np.float32([offset + noise, offset])})
+    return exact, off
+
+
+def test_what_scores_have_in_common_hides_no_noise() -> None:
+    x = np.random.default_rng(0).normal(size=(200, 2)).astype("f4")
+    found = measure(*shared_part(20, 0.5), {"x": x})["y"]
+    apart = x[:, 0].astype(np.float64) - x[:, 1]
+    assert found.snr_db > 30
+    assert abs(found.centred_db - 10 * np.log10(np.square(apart).mean() / 0.25)) < 1e-2
+    assert found.quality() <= found.centred_db
+    assert "if these are scores" in found.faults()[0]
+    assert measure(*shared_part(20, 1e-3), {"x": x})["y"].faults() == []
+    numbers = measure(*shared_part(20, 0.5), {"x": x}, loss="mse")["y"]  # which are no scores
+    assert (numbers.agreement, numbers.centred_db) == (None, float("inf"))
+    assert numbers.faults() == [f"column 0 at {numbers.columns_db[0]:.1f} dB or below"]
+
+
+def test_raw_features_are_told_or_right(tmp_path: Path) -> None:
+    """Logits of features in many units: nothing but their differences tells the classes apart."""
+    x, y = load_breast_cancer(return_X_y=True)
+    x = x.astype("f4")
+    classifier = trainer.Sequential(trainer.Dense(16), trainer.ReLU(), trainer.Dense(2))
+    trainer.fit(classifier, x, y, loss="softmax_cross_entropy", epochs=20, seed=3)
+    done = export.save(tmp_path / "m", classifier, calibration=x[:400])
+    (found,) = done.accuracy.values()
+    assert found.agreement is not None
+    assert found.snr_db > LITTLE_NOISE
+    assert done.ruined or found.agreement >= AGREEMENT
+
+
+def test_well_scaled_logits_are_not_told_of(tmp_path: Path) -> None:
+    x, y = load_digits(return_X_y=True)
+    x = (x / 16).astype("f4")
+    classifier = trainer.Sequential(trainer.Dense(32), trainer.ReLU(), trainer.Dense(10))
+    trainer.fit(classifier, x, y, loss="softmax_cross_entropy", epochs=10, seed=0)
+    done = export.save(tmp_path / "m", classifier, calibration=x[:400])
+    assert done.ruined == []
+    assert min(found.centred_db for found in done.accuracy.values()) > 30
+
+
+@pytest.mark.parametrize("output", ["e", "y"])
+def test_loss_and_labels_are_of_the_output_that_the_loss_looks_at(output: str, tmp_path: Path) -> None:
+    nodes = [n("MatMul", "x u", "r"), n("Relu", "r", "e"), n("MatMul", "e v", "y")]
+    two = net(nodes, [6], {"u": weights(6, 3), "v": weights(3, 3, seed=1)}, "e y")
+    x = weights(200, 6, seed=2)
+    done = export.save(tmp_path / "m", two, calibration=x, labels=["a", "b", "c"], loss_output=output)
+    assert {name: found.classes for name, found in done.accuracy.items()} == {"e": output == "e", "y": output == "y"}
+    again = {prop.key: prop.value for prop in onnx.load(done.paths["onnx"]).metadata_props}
+    assert again["edgeprop.loss_output"] == output
+    assert not any(prop.key == "edgeprop.loss_output" for prop in two.metadata_props)
 
 
 # ---- Options that cannot be met --------------------------------------------------------------------------------------

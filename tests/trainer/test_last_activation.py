@@ -130,3 +130,24 @@ def test_an_error_in_training_leaves_the_outputs_as_they_are() -> None:
     with pytest.raises(t.DivergedError):
         t.fit(net, X * np.float32(1e30), LABELS, optimizer=t.SGD(1e30), epochs=2)
     assert net.ends is None
+
+
+def test_a_forward_of_its_own_takes_what_the_network_gives() -> None:
+    seen: list[Any] = []
+
+    class OfProbabilities(t.SoftmaxCrossEntropy):
+        def forward(self, scores: Any, target: Any) -> float:
+            seen.append(scores.sum(axis=1))
+            return super().forward(np.log(scores), target)
+
+    class OfLogits(OfProbabilities):
+        applies = ("softmax",)
+
+        def forward(self, scores: Any, target: Any) -> float:
+            return t.SoftmaxCrossEntropy.forward(self, scores, target)
+
+    net = body(3, t.Softmax)
+    net.build((5,))
+    found = [t.evaluate(net, X, LABELS, loss=loss)[0] for loss in (OfProbabilities(), OfLogits())]
+    np.testing.assert_allclose(np.concatenate(seen), 1, rtol=1e-5)
+    np.testing.assert_allclose(found, t.evaluate(net, X, LABELS, loss="softmax_cross_entropy")[0], rtol=1e-5)
