@@ -76,7 +76,7 @@ class Result:
 def link(board: Board, model: models.Model, flags: tuple[str, ...], sums: bool) -> build.Program:
     """The program for a board; `sums`: with gradient sums, so that the weights' gradients can be seen."""
     learns = ("-DLEARN",) if model.learns else ()
-    sums_bytes = f"{model.name.upper()}_SUMS_BYTES" if model.learns and sums else "0"
+    sums_bytes = f"{model.symbol.upper()}_SUMS_BYTES" if model.learns and sums else "0"
     defines = (*model.defines("TRAIN" if model.learns else "INFER"), *learns, f"-DSUMS={sums_bytes}")
     name = f"compare_{model.name}" + ("_portable" if "-DEP_PORTABLE" in flags else "")
     return build.program(board, name, build.HERE / "compare.c", flags=flags, defines=defines, includes=(model.header,))

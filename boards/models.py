@@ -27,7 +27,7 @@ class Model:
 
     Attributes
     ----------
-    name : the symbol, unless C has that already, and the stem of the file
+    name : the stem of the file
     header : the file
     source : `REFERENCE` or `SEEDED`: where the weights come from
     input_bytes, output_bytes : of one sample
@@ -43,12 +43,16 @@ class Model:
     learns: bool
     ops: frozenset[str] = frozenset()
 
+    @property
+    def symbol(self) -> str:
+        """What the model is called in C."""
+        return identifier(self.name)
+
     def defines(self, arena: str) -> tuple[str, ...]:
         """Macros for a program over this model; `arena`: INFER, RESTORE or TRAIN."""
-        symbol = identifier(self.name)
-        prefix = symbol.upper()
+        prefix = self.symbol.upper()
         return (
-            *(f'-DHEADER="{self.header.name}"', f"-D{prefix}_IMPLEMENTATION", f"-DMODEL={symbol}"),
+            *(f'-DHEADER="{self.header.name}"', f"-D{prefix}_IMPLEMENTATION", f"-DMODEL={self.symbol}"),
             *(f"-DARENA={prefix}_{arena}_ARENA", f"-DINPUT={self.input_bytes}", f"-DOUTPUT={self.output_bytes}"),
         )
 
