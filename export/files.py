@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib
 import itertools
 import os
 import re
@@ -17,18 +16,10 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-#: None on Windows, where an open file cannot be removed anyway
-fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
+from .._files import fcntl, what_is
 
-_KINDS = {
-    stat.S_IFDIR: "a folder",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-    stat.S_IFIFO: "a pipe",
-    stat.S_IFSOCK: "a socket",
-}
 #: what a killed process may have left: checksum of the name, process, count
 _BESIDE = re.compile(r"\.edgeprop-([0-9a-f]{8})\.(\d+)\.\d+\.(part|old)")
 _SETTLED = 60  # seconds after which a number of a process is no sign that it is the same one
@@ -90,7 +81,7 @@ class File:
         except OSError as error:
             raise PlaceError(f"{self.path}: {error.strerror}") from error
         if not stat.S_ISREG(there.st_mode):
-            what = _KINDS.get(stat.S_IFMT(there.st_mode), "no regular file")
+            what = what_is(there.st_mode)
             raise PlaceError(f"{self.path} is {what}, which is not overwritten: choose another name")
         if not _allowed(self._target, os.W_OK):
             raise PlaceError(f"{self.path} may not be written: change its mode or choose another name")

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 from .errors import Error
 
 #: locks of files; None on Windows
-_fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
+fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
 #: what a path may name that is no file, by the type bits of its mode
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -32,11 +32,15 @@ _NAME = 100
 PathLike = str | os.PathLike[str]
 
 
+def what_is(mode: int) -> str:
+    """What a path of this mode names, in words for an error, where it is no regular file."""
+    return _KINDS.get(stat.S_IFMT(mode), "no regular file")
+
+
 def _regular(path: PathLike, mode: int) -> None:
     """Refuses what is no regular file; opening a device or a pipe may wait for ever, or do something."""
     if not stat.S_ISREG(mode):
-        what = _KINDS.get(stat.S_IFMT(mode), "no regular file")
-        raise Error("EP_ERR_ARG", f"{os.fspath(path)} is {what}; give the path of a regular file")
+        raise Error("EP_ERR_ARG", f"{os.fspath(path)} is {what_is(mode)}; give the path of a regular file")
 
 
 @contextmanager
@@ -219,10 +223,10 @@ def _create(path: Path, mode: int) -> tuple[Path, int]:
 
 def _lock(file: int) -> bool:
     """False if somebody else has the lock."""
-    if _fcntl is None:
+    if fcntl is None:
         return True
     try:
-        _fcntl.flock(file, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:  # a file system without locks
