@@ -109,12 +109,16 @@ def _archive(file: BinaryIO) -> Kind:
 
 
 def _members(file: BinaryIO) -> list[str]:
-    """Names in an archive; of one cut short, those that stand before their contents near its start."""
+    """Names in an archive; of one cut short, those near its start."""
     try:
         with zipfile.ZipFile(file) as archive:
             return archive.namelist()[:_MEMBERS]
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError):
-        pass
+        return _first_members(file)
+
+
+def _first_members(file: BinaryIO) -> list[str]:
+    """Names that stand before their contents near the start of an archive."""
     file.seek(0)
     data = file.read(HEAD)
     names: list[str] = []
