@@ -23,10 +23,6 @@ from tests.support.plans import apart
 Layers = Callable[[], list[t.Layer]]
 
 
-def _turned() -> t.Layer:
-    return t.Transpose(0, 2, 1)
-
-
 #: name: (layers, shape of a sample, what trains). A layer that is frozen stands between two that train.
 NETS: dict[str, tuple[Layers, tuple[int, ...], str]] = {
     "rows": (lambda: [t.TimeDense(5, name="a"), t.ReLU(), t.TimeDense(3, name="b")], (7, 4), "*"),
