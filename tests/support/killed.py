@@ -33,6 +33,10 @@ EVENTS = {
     "shutil.move",
 }
 
+#: leftovers of killed saves that the next one finds. It looks at all of them, so that with each more there are more moments
+#: to be killed at: of an ever larger number there would be no end.
+LEFTOVERS = 4
+
 #: a task: what changes a folder from its old state to its new one; names of the files; what a whole file is beside these two
 Task = tuple[Callable[[Path, bool], None], list[str], Callable[[Path], bool]]
 
@@ -167,6 +171,12 @@ def _contents(folder: Path, names: list[str]) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in names}
 
 
+def _leftovers(folder: Path) -> list[Path]:
+    """What killed saves left there, the newest first."""
+    hidden = [path for path in folder.iterdir() if path.name.startswith(".")]
+    return sorted(hidden, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+
+
 def main(kind: str, where: str, stride: str) -> None:
     folder = Path(where)
     save, names, whole = TASKS[kind](folder)
@@ -195,6 +205,11 @@ def main(kind: str, where: str, stride: str) -> None:
             raise SystemExit(f"other files: {sorted(path.name for path in target.iterdir())}")
         if not killed and kind == "export" and found != states[1]:
             raise SystemExit("a save that nobody killed did not save")
+        left = _leftovers(target)
+        if not killed and left:
+            raise SystemExit(f"a save that nobody killed left {left}")
+        for path in left[LEFTOVERS:]:
+            path.unlink()
         for name, data in states[0].items():
             (target / name).write_bytes(data)
     print(kills)

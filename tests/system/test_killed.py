@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def kills(kind: str, folder: Path, stride: int = 1) -> int:
     """At how many moments tests/support/killed.py killed a save of that kind."""
     command = [sys.executable, "-m", "tests.support.killed", kind, str(folder), str(stride)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     return int(done.stdout.splitlines()[-1])
 
