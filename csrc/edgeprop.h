@@ -94,7 +94,7 @@ enum {
     EP_ERR_NO_RECORD = -11, /* storage holds no valid record */
     EP_ERR_FOREIGN = -12,   /* storage holds a valid record of another model only */
     EP_ERR_IO = -13,        /* a storage callback failed */
-    EP_ERR_INPUT = -14      /* a NaN or infinity among the inputs of a model that quantizes */
+    EP_ERR_INPUT = -14      /* a NaN or infinity among the inputs: of learning, or of a model that quantizes */
 };
 
 /* One sentence for an EP_ERR_* value: what is wrong and the cure. Never NULL. "" under EP_NO_ERRMSG. */
@@ -315,8 +315,8 @@ const void *ep_output(const ep_t *ep, unsigned i);
  * step->skip skips gives EP_OK too and changes no weight and no state of an optimizer. State of an optimizer lasts until a
  * step uses another one. Returns
  * EP_ERR_ARG (also: several inputs; clip_norm, which takes ep_apply), EP_ERR_FROZEN, EP_ERR_ARENA (no room to train, or
- * for this optimizer), EP_ERR_LABEL, EP_ERR_INPUT, EP_ERR_DIVERGED (also: x is not finite and the model all float32); on
- * any of them no weight and no state has changed. */
+ * for this optimizer), EP_ERR_LABEL, EP_ERR_INPUT (x is not finite), EP_ERR_DIVERGED; on any of them no
+ * weight and no state has changed. */
 int ep_learn(ep_t *ep, const void *x, const float *target, const ep_step *step, float *loss);
 int ep_learn_label(ep_t *ep, const void *x, int32_t label, const ep_step *step, float *loss);
 

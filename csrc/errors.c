@@ -25,7 +25,7 @@ const char *ep_error(int rc)
         "the storage holds no valid record; save one first",
         "the storage holds only records of another model; restore it into that one, or save over it",
         "the storage failed to read, write or erase; check its callbacks and the hardware",
-        "a NaN or infinity among the inputs, which codes would make a number of; check the sensor",
+        "a NaN or infinity among the inputs, from which nothing is learned or quantized; check the sensor",
     };
     const int n = (int)(sizeof texts / sizeof texts[0]);
     return rc <= 0 && rc > -n ? texts[-rc] : "not a code of this library; pass what one of its functions returned";

@@ -386,7 +386,8 @@ void ep_recurrent_params(const ep_t *ep, const ep_node *node, uint32_t n, const 
     }
 }
 
-/* Every gradient is a sum over the steps of something in kept, times 1, or something of x, of h or in kept. */
+/* Every gradient is a sum over the steps of something in kept, times 1, or something of x, of h or in kept. What lies there
+ * is taken as it is: a plan from an image may have laid other values over it. */
 float ep_recurrent_bound(const ep_t *ep, const ep_node *node, uint32_t n, const ep_cell_kind *kind)
 {
     const ep_recurrent_attr *a = node->attr;
@@ -395,6 +396,7 @@ float ep_recurrent_bound(const ep_t *ep, const ep_node *node, uint32_t n, const 
     const float terms = (float)steps;
     const float kept = EP_KERNEL(ep, max_abs_f32)(kept_place(ep, node, kind), steps * states * (size_t)kind->kept);
     const float values[] = {
+        kept,
         EP_KERNEL(ep, max_abs_f32)(ep_in(ep, node, X), steps * (size_t)a->n_in),
         EP_KERNEL(ep, max_abs_f32)(ep_out(ep, node, Y), steps * states),
         node->n_in <= H0 ? 0.0f

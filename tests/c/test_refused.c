@@ -97,14 +97,13 @@ static int unchanged(const snapshot *s, const ep_t *ep)
 static void inputs_that_are_not_finite(ep_t *ep, const snapshot *s, const ep_step *step)
 {
     static const float bad[] = {NAN, -NAN, INFINITY, -INFINITY};
-    const int wanted = m.tensors[m.nodes[0].io[m.nodes[0].n_in]].dtype == EP_I8 ? EP_ERR_INPUT : EP_ERR_DIVERGED;
     float loss = 42;
     for (uint32_t i = 0; i < 2 * inputs(); i++) {
         const float kept = x[i];
         x[i] = bad[i % 4];
-        if (i < inputs()) CHECK_RC(learn(ep, step, &loss), wanted);
-        CHECK_RC(accumulate(ep, 2, &loss), wanted);
-        CHECK_RC(learn_batch(ep, 2, step, &loss), wanted);
+        if (i < inputs()) CHECK_RC(learn(ep, step, &loss), EP_ERR_INPUT);
+        CHECK_RC(accumulate(ep, 2, &loss), EP_ERR_INPUT);
+        CHECK_RC(learn_batch(ep, 2, step, &loss), EP_ERR_INPUT);
         CHECK(unchanged(s, ep) && loss == 42);
         x[i] = kept;
     }
