@@ -294,3 +294,35 @@ def test_states_come_first_in_both_plans() -> None:
     for places, end in ((p.infer_offsets, p.infer_bytes), (p.train_offsets, p.train_bytes)):
         assert places["h"] == 0
         assert all(16 <= at < end for name, at in places.items() if name != "h")
+
+
+#: by attribute struct: inputs over which every such op may write, since it reads an element before it writes its result
+OVER = {"ep_elementwise_attr": (0,), "ep_unary_attr": (0,), "ep_binary_attr": (0, 1), "ep_softmax_attr": (0,),
+        "ep_affine_attr": (0,), "ep_group_norm_attr": (0,)}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", TRAITS)
+def test_ops_that_need_no_memory_for_their_output(kind: str) -> None:
+    """What works element by element, or row by row, writes over what it reads: a chain of such costs one buffer."""
+    wanted = {"add_f32": (0, 1), "add_s8": (0, 1), "dequantize": ()}.get(kind, OVER.get(TRAITS[kind].attr, ()))
+    assert TRAITS[kind].in_place == wanted
+
+
+def test_structs_are_the_runtime_s() -> None:
+    assert {kind: row.attr for kind, row in TRAITS.items()} == {k: info.struct for k, info in runtime.OPS.items()}
+
+
+@pytest.mark.parametrize(
+    ("kind", "kept", "outputs"), [("rnn_f32", 1, (0, 2)), ("gru_f32", 4, (0, 2)), ("lstm_f32", 5, (0, 3))]
+)
+def test_what_cells_keep(kind: str, kept: int, outputs: tuple[int, ...]) -> None:
+    """The gates of each step, and of an LSTM the cell's state too, of a GRU what comes from the state for the new one; the
+    states at the end are always written, the sequence and what is kept where somebody reads them."""
+    assert TRAITS[kind].recurrent
+    assert TRAITS[kind].kept == kept
+    assert TRAITS[kind].optional_outputs == outputs
+
+
+def test_what_is_no_cell_keeps_nothing() -> None:
+    others = [row for kind, row in TRAITS.items() if kind not in ("rnn_f32", "gru_f32", "lstm_f32")]
+    assert not any(row.recurrent or row.optional_outputs for row in others)

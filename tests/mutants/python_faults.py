@@ -169,6 +169,17 @@ def places(path: str, text: str) -> Iterator[Place]:
                 yield Place(path, start[0], start[1], name, _apply(operator, occurrence))
 
 
+def function_at(text: str, line: int) -> int | None:
+    """First line, decorators and all, of the innermost function that a line is of; None outside of any."""
+    found = None
+    for node in ast.walk(ast.parse(text)):  # outer functions come before those inside
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+            if first <= line <= (node.end_lineno or first):
+                found = first
+    return found
+
+
 def same(text: str, faulty: str) -> bool:
     """Whether two texts compile to the same."""
     return ast.dump(ast.parse(text)) == ast.dump(ast.parse(faulty))
