@@ -92,8 +92,9 @@ class Trial:
         self.called |= {file: pickle.loads(path.read_bytes()) for file, path in kept.items() if file not in self.called}
 
     def _digest(self, file: str) -> str:
-        """Of a test file, what tests share and all sources."""
-        sources = {name for area in AREAS.values() for name in area.files(self.tree.root)}
+        """Of a test file, what tests share and all of Python's sources: which of C's functions are called is not asked."""
+        files = {name for area in AREAS.values() for name in area.files(self.tree.root)}
+        sources = {name for name in files if name.endswith(".py")}
         shared = {str(path.relative_to(self.tree.root)) for path in self.tree.root.glob("tests/**/support/*.py")}
         digest = hashlib.sha256()
         for name in [file, *sorted(sources | shared)]:
@@ -104,7 +105,9 @@ class Trial:
         """The tests that can notice a fault, and the seconds they take: those that call its function, the quickest first;
         of C, and of what runs at an import, all of the files, in their order, the quickest of each first."""
         self.learn(files)
-        tests = {test: row for file in files for test, row in sorted(self.called[file].items(), key=lambda t: t[1].seconds)}
+        tests = {
+            test: row for file in files for test, row in sorted(self.called[file].items(), key=lambda t: t[1].seconds)
+        }
         line = python_faults.function_at(sound, fault.line) if fault.path.endswith(".py") else None
         calls = [test for test, row in tests.items() if (fault.path, line) in row.functions]
         calls.sort(key=lambda test: tests[test].seconds)

@@ -126,7 +126,17 @@ class Tree:
         chosen : ids of those of their tests that run, in this order; none: all
         record : write down what each test calls (`recorded`)
         """
-        command = [sys.executable, "-m", "pytest", "-q", *([] if record else ["-x"]), "-p", "no:cacheprovider", "-m", "not slow"]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            *([] if record else ["-x"]),
+            "-p",
+            "no:cacheprovider",
+            "-m",
+            "not slow",
+        ]
         command += [
             "-p",
             "no:randomly",
