@@ -106,22 +106,29 @@ def operators() -> dict[str, Operator]:
 # ---- Where nothing is to be made wrong -----------------------------------------------------------------------------------
 
 
+#: what is handed to these is words for people
+SAYS = {"Refusal", "UnsupportedNode", "warn", "debug", "info", "warning"}
+
+
 def _cached(node: ast.expr) -> bool:
     """A decorator that only saves time, or only tells type checkers something."""
     return any(word in ast.unparse(node) for word in ("cache", "overload", "contextmanager", "final", "override"))
 
 
 def _quiet(node: ast.AST) -> Iterator[ast.AST]:
-    """What of a node no test can notice: annotations, asserts, what an error says."""
+    """What of a node no test can notice: annotations, asserts, what an error or a log says."""
     if isinstance(node, ast.FunctionDef):
         yield from (d for d in node.decorator_list if _cached(d))
         yield from filter(None, [node.returns])
+        yield from [node] if node.name == "__repr__" else []
     elif isinstance(node, ast.arg):
         yield from filter(None, [node.annotation])
     elif isinstance(node, ast.AnnAssign):
         yield node.annotation
     elif isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
         yield from node.exc.args
+    elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in SAYS:
+        yield from node.args
     elif isinstance(node, ast.Assert) or _declares(node):
         yield node
 

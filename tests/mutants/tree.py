@@ -71,6 +71,7 @@ class Tree:
             (package / path.name).symlink_to(path)
         for name in ("trainer", "export", "csrc"):
             (package / name).symlink_to(self.root / name)
+        (package / "LICENSE").symlink_to(self.root / "LICENSE")
         (package / "_core.abi3.so").symlink_to(self.build_folder / "_core.abi3.so")
 
     def _environment(self) -> dict[str, str]:
