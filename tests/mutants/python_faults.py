@@ -116,7 +116,8 @@ def _cached(node: ast.expr) -> bool:
 
 
 def _quiet(node: ast.AST) -> Iterator[ast.AST]:
-    """What of a node no test can notice: annotations, asserts, what an error or a log says."""
+    """What of a node no test can notice: annotations, what an error or a log says, asserts and what is one: that two lists
+    are of one length (`zip`), that nobody changes an object (`dataclass`)."""
     if isinstance(node, ast.FunctionDef):
         yield from (d for d in node.decorator_list if _cached(d))
         yield from filter(None, [node.returns])
@@ -129,6 +130,8 @@ def _quiet(node: ast.AST) -> Iterator[ast.AST]:
         yield from node.exc.args
     elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in SAYS:
         yield from node.args
+    elif isinstance(node, ast.keyword) and node.arg in ("strict", "frozen") and ast.unparse(node.value) == "True":
+        yield node.value
     elif isinstance(node, ast.Assert) or _declares(node):
         yield node
 

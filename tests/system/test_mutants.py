@@ -79,6 +79,16 @@ def scaled(x: int | None, zero: int = 3) -> float | None:
     if x is None:
         raise ValueError(f"no x but {zero + 1}")
     return divided(x - zero, min(2, zero))
+
+
+@dataclass(frozen=True)
+class Thing:
+    def __repr__(self) -> str:
+        return "Thing" * (n + 1)
+
+
+def refusals(n: int, a: list[int]) -> list[Refusal]:
+    return [Refusal(f"{n + 1} of", n + 1) for _, _ in zip(a, a, strict=True)]
 '''
 
 
@@ -97,6 +107,7 @@ def test_faults_of_python() -> None:
     assert any("zero: int = 4" in line for line in spaced)
     assert not any("assert" in line or "ValueError" in line for line in lines)
     assert not any("cache" in line for line in lines)
+    assert not any("frozen=False" in line or "strict=False" in line or "n - 1" in line for line in lines)
     assert python_faults.same("x = 1 # one", "x = 1")
     assert not python_faults.same("x = 1", "x = 2")
 
