@@ -241,3 +241,57 @@ def test_integers_are_ids_of_a_table() -> None:
     program = lower(proto)
     assert program.outputs[0].shape == (0, 4, 3)
     assert program.ops[0].attrs == {"rows": 4, "vocabulary": 2, "width": 3}
+
+
+# ---- Names by which layers are trained -------------------------------------------------------------------------------
+
+LAYERS: dict[str, tuple[Build, list[str], int]] = {
+    "Conv": (lambda: named("Conv", IMAGE, w=ones(3, 2, 3, 3), b=ones(3)), ["w", "b"], 57),
+    "ConvTranspose": (lambda: named("ConvTranspose", IMAGE, w=ones(2, 3, 2, 2), b=ones(3)), ["w", "b"], 27),
+    "Gemm": (lambda: named("Gemm", ("N", 4), w=ones(4, 3), b=ones(3)), ["w", "b"], 15),
+    "MatMul": (lambda: named("MatMul", ("N", 5, 4), w=ones(4, 3)), ["w"], 12),
+    "MatMul on the left": (lambda: on_the_left(), ["w"], 15),
+    "PRelu": (lambda: named("PRelu", ("N", 4), w=ones(4)), ["w"], 4),
+    "LayerNormalization": (lambda: named("LayerNormalization", ("N", 4), w=ones(4), b=ones(4)), ["w", "b"], 8),
+    "GroupNormalization": (
+        lambda: named("GroupNormalization", ("N", 4, 3), 21, w=ones(4), b=ones(4), num_groups=2), ["w", "b"], 8),
+    "InstanceNormalization": (lambda: named("InstanceNormalization", ("N", 4, 3), w=ones(4), b=ones(4)), ["w", "b"], 8),
+    "BatchNormalization": (
+        lambda: named("BatchNormalization", ("N", 4, 3), w=ones(4), b=ones(4), m=np.zeros(4, f32), v=ones(4)), ["w", "b"], 8),
+    "Gather": (lambda: embedding(), ["w"], 12),
+    "GRU": (lambda: cell_of("GRU", 3), ["w", "r", "b"], 63),
+    "LSTM": (lambda: cell_of("LSTM", 4), ["w", "r", "b"], 84),
+    "RNN": (lambda: cell_of("RNN", 1), ["w", "r", "b"], 21),
+}  # fmt: skip
+
+
+def named(op: str, shape: tuple[int | str, ...], opset: int = 17, **constants: Any) -> onnx.ModelProto:
+    """A node called `layer` of x and constants, behind a Tanh."""
+    attributes = {name: constants.pop(name) for name in ("num_groups",) if name in constants}
+    rows = [node("Tanh", ["x"], ["h"], name="tanh"), node(op, ["h", *constants], ["y"], name="layer", **attributes)]
+    return model(rows, {"x": shape}, ["y"], constants, opset)
+
+
+def on_the_left() -> onnx.ModelProto:
+    return model([node("MatMul", ["w", "x"], ["y"], name="layer")], {"x": ("N", 5, 4)}, ["y"], {"w": ones(3, 5)})
+
+
+def embedding() -> onnx.ModelProto:
+    rows = [node("Gather", ["w", "x"], ["y"], name="layer")]
+    return model(rows, {"x": ("N", 2)}, ["y"], {"w": ones(3, 4)}, dtype=TensorProto.INT32, out_dtype=TensorProto.FLOAT)
+
+
+def cell_of(op: str, gates: int) -> onnx.ModelProto:
+    given = {"w": ones(1, gates * 3, 2), "r": ones(1, gates * 3, 3), "b": ones(1, gates * 6)}
+    return model([node(op, ["x", *given], ["y"], name="layer", hidden_size=3)], {"x": (4, 1, 2)}, ["y"], given)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_goes_by_its_name_and_its_weights(name: str) -> None:
+    """Each of these means all of its weights, and no other name does."""
+    build, weights, count = LAYERS[name]
+    for wanted in ("layer", *weights):
+        program = lower(build(), trainable=wanted, loss="mse")
+        assert sum(t.count for t in program.trainable()) == count
+    with pytest.raises(UnsupportedError, match="layer"):
+        lower(build(), trainable="another", loss="mse")
