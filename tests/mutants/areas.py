@@ -136,7 +136,8 @@ AREAS: dict[str, Area] = {
     ),
     "ops": Area(
         ("csrc/ops/*.[ch]", "csrc/kernels/portable/*.c"),
-        ("tests/runtime/test_edges.py", "tests/runtime/test_ops_*.py", "tests/runtime/test_movement_ops.py",
+        ("tests/runtime/test_edges.py", "tests/runtime/test_geometry_checks.py", "tests/runtime/test_ops_*.py",
+         "tests/runtime/test_movement_ops.py",
          "tests/runtime/test_against_trainer.py", "tests/runtime/test_named_nets.py",
          "tests/runtime/test_hostile_nodes.py", "tests/kernels/test_kernels.py"),
         {
@@ -150,6 +151,7 @@ AREAS: dict[str, Area] = {
             "*/rnn_f32.c": ("tests/export/test_recurrent.py",),
             "*/sparse_dense_f32.c": ("tests/export/test_sparse.py",),
             "*/dynamic*": ("tests/export/test_dynamic.py",),
+            "*/check*.c": ("tests/runtime/test_geometry_checks.py",),
         },
     ),
     "trainer": Area(
