@@ -21,6 +21,14 @@ import pytest
 RECORD, CHOSEN = "EDGEPROP_MUTANTS_RECORD", "EDGEPROP_MUTANTS_CHOSEN"
 
 
+def name_of(item: pytest.Item) -> str:
+    """A test's id, without the group that pytest-xdist adds to it."""
+    group = item.get_closest_marker("xdist_group")
+    if group is None:
+        return item.nodeid
+    return item.nodeid.removesuffix(f"@{group.args[0] if group.args else group.kwargs.get('name', 'default')}")
+
+
 class Recorder:
     """Writes down (file from the root, first line) of each function that is called."""
 
@@ -56,8 +64,8 @@ class Recorder:
         start = time.monotonic()
         self.start()
         yield
-        self.setup.setdefault(item.nodeid.split("::")[0], set()).update(self.called)
-        self.tests[item.nodeid] = {"seconds": time.monotonic() - start, "called": []}
+        self.setup.setdefault(name_of(item).split("::")[0], set()).update(self.called)
+        self.tests[name_of(item)] = {"seconds": time.monotonic() - start, "called": []}
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
@@ -65,7 +73,7 @@ class Recorder:
         start = time.monotonic()
         self.start()
         yield
-        row = self.tests[item.nodeid]
+        row = self.tests[name_of(item)]
         row["seconds"] += time.monotonic() - start
         row["called"] = self.called
 
@@ -91,6 +99,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Those chosen, in their order."""
     if CHOSEN in os.environ:
         rank = {name: i for i, name in enumerate(json.loads(Path(os.environ[CHOSEN]).read_text()))}
-        out = [item for item in items if item.nodeid not in rank]
-        items[:] = sorted((item for item in items if item.nodeid in rank), key=lambda item: rank[item.nodeid])
+        out = [item for item in items if name_of(item) not in rank]
+        items[:] = sorted((item for item in items if name_of(item) in rank), key=lambda item: rank[name_of(item)])
         config.hook.pytest_deselected(items=out)

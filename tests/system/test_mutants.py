@@ -205,11 +205,11 @@ def test_the_function_of_a_line() -> None:
     }  # fmt: skip
 
 
-def small_tree(folder: Path) -> Any:
+def small_tree(folder: Path, jobs: int = 1) -> Any:
     """A copy of one source and two test files, all of it in Python."""
     from tests.mutants.tree import Tree
 
-    tree = Tree(ROOT, folder)
+    tree = Tree(ROOT, folder, jobs)
     for name in ("trainer", "tests/mutants"):
         (tree.root / name).mkdir(parents=True)
     (tree.objects).mkdir()
@@ -221,7 +221,7 @@ def small_tree(folder: Path) -> Any:
     fixture = "@pytest.fixture(scope='module')\ndef made():\n    return a.two()\n\n"
     (tree.root / "test_one.py").write_text(
         f"{head}def test_slow():\n    time.sleep(0.3)\n    assert a.one() == 1\n\n"
-        "def test_quick():\n    assert a.one() == 1\n\ndef test_none():\n    pass\n"
+        "@pytest.mark.xdist_group('g')\ndef test_quick():\n    assert a.one() == 1\n\ndef test_none():\n    pass\n"
     )
     (tree.root / "test_two.py").write_text(
         f"{head}{fixture}def test_first(made):\n    assert made == 2\n\ndef test_second(made):\n    assert made == 2\n"
@@ -229,9 +229,10 @@ def small_tree(folder: Path) -> Any:
     return tree
 
 
-def test_what_tests_call_is_written_down(tmp_path: Path) -> None:
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_what_tests_call_is_written_down(jobs: int, tmp_path: Path) -> None:
     """Of each test its own calls and those of its file's fixtures, which run for the first alone."""
-    tree = small_tree(tmp_path)
+    tree = small_tree(tmp_path, jobs)
     assert tree.test(["test_one.py", "test_two.py"], record=True) == 0
     called = {test: row.functions for test, row in tree.recorded().items()}
     one, two = ("trainer/a.py", 1), ("trainer/a.py", 5)
@@ -244,7 +245,8 @@ def test_what_tests_call_is_written_down(tmp_path: Path) -> None:
     }
 
 
-def test_tests_that_call_the_function_run_the_quickest_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_those_that_call_the_function_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The quickest first."""
     main = pytest.importorskip("tests.mutants.__main__", reason="cosmic-ray is installed by make mutants")
     tree = small_tree(tmp_path)
     monkeypatch.setattr(main.Trial, "_digest", lambda self, file: file.replace("/", "_"))
