@@ -4,6 +4,7 @@ refused, or runs and learns without a sanitizer's report; what must be refused i
 from __future__ import annotations
 
 import random
+import struct
 import subprocess
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgeprop import runtime
+from edgeprop._core import ffi, lib
 from tests.runtime import test_hostile
 from tests.support import compiler, op_images
 from tests.support.compiler import SANITIZE
@@ -263,6 +265,59 @@ def test_claims_are_refused(claim: str) -> None:
     assert runtime.load_error(parts.emit()) is None
     CLAIMS[claim](parts)
     assert runtime.load_error(parts.emit()) == "EP_ERR_IMAGE"
+
+
+#: words of a header by their place; the rest of a model is not there, and nothing looks for it yet
+WORDS = {"bytes": 8, "tensors": 24, "nodes": 28, "io": 32, "words": 36, "inputs": 40, "outputs": 44, "data": 60, "loss": 64,
+         "name": 84, "meta": 88, "states": 92}  # fmt: skip
+
+
+def claimed(**words: int) -> int:
+    """What the first look at a header of these counts says: memory for the tables, or an error."""
+    known = {"tensors": 1, "nodes": 1, "io": 200_002, "inputs": 1, "outputs": 1, "bytes": 1 << 24} | words
+    header = bytearray(96)
+    header[:8] = struct.pack("<4sHH", b"EPM1", 1, runtime.ABI)
+    for name, value in known.items():
+        struct.pack_into("<I", header, WORDS[name], value)
+    return int(lib.ep_load_size(ffi.from_buffer(header), len(header)))
+
+
+#: the least and the most that a header may claim of each
+COUNTS = {
+    "tensors": (0, 0xFFFF),
+    "nodes": (0, 0xFFFF),
+    "inputs": (1, 0xFFFF),
+    "outputs": (1, 0xFFFF),
+    "states": (0, 0xFFFF),
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_counts_of_a_header(name: str) -> None:
+    least, most = COUNTS[name]
+    for value in (least, least + 1, most):
+        assert claimed(**{name: value}) >= 0
+    for value in {most + 1, 0xFFFFFFFF} | ({least - 1} if least else set()):
+        assert claimed(**{name: value}) == lib.EP_ERR_IMAGE
+
+
+def test_inputs_outputs_and_states_lie_in_the_list_of_indices() -> None:
+    """Two for each state, one for each input and output; none may be missing."""
+    for inputs, outputs, states in ((1, 1, 0), (3, 2, 0), (1, 4, 5), (0xFFFF, 0xFFFF, 0xFFFF)):
+        ends = {"inputs": inputs, "outputs": outputs, "states": states}
+        exact = inputs + outputs + 2 * states
+        assert claimed(io=exact, **ends) >= 0
+        assert claimed(io=exact - 1, **ends) == lib.EP_ERR_IMAGE
+
+
+def test_sections_end_where_the_image_does() -> None:
+    """Each is rounded up to 16 bytes, and a byte less than all of them is too little."""
+    counts = {"tensors": 3, "nodes": 2, "io": 7, "words": 5, "data": 40, "name": 3, "meta": 16}
+    for loss in (0, 1):
+        sizes = [24 * 3, 20 * 2, 2 * 7, 4 * 5, 8 * 3 * loss, 40, 3]
+        end = 96 + sum(-(-size // 16) * 16 for size in sizes) + 16
+        assert claimed(bytes=end, loss=loss, **counts) >= 0
+        assert claimed(bytes=end - 1, loss=loss, **counts) == lib.EP_ERR_IMAGE
 
 
 def test_narrow_weights_are_narrow() -> None:
