@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,11 +14,13 @@ import pytest
 
 from edgeprop import runtime
 from edgeprop.export.program import tables as module
+from edgeprop.export.program.layers import table_bytes
 from edgeprop.export.program.plan import infer_arena, plan, train_arena
 from edgeprop.export.program.program import Program, State
 from edgeprop.export.program.tables import tables
 from edgeprop.export.program.traits import TRAITS
 from tests.support import programs
+from tests.support.compiler import CSRC
 
 SIZES = {
     "in_h": 7, "in_w": 5, "in_c": 6, "out_h": 3, "out_w": 2, "out_c": 4, "kernel_h": 3, "kernel_w": 2, "groups": 2,
@@ -326,3 +330,28 @@ def test_what_cells_keep(kind: str, kept: int, outputs: tuple[int, ...]) -> None
 def test_what_is_no_cell_keeps_nothing() -> None:
     others = [row for kind, row in TRAITS.items() if kind not in ("rnn_f32", "gru_f32", "lstm_f32")]
     assert not any(row.recurrent or row.optional_outputs for row in others)
+
+
+def test_flash_of_the_tables() -> None:
+    """Of a 32-bit board, as its compiler has the structs; counted by hand for a dense layer that learns, and for one that
+    does not."""
+    if shutil.which("gcc") is None:
+        pytest.skip("no gcc")
+    sizes = {"ep_tensor": 20, "ep_node": 20, "ep_model": 64, "ep_train": 28}
+    text = '#include "edgeprop.h"\n' + "".join(
+        f"char {n}_[sizeof({n}) == {size} ? 1 : -1];\n" for n, size in sizes.items()
+    )
+    command = ["gcc", "-m32", "-ffreestanding", "-std=c99", "-fsyntax-only", "-I", str(CSRC), "-x", "c", "-"]
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    if "unrecognized" in done.stderr:
+        pytest.skip("gcc is for another processor")
+    assert done.returncode == 0, done.stderr
+    program = programs.head()
+    tensors, io = len(program.tensors), sum(len(op.inputs) + len(op.outputs) for op in program.ops) + 2
+    attributes = sum(rows.words.nbytes for rows in tables(program).nodes)
+    fixed = 20 * tensors + 20 * len(program.ops) + 2 * io + attributes + 64 + len("head") + 1
+    assert table_bytes(program) == fixed + 28 + 2 * 4 * tensors
+    for tensor in program.tensors.values():
+        tensor.trainable = False
+    program.plan = None
+    assert table_bytes(program) == fixed
