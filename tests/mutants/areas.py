@@ -172,7 +172,8 @@ AREAS: dict[str, Area] = {
         ("csrc/python/edgeprop/*.py", "csrc/python/edgeprop/_core.prelude.h"),
         ("tests/runtime/test_model*.py", "tests/runtime/test_meta.py", "tests/runtime/test_labels.py",
          "tests/runtime/test_files.py", "tests/runtime/test_streams.py", "tests/runtime/test_shapes.py",
-         "tests/runtime/test_against_trainer.py", "tests/export/test_labels.py", "tests/export/test_taught.py"),
+         "tests/runtime/test_against_trainer.py", "tests/runtime/test_binding_refusals.py",
+         "tests/export/test_labels.py", "tests/export/test_taught.py"),
         {
             "*/_labels.py": ("tests/runtime/test_labels.py",),
             "*/_meta.py": ("tests/runtime/test_meta.py",),
