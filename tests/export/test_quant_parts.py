@@ -417,3 +417,21 @@ def test_layers_are_found_by_the_names_of_their_weights() -> None:
     assert find_layers(proto, None) == []
     assert find_marks(proto, "bias") == ["/one/Gemm.bias"]
     assert find_marks(proto, ["first.bias", "first"]) == ["/one/Gemm"]
+
+
+# ---- Refusals --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", ["w", "b"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_no_code_stands_for(bad: str, value: float) -> None:
+    """By the name of their node; also where the samples' answers do not show it: behind a Clip they are finite."""
+    given = {"w": normal(2, 4), "b": normal(2)}
+    given[bad].reshape(-1)[0] = value
+    rows = [
+        node("Gemm", ["x", "w", "b"], ["h"], name="fc", transB=1),
+        node("Clip", ["h", "lo", "hi"], ["y"], name="clip"),
+    ]
+    proto = model(rows, {"x": ("N", 4)}, ["y"], given | {"lo": f32(0), "hi": f32(1)})
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        quantize(proto, np.abs(normal(4, 4)))
