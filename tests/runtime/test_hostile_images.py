@@ -344,6 +344,20 @@ def test_loading_takes_time_in_proportion_to_size(nodes: int, error: str | None)
     assert runtime.load_error(parts.emit()) == error
 
 
+@pytest.mark.parametrize(("nodes", "error"), [(100, None), (200, "EP_ERR_IMAGE")])
+def test_all_constants_that_a_check_looks_through_count(nodes: int, error: str | None) -> None:
+    """Of a sparse layer where its rows begin, and the columns: either alone would be within what is allowed."""
+    length = 20_000
+    values = (1, length, 1, length, -op_images.INF, op_images.INF)
+    parts = op_images.single("sparse_dense_f32", values, [1, length, length, length + 1, 2 * length, length])
+    node, output = parts.nodes[0], parts.tensors[parts.outputs[0]]
+    for _ in range(nodes - 1):
+        parts.tensors.append(deepcopy(output))
+        parts.nodes.append(deepcopy(node))
+        parts.nodes[-1].io[-1] = len(parts.tensors) - 1
+    assert runtime.load_error(parts.emit()) == error
+
+
 # ---- Windows at the limits of the checks -----------------------------------------------------------------------------
 
 WINDOWED = [name for name in OPS if "conv" in name or "pool2d" in name]
@@ -425,3 +439,60 @@ def test_a_padded_image_has_a_limit(kind: str, channels: int, dilation: int, err
     values = (65, 65, channels, 65, 65, 3, 3, 1, 1, *[dilation] * 4, 0, dilation, dilation)
     size = 65 * 65 * channels
     assert runtime.load_error(op_images.single(kind, values, [size, size]).emit()) == error
+
+
+# ---- Places that overlap ---------------------------------------------------------------------------------------------
+
+#: ops of several inputs, of 9 elements each
+SEVERAL: dict[str, tuple[tuple[object, ...], list[int]]] = {
+    "add_f32": ((9, 0.0, -op_images.INF, op_images.INF), [9, 9, 9]),
+    "matmul_f32": ((1, 3, 3, 3, 0, -op_images.INF, op_images.INF), [9, 9, 9]),
+}
+
+
+def moved(base: Parts, plan: str, index: int, place: int) -> Parts:
+    """The same with the value, or the gradient, of a tensor elsewhere in a plan."""
+    parts = deepcopy(base)
+    if plan == "inference":
+        parts.tensors[index].offset = place
+    else:
+        (parts.offsets if plan == "learning" else parts.gradients)[index] = place
+    parts.fit()
+    return parts
+
+
+def place_of(base: Parts, plan: str, index: int) -> int:
+    if plan == "inference":
+        return int(base.tensors[index].offset)
+    return int((base.offsets if plan == "learning" else base.gradients)[index])
+
+
+@pytest.mark.parametrize("kind", SEVERAL)
+@pytest.mark.parametrize("plan", ["inference", "learning", "gradient"])
+def test_an_output_that_begins_inside_an_input(kind: str, plan: str) -> None:
+    """Any of them: an op that goes through both would read what it has written. At the same place it may lie, or behind."""
+    base = op_images.learning(kind, *SEVERAL[kind])
+    node = base.nodes[-1]
+    output = node.io[-1]
+    for index in node.io[: node.n_in]:
+        first = place_of(base, plan, index)
+        assert runtime.load_error(moved(base, plan, output, first).emit()) is None
+        assert runtime.load_error(moved(base, plan, output, first + 16).emit()) == "EP_ERR_IMAGE"
+        assert runtime.load_error(moved(base, plan, output, first + 32).emit()) == "EP_ERR_IMAGE"
+        others = [place_of(base, plan, i) for i in base.activations() if place_of(base, plan, i) != NONE]
+        assert runtime.load_error(moved(base, plan, output, max(others) + 256).emit()) is None
+
+
+@both_widths
+def test_more_outputs_than_a_node_can_have(cc: str, tmp_path: Path) -> None:
+    """Each of its own and without a place, more than a mask of optional ones has bits."""
+    images = []
+    for count in (9, 33, 70, 252):
+        parts = op_images.single("rnn_f32")
+        node = parts.nodes[0]
+        for _ in range(count - (len(node.io) - node.n_in)):
+            parts.tensors.append(deepcopy(parts.tensors[node.io[-1]]))
+            parts.tensors[-1].offset = NONE
+            node.io.append(len(parts.tensors) - 1)
+        images.append(parts.emit())
+    assert judged(cc, tmp_path, images) == [REFUSED] * len(images)
