@@ -295,3 +295,60 @@ def test_a_layer_goes_by_its_name_and_its_weights(name: str) -> None:
         assert sum(t.count for t in program.trainable()) == count
     with pytest.raises(UnsupportedError, match="layer"):
         lower(build(), trainable="another", loss="mse")
+
+
+# ---- Operators that elsewhere only a fusion writes, and attributes that are left out ---------------------------------
+
+MORE: dict[str, tuple[Build, str]] = {
+    "FastGelu": (lambda: one("FastGelu", ("N", 4), domain=MS), "gelu_tanh_f32"),
+    "QuickGelu": (lambda: one("QuickGelu", ("N", 4), domain=MS, alpha=1.5), "silu_f32"),
+    "CastLike": (lambda: behind(node("CastLike", ["h", "c"], ["k"]), c=ones(1)), "clip_f32"),
+    "ReduceL1": (lambda: one("ReduceL1", ("N", 4, 3), axes=[1]), "reduce_f32"),
+    "ConvInteger": (lambda: integer_convolution(), "dynamic_conv2d_f32"),
+}
+
+
+def behind(last: onnx.NodeProto, **constants: Any) -> onnx.ModelProto:
+    return between([last], ["N", 4], constants)
+
+
+def integer_convolution() -> onnx.ModelProto:
+    return nodes(
+        node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]), node("Mul", ["s", "ws"], ["ss"]),
+        node("ConvInteger", ["q", "w", "z", "wz"], ["i"], name="conv"), node("Cast", ["i"], ["f"], to=1),
+        node("Mul", ["f", "ss"], ["y"]),
+        x=IMAGE, w=np.arange(24, dtype=np.uint8).reshape(3, 2, 2, 2), wz=np.uint8(9), ws=f32(0.1),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MORE)
+def test_operators_as_they_are_written(name: str) -> None:
+    build, kind = MORE[name]
+    assert kind in same(build())
+
+
+@pytest.mark.parametrize(("op", "gates"), [("GRU", 3), ("LSTM", 4), ("RNN", 1)])
+def test_cells_that_do_not_say_how_wide_they_are(op: str, gates: int) -> None:
+    """Their recurrent weight does."""
+    given = {"w": np.full((1, gates * 3, 2), 0.3, f32), "r": np.full((1, gates * 3, 3), 0.2, f32)}
+    proto = model([node(op, ["x", "w", "r"], ["y"], name="cell")], {"x": (4, 1, 2)}, ["y"], given)
+    assert lower(proto).ops[0].attrs["n_hidden"] == 3
+
+
+@pytest.mark.parametrize("unsigned", [False, True])
+@pytest.mark.parametrize("zeros", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+def test_integer_products_whose_output_is_float(unsigned: bool, zeros: bool, bias: bool) -> None:
+    """com.microsoft MatMulIntegerToFloat of constant scales: each of its last three inputs may be left out."""
+    dtype = np.uint8 if unsigned else i8
+    given = {"s": f32(0.05), "z": dtype(3), "w": np.arange(12, dtype=i8).reshape(4, 3) - i8(4)}
+    given |= {"ws": np.array([0.1, 0.02, 0.3], f32), "wz": i8([1, -2, 3]), "b": np.array([0.5, -7, 2], f32)}
+    inputs = ["q", "w", "s", "ws", "z", "wz" if zeros else "", "b" if bias else ""]
+    while inputs[-1] == "":
+        inputs.pop()
+    rows = [
+        node("QuantizeLinear", ["x", "s", "z"], ["q"], name="Q"),
+        node("MatMulIntegerToFloat", inputs, ["y"], name="mul", domain=MS),
+    ]
+    proto = nodes(*rows, **{name: array for name, array in given.items() if name in (*inputs, "z")})
+    assert same(proto)[0] == "quantize"
