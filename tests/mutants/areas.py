@@ -68,7 +68,7 @@ AREAS: dict[str, Area] = {
          "tests/export/test_files.py"),
         {
             "*/sklearn.py": ("tests/export/test_sklearn.py",),
-            "*/classical.py": ("tests/export/test_foreign.py",),
+            "*/classical.py": ("tests/export/test_graph_classical.py", "tests/export/test_foreign.py"),
             "*/spelled.py": ("tests/export/test_spelled.py",),
             "*/recurrence.py": ("tests/export/test_recurrent_forms.py",),
             "*/batch.py": ("tests/export/test_graph_batch.py",),
