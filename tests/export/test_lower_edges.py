@@ -352,3 +352,34 @@ def test_integer_products_whose_output_is_float(unsigned: bool, zeros: bool, bia
     ]
     proto = nodes(*rows, **{name: array for name, array in given.items() if name in (*inputs, "z")})
     assert same(proto)[0] == "quantize"
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+def test_codes_picked_from_a_table_of_codes(dtype: Any) -> None:
+    """They are codes of scale 1 and become those of the DequantizeLinear that reads them."""
+    given = {"t": np.arange(12).reshape(3, 4).astype(dtype), "s": f32(0.5), "z": dtype(3)}
+    rows = [node("Gather", ["t", "x"], ["q"], name="pick"), node("DequantizeLinear", ["q", "s", "z"], ["y"], name="dq")]
+    proto = model(rows, {"x": ("N", 2)}, ["y"], given, dtype=TensorProto.INT32, out_dtype=TensorProto.FLOAT)
+    assert same(proto)[:2] == ["embedding_f32", "quantize"]
+    codes = lower(proto).tensors["q"]
+    assert (codes.shape, codes.dtype, codes.scale) == ((2, 4), "i8", 1.0)
+    assert codes.zero_point == (-128 if dtype is np.uint8 else 0)
+
+
+def test_inputs_that_no_output_depends_on_are_left_out_of_what_learns() -> None:
+    """Whether another node reads them or none; a model that does not learn keeps them, and states stay."""
+    rows = [
+        node("Gemm", ["x", "w"], ["h"], name="fc"), node("Relu", ["z"], ["dead"], name="relu"),
+        node("Add", ["h", "s"], ["y"], name="sum"), node("Identity", ["y"], ["next"], name="next"),
+    ]  # fmt: skip
+    inputs = {"x": ("N", 4), "z": ("N", 5), "s": ("N", 3)}
+    proto = model(rows, inputs, ["y", "next"], {"w": ones(4, 3)})
+    learns = lower(proto, trainable="fc", loss="mse", states={"s": "next"})
+    assert [port.name for port in learns.inputs] == ["x"]
+    assert [state.name for state in learns.states] == ["s"]
+    assert learns.notes == ["input 'z' is left out: no output depends on it"]
+    assert [port.name for port in lower(proto, states={"s": "next"}).inputs] == ["x", "z"]
+    alone = model(rows[:2], {"x": ("N", 4), "z": ("N", 5)}, ["h"], {"w": ones(4, 3)})
+    learns = lower(alone, trainable="fc", loss="mse")
+    assert [port.name for port in learns.inputs] == ["x"]
+    assert learns.notes == ["input 'z' is left out: no output depends on it"]
