@@ -485,14 +485,14 @@ def test_an_output_that_begins_inside_an_input(kind: str, plan: str) -> None:
 
 @both_widths
 def test_more_outputs_than_a_node_can_have(cc: str, tmp_path: Path) -> None:
-    """Each of its own and without a place, more than a mask of optional ones has bits."""
+    """Each of its own, the last without a place: more than a mask of optional ones has bits."""
     images = []
     for count in (9, 33, 70, 252):
         parts = op_images.single("rnn_f32")
         node = parts.nodes[0]
         for _ in range(count - (len(node.io) - node.n_in)):
             parts.tensors.append(deepcopy(parts.tensors[node.io[-1]]))
-            parts.tensors[-1].offset = NONE
             node.io.append(len(parts.tensors) - 1)
+        parts.tensors[-1].offset = NONE
         images.append(parts.emit())
     assert judged(cc, tmp_path, images) == [REFUSED] * len(images)
