@@ -12,6 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto
 
+from edgeprop.export.check import check
 from edgeprop.export.lower import UnsupportedError, lower
 from edgeprop.export.lower.int8_ops import PRODUCT_MAX
 from tests.export.test_lower_refusals import IMAGE, MS, dynamic, f32, i8, i32, i64, node, nodes, one, ones, quantized
@@ -383,3 +384,76 @@ def test_inputs_that_no_output_depends_on_are_left_out_of_what_learns() -> None:
     learns = lower(alone, trainable="fc", loss="mse")
     assert [port.name for port in learns.inputs] == ["x"]
     assert learns.notes == ["input 'z' is left out: no output depends on it"]
+
+
+# ---- Branches that nothing else goes through -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by", ["sizes", "scales"])
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+def test_resize_of_the_opset_that_cannot_leave_inputs_out(by: str, mode: str) -> None:
+    """Of opset 11: roi, and scales where sizes are given, are there and empty."""
+    given = {"roi": np.zeros(0, f32), "scales": f32([1, 1, 2, 1.5]) if by == "scales" else np.zeros(0, f32)}
+    names = ["x", "roi", "scales"]
+    if by == "sizes":
+        given["sizes"] = i64([1, 2, 8, 6])
+        names.append("sizes")
+    how = {"coordinate_transformation_mode": "half_pixel", "mode": mode}
+    same(model([node("Resize", names, ["y"], **how)], {"x": (1, 2, 4, 4)}, ["y"], given, 11))
+
+
+@pytest.mark.parametrize("given", [["h"], ["c"], ["h", "c"]])
+def test_an_lstm_that_begins_with_one_of_its_states(given: list[str]) -> None:
+    """The other is zero."""
+    random = np.random.default_rng(0)
+    constants = {"w": random.normal(size=(1, 12, 2)).astype(f32), "r": random.normal(size=(1, 12, 3)).astype(f32)}
+    constants |= {name: random.normal(size=(1, 1, 3)).astype(f32) for name in given}
+    names = ["x", "w", "r", "", "", *(name if name in given else "" for name in "hc")]
+    while not names[-1]:
+        names.pop()
+    result = check(model([node("LSTM", names, ["y"], name="cell", hidden_size=3)], {"x": (4, 1, 2)}, ["y"], constants))
+    assert result.status == "ok", str(result)
+
+
+@pytest.mark.parametrize("transposed", [0, 1])
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_dense_layer_of_codes_whose_output_is_float(transposed: int, bias: bool) -> None:
+    """com.microsoft QGemm without a scale for y."""
+    weight = np.arange(12, dtype=i8).reshape((3, 4) if transposed else (4, 3)) - i8(5)
+    given = {"s": f32(0.05), "z": i8(3), "w": weight, "ws": f32(0.1), "wz": i8(0), "b": i32([50, -7, 200])}
+    inputs = ["q", "s", "z", "w", "ws", "wz", *(["b"] if bias else [])]
+    rows = [
+        node("QuantizeLinear", ["x", "s", "z"], ["q"], name="Q"),
+        node("QGemm", inputs, ["y"], name="mul", domain=MS, transB=transposed),
+    ]
+    same(nodes(*rows, **{name: array for name, array in given.items() if name in inputs}))
+
+
+def test_the_output_that_the_loss_looks_at_comes_first() -> None:
+    rows = [
+        node("Gemm", ["x", "a"], ["h"], name="first"), node("Tanh", ["h"], ["u"], name="t"),
+        node("Gemm", ["u", "b"], ["v"], name="second"),
+    ]  # fmt: skip
+    proto = model(rows, {"x": ("N", 4)}, ["u", "v"], {"a": ones(4, 3), "b": ones(3, 2)})
+    for wanted, order in (("v", ["v", "u"]), ("u", ["u", "v"])):
+        program = lower(proto, trainable="first", loss="mse", loss_output=wanted)
+        assert [port.name for port in program.outputs] == order
+        assert program.logits == program.outputs[0].tensor
+    with pytest.raises(ValueError, match="other"):
+        lower(proto, trainable="first", loss="mse", loss_output="other")
+
+
+@pytest.mark.parametrize(("text", "steps"), [("2", 2), ('{"layer": 3}', 3), ('{"another": 3}', 0), ("0", 0)])
+def test_steps_that_gradients_go_back(text: str, steps: int) -> None:
+    """Of all cells, or of those that are named; as the metadata says."""
+    proto = cell_of("GRU", 3)
+    proto.metadata_props.add(key="edgeprop.truncate", value=text)
+    assert lower(proto, trainable="layer", loss="mse").ops[0].attrs["truncate"] == steps
+
+
+@pytest.mark.parametrize("text", ["-1", "2.5", "true", '{"layer": -3}', "many", str(1 << 31)])
+def test_steps_that_are_none(text: str) -> None:
+    proto = cell_of("GRU", 3)
+    proto.metadata_props.add(key="edgeprop.truncate", value=text)
+    with pytest.raises(ValueError, match="give a number of steps"):
+        lower(proto, trainable="layer", loss="mse")
