@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from edgeprop import runtime
+from edgeprop._core import lib
+from edgeprop.export.program import packing
 from edgeprop.export.program import tables as module
 from edgeprop.export.program.layers import table_bytes
 from edgeprop.export.program.plan import infer_arena, plan, train_arena
@@ -355,3 +357,11 @@ def test_flash_of_the_tables() -> None:
         tensor.trainable = False
     program.plan = None
     assert table_bytes(program) == fixed
+
+
+def test_numbers_are_the_runtime_s() -> None:
+    """Flags and types as the headers have them, and the alignment."""
+    assert (module.CONST, module.PARAM, module.NARROW) == (lib.EP_CONST, lib.EP_PARAM, 4)
+    assert module.DTYPE_CODES == {"f32": lib.EP_F32, "i8": lib.EP_I8, "i32": lib.EP_I32, "u8": lib.EP_U8}
+    assert module.NONE == lib.EP_NONE
+    assert packing.ALIGN == runtime.ALIGN == 16
