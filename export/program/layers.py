@@ -81,11 +81,12 @@ def arithmetic(found: list[Layer]) -> str:
 
 
 def table_bytes(program: Program) -> int:
-    """Flash of the structs around the weights, on a 32-bit target: ep_tensor and ep_node take 20 bytes each there."""
+    """Flash of the structs around the weights, on a 32-bit target: ep_tensor and ep_node take 20 bytes each there, ep_model 64
+    and ep_train 28."""
     rows: Tables = tables(program)
     attributes = sum(node.words.nbytes for node in rows.nodes)
     train = 0 if rows.train is None else 8 * len(rows.tensors) + 28
-    model = 60 + len(program.name.encode("utf-8", "replace")) + 1
+    model = 64 + len(program.name.encode("utf-8", "replace")) + 1
     return 20 * len(rows.tensors) + 20 * len(rows.nodes) + 2 * len(rows.io) + attributes + train + model
 
 

@@ -187,7 +187,7 @@ TRAITS: dict[str, Traits] = {
     "pow_f32": _UNARY_X,
     "erf_f32": _UNARY_X,
     "thresholded_relu_f32": _UNARY_X,
-    "sign_f32": _UNARY_Y,
+    "sign_f32": Traits("ep_unary_attr", in_place=(0,)),  # its gradient is 0 whatever it is of
     "log_softmax_f32": Traits("ep_softmax_attr", in_place=(0,), backward_reads="y"),
     "prelu_f32": Traits("ep_softmax_attr", in_place=(0,), backward_reads="x", weights=(1,), gradient_reads_x=(1,)),
     "add_broadcast_f32": _SUM,

@@ -9,6 +9,8 @@ typedef struct flash {
     uint32_t unit;
     long budget;      /* bytes that may still be erased or written; -1: no limit */
     long calls;       /* callbacks that may still succeed; -1: no limit */
+    long sick;        /* the call that says it failed, though it did its work; -1: none */
+    int refused;      /* whether that call was made, and then how many calls that change anything came behind it */
     int torn;         /* how an interrupted erase leaves the rest: 0 as it was, 1 random */
     int last_written; /* offset of the last write */
 } flash;
@@ -21,6 +23,14 @@ static int spend(void)
     if (f.calls == 0) return 0;
     if (f.calls > 0) f.calls--;
     return 1;
+}
+
+/* What a call that changes something returns: an error of the sick one. */
+static int done(void)
+{
+    if (f.refused > 0) f.refused++;
+    if (f.sick == 0) f.refused = 1;
+    return f.sick-- == 0 ? -5 : 0;
 }
 
 static int flash_read(void *user, uint32_t offset, void *buffer, uint32_t size)
@@ -43,7 +53,7 @@ static int flash_write(void *user, uint32_t offset, const void *buffer, uint32_t
         f.bytes[offset + i] = ((const uint8_t *)buffer)[i];
     }
     f.last_written = (int)offset;
-    return 0;
+    return done();
 }
 
 static int flash_erase(void *user, uint32_t offset, uint32_t size)
@@ -58,7 +68,7 @@ static int flash_erase(void *user, uint32_t offset, uint32_t size)
         if (f.budget > 0) f.budget--;
         f.bytes[offset + i] = 0xFF;
     }
-    return 0;
+    return done();
 }
 
 static ep_storage blank(uint32_t unit)
@@ -67,7 +77,7 @@ static ep_storage blank(uint32_t unit)
     memset(&f, 0, sizeof f);
     memset(f.bytes, 0xFF, sizeof f.bytes);
     f.unit = unit != 0 ? unit : 1;
-    f.budget = f.calls = -1;
+    f.budget = f.calls = f.sick = -1;
     return storage;
 }
 
@@ -329,6 +339,31 @@ static void storage_may_fail_at_any_call(void)
 }
 
 /* A record so small that with units of 64 bytes the header's is its only one. */
+/* An erase or a write that reports an error is one, whatever it left, and nothing more is written behind it. */
+static void what_a_callback_reports_is_believed(void)
+{
+    for (uint32_t unit = 1; unit <= 64; unit *= 2) {
+        long failing = 0;
+        for (;; failing++) {
+            ep_t ep;
+            void *arena = start(&ep);
+            ep_storage storage = blank(unit);
+            int rc;
+            set_all(&ep, 3);
+            f.sick = failing;
+            rc = ep_save(&ep, &storage);
+            free(arena);
+            if (f.refused == 0) {
+                CHECK_RC(rc, EP_OK);
+                break;
+            }
+            CHECK_RC(rc, EP_ERR_IO);
+            CHECK(f.refused == 1);
+        }
+        CHECK(failing >= 2 && failing <= 5);
+    }
+}
+
 static void small_records_fit_one_unit(void)
 {
     ep_t ep;
@@ -500,6 +535,7 @@ int main(void)
     valid_records_of_nonsense_are_refused();
     records_of_other_models_are_told_apart();
     storage_may_fail_at_any_call();
+    what_a_callback_reports_is_believed();
     small_records_fit_one_unit();
     a_record_that_changes_while_read_is_refused();
     what_was_written_is_read_back();

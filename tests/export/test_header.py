@@ -210,6 +210,43 @@ def test_wrapped_lists_fit():
     assert " ".join(line.strip() for line in lines) == ", ".join(items)
 
 
+@pytest.mark.parametrize("width", [1, 2, 7, 19, 28, 57, 58, 114, 115, 116])
+def test_wrapped_lists_fill_their_lines(width):
+    """120 columns are used to the last; the next item would not have fitted."""
+    items = ["x" * width] * 40
+    lines = list(wrap(items, end=","))
+    assert all(line.startswith("    x") and line.endswith(",") for line in lines)
+    assert max(map(len, lines[:-1])) + 1 + len(items[0]) + 1 > 120
+    assert len({len(line) for line in lines[:-1]}) == 1
+    assert max(map(len, lines)) <= max(120, width + 5)
+
+
+def test_labels_that_a_name_does_not_show_stand_beside_it():
+    b = Builder("net")
+    b.output(b.dense(b.input((2,)), 3, "fc"))
+    b.program.labels = ["yes", "NO", "good bye"]
+    lines = [line.strip() for line in to_header(b.program).splitlines() if line.startswith("    NET_LABEL_")]
+    assert lines == ["NET_LABEL_YES = 0,", "NET_LABEL_NO = 1,", "NET_LABEL_GOOD_BYE = 2 /* good bye */"]
+
+
+@pytest.mark.parametrize(("wide", "marks"), [((3, 100), 3), ((1, 100), 0), ((3, 4), 0), ((2, 3, 2), 0), ((100,), 0)])
+def test_rows_have_numbers_where_they_are_several_of_several_lines(wide, marks):
+    lines = list(rows(np.full(wide, -128, np.int8)))
+    assert sum("/*" in line for line in lines) == marks
+    assert len([line for line in lines if "/*" not in line]) >= wide[0] or len(wide) == 1
+
+
+def test_numbers_of_a_column_stand_below_each_other():
+    lines = list(rows(np.array([[1, -20], [300, 4]], np.int32)))
+    assert lines == ["      1, -20,", "    300,   4"]
+
+
+def test_rows_of_a_cube_are_those_of_its_last_axis():
+    """A depthwise weight: a row per tap; any other: a row per output."""
+    assert len(list(rows(np.zeros((3, 2, 5), np.int8)))) == 6
+    assert len(list(rows(np.zeros((3, 2, 2, 5), np.int8)))) == 3
+
+
 def test_rows_of_a_wide_matrix_have_numbers():
     lines = list(rows(np.full((3, 100), -128, np.int8)))
     assert [line.strip() for line in lines if "/*" in line] == ["/* 0 */", "/* 1 */", "/* 2 */"]

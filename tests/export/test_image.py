@@ -106,6 +106,7 @@ def test_meta_and_name():
     *_, name, meta = _sections(to_image(program))
     assert name == "größe".encode() + b"\0"
     said = json.loads(meta)
+    assert meta.decode() == json.dumps(said, sort_keys=True, separators=(",", ":"))
     assert set(said) == {"inputs", "outputs", "labels", "loss", "nodes", "tensors", "source", "source_hash"}
     assert said["labels"] == program.labels
     assert said["nodes"] == [op.name for op in program.ops]

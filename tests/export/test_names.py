@@ -254,3 +254,53 @@ def test_names_of_build_tools_are_taken_where_a_library_is_made_for_one() -> Non
     found, header, (note,) = naming.names(None, "m", packaged=True)
     assert (found, header) == ("m_model", "m.h")
     assert "a name of build tools" in note
+
+
+# ---- Notes and neighbours --------------------------------------------------------------------------------------------
+
+
+def test_of_many_numbered_labels_three_are_named() -> None:
+    for count, more in ((3, ""), (4, " and 1 more"), (6, " and 3 more")):
+        labels = ["yes", *("yes" + "!" * i for i in range(1, count + 1))]
+        (note,) = naming.label_notes(labels)
+        assert note.endswith(f"'yes!!!' is LABEL_YES_4{more}")
+        assert note.count(" is LABEL_") == 3
+
+
+def test_labels_without_a_letter_are_no_numbered_ones() -> None:
+    """They go by their index, which nobody would call a number behind a word."""
+    assert naming.label_notes(["はい", "いいえ", "yes"]) == []
+
+
+@pytest.mark.parametrize("name", ["a-b", "1st", "", "größe", "a b"])
+def test_a_prefix_that_is_asked_for_is_an_identifier(name: str) -> None:
+    with pytest.raises(naming.NameTaken, match="is no C identifier: use '"):
+        naming.names(name, "net")
+
+
+def test_a_prefix_that_is_asked_for_stays() -> None:
+    """Also in its capitals; that of the file's name is in lower case."""
+    assert naming.names("My_Net", "file") == ("My_Net", "file.h", [])
+    assert naming.names(None, "My_Net") == ("my_net", "My_Net.h", [])
+    found, file, (note,) = naming.names("int", "net")
+    assert (found, file) == ("int_model", "net.h")
+    assert note == "the C names begin with int_model: int is a keyword of C or C++"
+    found, file, notes = naming.names("other", "math")
+    assert (found, file) == ("other", "math_model.h")
+    assert notes == ["the header is math_model.h: compilers would find math.h in place of the system's"]
+
+
+def test_the_model_s_own_header_is_no_neighbour(tmp_path: Path) -> None:
+    """Under its name, or reached by a link; that of another model is one, also where the own is not there yet."""
+    own = tmp_path / "net.h"
+    naming.check_neighbours(tmp_path / "nowhere" / "net.h", "net")
+    own.write_text(to_header(programs.head()).replace("EP_MODEL_HEAD_H", "EP_MODEL_NET_H"), encoding="utf-8")
+    naming.check_neighbours(own, "net")
+    (tmp_path / "link.h").symlink_to(own)
+    naming.check_neighbours(own, "net")
+    (tmp_path / "link.h").unlink()
+    with pytest.raises(naming.NameTaken, match=r"net\.h has C names that begin with net too"):
+        naming.check_neighbours(tmp_path / "other.h", "net")
+    naming.check_neighbours(tmp_path / "other.h", "another")
+    (tmp_path / "mine.h").write_text("#ifndef EP_MODEL_MINE_H\n")  # no header of the exporter's: it tells no source
+    naming.check_neighbours(tmp_path / "other.h", "mine")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -11,12 +13,16 @@ import numpy as np
 import pytest
 
 from edgeprop import runtime
+from edgeprop._core import lib
+from edgeprop.export.program import packing
 from edgeprop.export.program import tables as module
+from edgeprop.export.program.layers import table_bytes
 from edgeprop.export.program.plan import infer_arena, plan, train_arena
 from edgeprop.export.program.program import Program, State
 from edgeprop.export.program.tables import tables
 from edgeprop.export.program.traits import TRAITS
 from tests.support import programs
+from tests.support.compiler import CSRC
 
 SIZES = {
     "in_h": 7, "in_w": 5, "in_c": 6, "out_h": 3, "out_w": 2, "out_c": 4, "kernel_h": 3, "kernel_w": 2, "groups": 2,
@@ -294,3 +300,68 @@ def test_states_come_first_in_both_plans() -> None:
     for places, end in ((p.infer_offsets, p.infer_bytes), (p.train_offsets, p.train_bytes)):
         assert places["h"] == 0
         assert all(16 <= at < end for name, at in places.items() if name != "h")
+
+
+#: by attribute struct: inputs over which every such op may write, since it reads an element before it writes its result
+OVER = {"ep_elementwise_attr": (0,), "ep_unary_attr": (0,), "ep_binary_attr": (0, 1), "ep_softmax_attr": (0,),
+        "ep_affine_attr": (0,), "ep_group_norm_attr": (0,)}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", TRAITS)
+def test_ops_that_need_no_memory_for_their_output(kind: str) -> None:
+    """What works element by element, or row by row, writes over what it reads: a chain of such costs one buffer."""
+    wanted = {"add_f32": (0, 1), "add_s8": (0, 1), "dequantize": ()}.get(kind, OVER.get(TRAITS[kind].attr, ()))
+    assert TRAITS[kind].in_place == wanted
+
+
+def test_structs_are_the_runtime_s() -> None:
+    assert {kind: row.attr for kind, row in TRAITS.items()} == {k: info.struct for k, info in runtime.OPS.items()}
+
+
+@pytest.mark.parametrize(
+    ("kind", "kept", "outputs"), [("rnn_f32", 1, (0, 2)), ("gru_f32", 4, (0, 2)), ("lstm_f32", 5, (0, 3))]
+)
+def test_what_cells_keep(kind: str, kept: int, outputs: tuple[int, ...]) -> None:
+    """The gates of each step, and of an LSTM the cell's state too, of a GRU what comes from the state for the new one; the
+    states at the end are always written, the sequence and what is kept where somebody reads them."""
+    assert TRAITS[kind].recurrent
+    assert TRAITS[kind].kept == kept
+    assert TRAITS[kind].optional_outputs == outputs
+
+
+def test_what_is_no_cell_keeps_nothing() -> None:
+    others = [row for kind, row in TRAITS.items() if kind not in ("rnn_f32", "gru_f32", "lstm_f32")]
+    assert not any(row.recurrent or row.optional_outputs for row in others)
+
+
+def test_flash_of_the_tables() -> None:
+    """Of a 32-bit board, as its compiler has the structs; counted by hand for a dense layer that learns, and for one that
+    does not."""
+    if shutil.which("gcc") is None:
+        pytest.skip("no gcc")
+    sizes = {"ep_tensor": 20, "ep_node": 20, "ep_model": 64, "ep_train": 28}
+    text = '#include "edgeprop.h"\n' + "".join(
+        f"char {n}_[sizeof({n}) == {size} ? 1 : -1];\n" for n, size in sizes.items()
+    )
+    command = ["gcc", "-m32", "-ffreestanding", "-std=c99", "-fsyntax-only", "-I", str(CSRC), "-x", "c", "-"]
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    if "unrecognized" in done.stderr:
+        pytest.skip("gcc is for another processor")
+    assert done.returncode == 0, done.stderr
+    program = programs.head()
+    tensors, io = len(program.tensors), sum(len(op.inputs) + len(op.outputs) for op in program.ops) + 2
+    attributes = sum(rows.words.nbytes for rows in tables(program).nodes)
+    fixed = 20 * tensors + 20 * len(program.ops) + 2 * io + attributes + 64 + len("head") + 1
+    assert table_bytes(program) == fixed + 28 + 2 * 4 * tensors
+    for tensor in program.tensors.values():
+        tensor.trainable = False
+    program.plan = None
+    assert table_bytes(program) == fixed
+
+
+def test_numbers_are_the_runtime_s() -> None:
+    """Flags and types as the headers have them, and the alignment."""
+    assert (module.CONST, module.PARAM, module.NARROW) == (lib.EP_CONST, lib.EP_PARAM, 4)
+    assert module.DTYPE_CODES == {"f32": lib.EP_F32, "i8": lib.EP_I8, "i32": lib.EP_I32, "u8": lib.EP_U8}
+    assert module.NONE == lib.EP_NONE
+    assert packing.ALIGN == runtime.ALIGN == 16

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import pickle
 import random
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.mutants import c_faults, python_faults
 from tests.mutants.areas import AREAS, GOAL
 from tests.mutants.fault import Fault, Place, make
-from tests.mutants.tree import BROKEN, EMPTY, PASSED, Tree
+from tests.mutants.tree import BROKEN, EMPTY, PASSED, Called, Tree
 
 ROOT = Path(__file__).resolve().parents[2]
 EQUIVALENT = Path(__file__).with_name("equivalent.json")
@@ -68,20 +70,48 @@ class Trial:
     def __init__(self, tree: Tree, slowest: float) -> None:
         self.tree, self.slowest = tree, slowest
         self.equivalent = known()
-        self.seconds: dict[str, float] = {}
+        self.called: dict[str, dict[str, Called]] = {}
         self.code: dict[str, bytes | None] = {}
 
-    def lasts(self, test: str) -> float:
-        """Seconds that a test file takes without a fault. SystemExit if it does not pass."""
-        if test not in self.seconds:
+    def learn(self, files: Sequence[str]) -> None:
+        """Runs test files as they are, and keeps what each test calls and how long it takes; what was kept of a file in
+        an earlier run is taken where nothing has changed since. SystemExit if one does not pass."""
+        kept = {file: self.tree.folder / "called" / f"{self._digest(file)}.pickle" for file in files}
+        missing = [file for file, path in kept.items() if not path.exists()]
+        if missing:
             start = time.monotonic()
-            code = self.tree.test([test])
-            if code not in (PASSED, EMPTY):
+            if self.tree.test(missing, record=True) not in (PASSED, EMPTY) and self.tree.test(missing) != PASSED:
                 print((self.tree.folder / "test.log").read_text()[-3000:])
-                raise SystemExit(f"{test} does not pass without a fault: pytest ends with {code}")
-            self.seconds[test] = time.monotonic() - start
-            print(f"{test}: {self.seconds[test]:.0f} s without a fault", flush=True)
-        return self.seconds[test]
+                raise SystemExit("tests do not pass without a fault")
+            tests = self.tree.recorded()
+            print(f"{len(tests)} tests, {time.monotonic() - start:.0f} s without a fault", flush=True)
+            for file in missing:
+                rows = {test: row for test, row in tests.items() if test.split("::")[0] == file}
+                kept[file].parent.mkdir(exist_ok=True)
+                kept[file].write_bytes(pickle.dumps(rows))
+        self.called |= {file: pickle.loads(path.read_bytes()) for file, path in kept.items() if file not in self.called}
+
+    def _digest(self, file: str) -> str:
+        """Of a test file, what tests share and all of Python's sources: which of C's functions are called is not asked."""
+        files = {name for area in AREAS.values() for name in area.files(self.tree.root)}
+        sources = {name for name in files if name.endswith(".py")}
+        shared = {str(path.relative_to(self.tree.root)) for path in self.tree.root.glob("tests/**/support/*.py")}
+        digest = hashlib.sha256()
+        for name in [file, *sorted(sources | shared)]:
+            digest.update(name.encode() + b"\0" + (self.tree.root / name).read_bytes())
+        return digest.hexdigest()
+
+    def chosen(self, fault: Fault, files: Sequence[str], sound: str) -> dict[str, float]:
+        """The tests that can notice a fault, and the seconds they take: those that call its function, the quickest first;
+        of C, and of what runs at an import, all of the files, in their order, the quickest of each first."""
+        self.learn(files)
+        tests = {
+            test: row for file in files for test, row in sorted(self.called[file].items(), key=lambda t: t[1].seconds)
+        }
+        line = python_faults.function_at(sound, fault.line) if fault.path.endswith(".py") else None
+        calls = [test for test, row in tests.items() if (fault.path, line) in row.functions]
+        calls.sort(key=lambda test: tests[test].seconds)
+        return {test: tests[test].seconds for test in calls or tests}
 
     def sound_code(self, path: str) -> bytes | None:
         """Machine code of a C file without a fault."""
@@ -106,14 +136,15 @@ class Trial:
         """Whether the tests notice; None if it is no fault that could be tried."""
         sound = (self.tree.root / fault.path).read_text()
         tests = AREAS[area_of(self.tree, fault.path)].tests_of(self.tree.root, fault.path)
-        seconds = sum(self.lasts(test) for test in tests)
+        chosen = self.chosen(fault, tests, sound)
+        files = list(dict.fromkeys(test.split("::")[0] for test in chosen))
         if fault.path.endswith(".c"):
             self.sound_code(fault.path)
         self.tree.write(fault.path, fault.text)
         try:
             if not self.compiles(fault, sound):
                 return None
-            code = self.tree.test(tests, max(self.slowest, 4 * seconds))
+            code = self.tree.test(files, max(self.slowest, 6 * sum(chosen.values())), list(chosen))
         finally:
             self.tree.write(fault.path, sound)
             if not fault.path.endswith(".py"):

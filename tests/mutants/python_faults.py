@@ -106,22 +106,32 @@ def operators() -> dict[str, Operator]:
 # ---- Where nothing is to be made wrong -----------------------------------------------------------------------------------
 
 
+#: what is handed to these is words for people
+SAYS = {"Refusal", "UnsupportedNode", "warn", "debug", "info", "warning"}
+
+
 def _cached(node: ast.expr) -> bool:
     """A decorator that only saves time, or only tells type checkers something."""
     return any(word in ast.unparse(node) for word in ("cache", "overload", "contextmanager", "final", "override"))
 
 
 def _quiet(node: ast.AST) -> Iterator[ast.AST]:
-    """What of a node no test can notice: annotations, asserts, what an error says."""
+    """What of a node no test can notice: annotations, what an error or a log says, asserts and what is one: that two lists
+    are of one length (`zip`), that nobody changes an object (`dataclass`)."""
     if isinstance(node, ast.FunctionDef):
         yield from (d for d in node.decorator_list if _cached(d))
         yield from filter(None, [node.returns])
+        yield from [node] if node.name == "__repr__" else []
     elif isinstance(node, ast.arg):
         yield from filter(None, [node.annotation])
     elif isinstance(node, ast.AnnAssign):
         yield node.annotation
     elif isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
         yield from node.exc.args
+    elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in SAYS:
+        yield from node.args
+    elif isinstance(node, ast.keyword) and node.arg in ("strict", "frozen") and ast.unparse(node.value) == "True":
+        yield node.value
     elif isinstance(node, ast.Assert) or _declares(node):
         yield node
 
@@ -167,6 +177,17 @@ def places(path: str, text: str) -> Iterator[Place]:
             if not any(s[0] <= (start[0], start[1] + (name == "RemoveDecorator")) < s[1] for s in silent):
                 assert start <= end
                 yield Place(path, start[0], start[1], name, _apply(operator, occurrence))
+
+
+def function_at(text: str, line: int) -> int | None:
+    """First line, decorators and all, of the innermost function that a line is of; None outside of any."""
+    found = None
+    for node in ast.walk(ast.parse(text)):  # outer functions come before those inside
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+            if first <= line <= (node.end_lineno or first):
+                found = first
+    return found
 
 
 def same(text: str, faulty: str) -> bool:

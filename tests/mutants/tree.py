@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import filecmp
+import json
 import os
 import shutil
 import signal
@@ -13,11 +14,21 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
+
+from tests.mutants.tracing import CHOSEN, RECORD
 
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wdouble-promotion", "-Wshadow", "-Werror"]
 
 #: what pytest ends with: all passed; some could not even be collected, the last that a fault can be the cause of; none ran
 PASSED, BROKEN, EMPTY = 0, 2, 5
+
+
+class Called(NamedTuple):
+    """Of one test: how long it takes, and the functions (file, first line) that it or a fixture of its file calls."""
+
+    seconds: float
+    functions: frozenset[tuple[str, int]]
 
 
 class Tree:
@@ -60,6 +71,7 @@ class Tree:
             (package / path.name).symlink_to(path)
         for name in ("trainer", "export", "csrc"):
             (package / name).symlink_to(self.root / name)
+        (package / "LICENSE").symlink_to(self.root / "LICENSE")
         (package / "_core.abi3.so").symlink_to(self.build_folder / "_core.abi3.so")
 
     def _environment(self) -> dict[str, str]:
@@ -106,20 +118,47 @@ class Tree:
 
     # ---- Running it --------------------------------------------------------------------------------------------------
 
-    def test(self, tests: Sequence[str], timeout: float | None = None) -> int | None:
-        """What pytest ends with, at the first failure; None if it does not end in time, or at all well."""
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "not slow"]
+    def test(
+        self, tests: Sequence[str], timeout: float | None = None, chosen: Sequence[str] = (), record: bool = False
+    ) -> int | None:
+        """What pytest ends with, at the first failure; None if it does not end in time, or at all well.
+
+        tests : files
+        chosen : ids of those of their tests that run, in this order; none: all
+        record : write down what each test calls (`recorded`)
+        """
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            *([] if record else ["-x"]),
+            "-p",
+            "no:cacheprovider",
+            "-m",
+            "not slow",
+        ]
         command += [
             "-p",
             "no:randomly",
+            "-p",
+            "tests.mutants.tracing",
             "--hypothesis-seed=0",
             *(["-n", str(self.jobs), "--dist", "loadgroup"] if self.jobs > 1 else []),
             *tests,
         ]
+        environment = self._environment()
+        if chosen:
+            (self.folder / "chosen.json").write_text(json.dumps(list(chosen)))
+            environment[CHOSEN] = str(self.folder / "chosen.json")
+        if record:
+            shutil.rmtree(self.folder / "record", ignore_errors=True)
+            (self.folder / "record").mkdir()
+            environment[RECORD] = str(self.folder / "record")
         before = set(self.objects.iterdir())
         with open(self.folder / "test.log", "w") as output:
             process = subprocess.Popen(
-                command, cwd=self.root, env=self._environment(), stdout=output, stderr=subprocess.STDOUT,
+                command, cwd=self.root, env=environment, stdout=output, stderr=subprocess.STDOUT,
                 start_new_session=True,
             )  # fmt: skip
             try:
@@ -132,6 +171,16 @@ class Tree:
             for path in set(self.objects.iterdir()) - before:
                 path.unlink()
         return code
+
+    def recorded(self) -> dict[str, Called]:
+        """What each test called in the run that was recorded, by its id."""
+        tests = {}
+        for path in sorted((self.folder / "record").glob("*.json")):
+            known = json.loads(path.read_text())
+            functions = [(str(name), int(line)) for name, line in known["functions"]]
+            for test, row in known["tests"].items():
+                tests[test] = Called(row["seconds"], frozenset(functions[i] for i in row["called"]))
+        return tests
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -4,6 +4,7 @@ refused, or runs and learns without a sanitizer's report; what must be refused i
 from __future__ import annotations
 
 import random
+import struct
 import subprocess
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgeprop import runtime
+from edgeprop._core import ffi, lib
 from tests.runtime import test_hostile
 from tests.support import compiler, op_images
 from tests.support.compiler import SANITIZE
@@ -265,6 +267,59 @@ def test_claims_are_refused(claim: str) -> None:
     assert runtime.load_error(parts.emit()) == "EP_ERR_IMAGE"
 
 
+#: words of a header by their place; the rest of a model is not there, and nothing looks for it yet
+WORDS = {"bytes": 8, "tensors": 24, "nodes": 28, "io": 32, "words": 36, "inputs": 40, "outputs": 44, "data": 60, "loss": 64,
+         "name": 84, "meta": 88, "states": 92}  # fmt: skip
+
+
+def claimed(**words: int) -> int:
+    """What the first look at a header of these counts says: memory for the tables, or an error."""
+    known = {"tensors": 1, "nodes": 1, "io": 200_002, "inputs": 1, "outputs": 1, "bytes": 1 << 24} | words
+    header = bytearray(96)
+    header[:8] = struct.pack("<4sHH", b"EPM1", 1, runtime.ABI)
+    for name, value in known.items():
+        struct.pack_into("<I", header, WORDS[name], value)
+    return int(lib.ep_load_size(ffi.from_buffer(header), len(header)))
+
+
+#: the least and the most that a header may claim of each
+COUNTS = {
+    "tensors": (0, 0xFFFF),
+    "nodes": (0, 0xFFFF),
+    "inputs": (1, 0xFFFF),
+    "outputs": (1, 0xFFFF),
+    "states": (0, 0xFFFF),
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_counts_of_a_header(name: str) -> None:
+    least, most = COUNTS[name]
+    for value in (least, least + 1, most):
+        assert claimed(**{name: value}) >= 0
+    for value in {most + 1, 0xFFFFFFFF} | ({least - 1} if least else set()):
+        assert claimed(**{name: value}) == lib.EP_ERR_IMAGE
+
+
+def test_inputs_outputs_and_states_lie_in_the_list_of_indices() -> None:
+    """Two for each state, one for each input and output; none may be missing."""
+    for inputs, outputs, states in ((1, 1, 0), (3, 2, 0), (1, 4, 5), (0xFFFF, 0xFFFF, 0xFFFF)):
+        ends = {"inputs": inputs, "outputs": outputs, "states": states}
+        exact = inputs + outputs + 2 * states
+        assert claimed(io=exact, **ends) >= 0
+        assert claimed(io=exact - 1, **ends) == lib.EP_ERR_IMAGE
+
+
+def test_sections_end_where_the_image_does() -> None:
+    """Each is rounded up to 16 bytes, and a byte less than all of them is too little."""
+    counts = {"tensors": 3, "nodes": 2, "io": 7, "words": 5, "data": 40, "name": 3, "meta": 16}
+    for loss in (0, 1):
+        sizes = [24 * 3, 20 * 2, 2 * 7, 4 * 5, 8 * 3 * loss, 40, 3]
+        end = 96 + sum(-(-size // 16) * 16 for size in sizes) + 16
+        assert claimed(bytes=end, loss=loss, **counts) >= 0
+        assert claimed(bytes=end - 1, loss=loss, **counts) == lib.EP_ERR_IMAGE
+
+
 def test_narrow_weights_are_narrow() -> None:
     parts = op_images.single("dense_s8")
     weight = parts.tensors[parts.nodes[0].io[1]]
@@ -281,6 +336,20 @@ def test_loading_takes_time_in_proportion_to_size(nodes: int, error: str | None)
     """Nodes may share an index; thousands of them that share a long one, which each check looks through, may not."""
     length = 20_000
     parts = op_images.single("gather", (1, 1, length, 1, 4), [1, length, length])
+    node, output = parts.nodes[0], parts.tensors[parts.outputs[0]]
+    for _ in range(nodes - 1):
+        parts.tensors.append(deepcopy(output))
+        parts.nodes.append(deepcopy(node))
+        parts.nodes[-1].io[-1] = len(parts.tensors) - 1
+    assert runtime.load_error(parts.emit()) == error
+
+
+@pytest.mark.parametrize(("nodes", "error"), [(100, None), (200, "EP_ERR_IMAGE")])
+def test_all_constants_that_a_check_looks_through_count(nodes: int, error: str | None) -> None:
+    """Of a sparse layer where its rows begin, and the columns: either alone would be within what is allowed."""
+    length = 20_000
+    values = (1, length, 1, length, -op_images.INF, op_images.INF)
+    parts = op_images.single("sparse_dense_f32", values, [1, length, length, length + 1, 2 * length, length])
     node, output = parts.nodes[0], parts.tensors[parts.outputs[0]]
     for _ in range(nodes - 1):
         parts.tensors.append(deepcopy(output))
@@ -370,3 +439,60 @@ def test_a_padded_image_has_a_limit(kind: str, channels: int, dilation: int, err
     values = (65, 65, channels, 65, 65, 3, 3, 1, 1, *[dilation] * 4, 0, dilation, dilation)
     size = 65 * 65 * channels
     assert runtime.load_error(op_images.single(kind, values, [size, size]).emit()) == error
+
+
+# ---- Places that overlap ---------------------------------------------------------------------------------------------
+
+#: ops of several inputs, of 9 elements each
+SEVERAL: dict[str, tuple[tuple[object, ...], list[int]]] = {
+    "add_f32": ((9, 0.0, -op_images.INF, op_images.INF), [9, 9, 9]),
+    "matmul_f32": ((1, 3, 3, 3, 0, -op_images.INF, op_images.INF), [9, 9, 9]),
+}
+
+
+def moved(base: Parts, plan: str, index: int, place: int) -> Parts:
+    """The same with the value, or the gradient, of a tensor elsewhere in a plan."""
+    parts = deepcopy(base)
+    if plan == "inference":
+        parts.tensors[index].offset = place
+    else:
+        (parts.offsets if plan == "learning" else parts.gradients)[index] = place
+    parts.fit()
+    return parts
+
+
+def place_of(base: Parts, plan: str, index: int) -> int:
+    if plan == "inference":
+        return int(base.tensors[index].offset)
+    return int((base.offsets if plan == "learning" else base.gradients)[index])
+
+
+@pytest.mark.parametrize("kind", SEVERAL)
+@pytest.mark.parametrize("plan", ["inference", "learning", "gradient"])
+def test_an_output_that_begins_inside_an_input(kind: str, plan: str) -> None:
+    """Any of them: an op that goes through both would read what it has written. At the same place it may lie, or behind."""
+    base = op_images.learning(kind, *SEVERAL[kind])
+    node = base.nodes[-1]
+    output = node.io[-1]
+    for index in node.io[: node.n_in]:
+        first = place_of(base, plan, index)
+        assert runtime.load_error(moved(base, plan, output, first).emit()) is None
+        assert runtime.load_error(moved(base, plan, output, first + 16).emit()) == "EP_ERR_IMAGE"
+        assert runtime.load_error(moved(base, plan, output, first + 32).emit()) == "EP_ERR_IMAGE"
+        others = [place_of(base, plan, i) for i in base.activations() if place_of(base, plan, i) != NONE]
+        assert runtime.load_error(moved(base, plan, output, max(others) + 256).emit()) is None
+
+
+@both_widths
+def test_more_outputs_than_a_node_can_have(cc: str, tmp_path: Path) -> None:
+    """Each of its own, the last without a place: more than a mask of optional ones has bits."""
+    images = []
+    for count in (9, 33, 70, 252):
+        parts = op_images.single("rnn_f32")
+        node = parts.nodes[0]
+        for _ in range(count - (len(node.io) - node.n_in)):
+            parts.tensors.append(deepcopy(parts.tensors[node.io[-1]]))
+            node.io.append(len(parts.tensors) - 1)
+        parts.tensors[-1].offset = NONE
+        images.append(parts.emit())
+    assert judged(cc, tmp_path, images) == [REFUSED] * len(images)

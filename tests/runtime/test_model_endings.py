@@ -25,6 +25,8 @@ def built(end: str, loss: str | None = "softmax_cross_entropy", classes: int = 3
     for i, part in enumerate(end.split()):
         if part == "softmax":
             last = b.softmax(last)
+        elif part == "log":
+            last = b._op("log_softmax_f32", f"log{i}", [last], b.like(last, f"log{i}_out"), rows=1, channels=classes)
         elif part == "sigmoid":
             last = b.unary("sigmoid_f32", last, f"sigmoid{i}")
         elif part == "tanh":
@@ -51,7 +53,7 @@ def softmax(v: Array) -> Array:
     return np.asarray(e / e.sum(1, keepdims=True))
 
 
-@pytest.mark.parametrize("end", ["", "softmax", "softmax copy", "softmax codes", "copy"])
+@pytest.mark.parametrize("end", ["", "softmax", "softmax copy", "softmax codes", "copy", "log"])
 def test_probabilities_of_classes(end: str) -> None:
     """Each class has its share, once: what is a probability already is not made one again."""
     program = built(end)
@@ -59,7 +61,7 @@ def test_probabilities_of_classes(end: str) -> None:
     np.testing.assert_allclose(found, softmax(reference(program)), atol=1 / 256 if "codes" in end else 1e-6)
 
 
-@pytest.mark.parametrize("end", ["", "softmax", "softmax copy"])
+@pytest.mark.parametrize("end", ["", "softmax", "softmax copy", "log"])
 def test_scores_of_classes(end: str) -> None:
     """Scores differ by what the logarithms of probabilities differ by."""
     program = built(end)
@@ -74,6 +76,28 @@ def test_probabilities_of_several_labels(end: str) -> None:
     model = edgeprop.Model(to_image(program))
     np.testing.assert_allclose(model.predict_proba(X), 1 / (1 + np.exp(-reference(program))), atol=1e-6)
     np.testing.assert_array_equal(model.predict(X) > 0, reference(program) > 0)
+
+
+@pytest.mark.parametrize("end", ["", "sigmoid", "sigmoid copy"])
+@pytest.mark.parametrize("classes", [1, 3])
+def test_scores_of_labels(end: str, classes: int) -> None:
+    """The logarithm of the odds, p / (1 - p): what the sigmoid was of."""
+    program = built(end, "sigmoid_cross_entropy", classes)
+    found = edgeprop.Model(to_image(program)).decision_function(X)
+    np.testing.assert_allclose(found, reference(program), atol=1e-4)
+
+
+def test_scores_of_what_is_certain_are_finite() -> None:
+    """A probability that is 0 or 1 in float32 has a score of its sign, as far as float32 goes."""
+    program = built("sigmoid", "sigmoid_cross_entropy", 2)
+    weight, bias = program.tensors["fc.weight"].data, program.tensors["fc.bias"].data
+    assert weight is not None
+    assert bias is not None
+    weight[:], bias[:] = 0, (200, -200)
+    found = edgeprop.Model(to_image(program)).decision_function(X[:1])
+    assert np.isfinite(found).all()
+    assert found[0, 0] > 80
+    assert found[0, 1] < -80
 
 
 @pytest.mark.parametrize("end", ["softmax", "sigmoid"])

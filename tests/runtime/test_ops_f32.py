@@ -117,6 +117,38 @@ def test_in_place(op: str, seed: int) -> None:
         np.testing.assert_array_equal(alone, apart.y[0])
 
 
+def _dx(case: Case, inputs: list[Array], y: Array, dy: Array) -> list[Array]:
+    """Gradients of the inputs from these inputs and this output, as they lie there."""
+    want = [i for i in range(len(inputs)) if i not in case.fixed]
+    r = ops.run(case.op, case.attrs, inputs, [y.copy()], weights=case.weights, dy=dy, want=want, phases=ops.BACKWARD)
+    assert r.rc == 0
+    return [np.array(r.dx[i]) for i in want]
+
+
+@pytest.mark.parametrize("op", [op for op in CASES if not TRAITS[op].recurrent])
+def test_what_the_backward_reads(op: str) -> None:
+    """x and y where the planner's table says so, and they alone: what it does not keep may hold anything by then."""
+    row, seen = TRAITS[op], set()
+    for seed in range(40):
+        d = Draw(seed)
+        case = CASES[op](d)
+        dy, y = d.values(*case.y_shape), np.empty(case.y_shape, np.float32)
+        assert ops.run(op, case.attrs, case.inputs, [y], weights=case.weights).rc == 0
+        whole = _dx(case, case.inputs, y, dy)
+        others = [v if i in case.fixed else d.values(*v.shape) + 3 for i, v in enumerate(case.inputs)]
+        reads_y = "y" in row.backward_reads or (
+            row.clamps and bool(np.isfinite([case.attrs["lo"], case.attrs["hi"]]).any())
+        )
+        for what, found, read in (
+            ("x", _dx(case, others, y, dy), "x" in row.backward_reads),
+            ("y", _dx(case, case.inputs, d.values(*y.shape) + 3, dy), reads_y),
+        ):
+            same = all(np.array_equal(a, b, equal_nan=True) for a, b in zip(found, whole, strict=True))
+            assert read or same, f"{what}, seed {seed}"
+            seen |= set() if same else {what}
+    assert set(row.backward_reads) <= seen
+
+
 @pytest.mark.parametrize("op", BINARY)
 def test_binary_in_place(op: str) -> None:
     """y over either operand that has all its elements: the same bits as apart."""
