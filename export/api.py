@@ -12,7 +12,7 @@ from typing import Any
 
 import onnx
 
-from .errors import ExportError
+from .errors import ExportError, NotTakenError
 from .files import File, PlaceError, folders_for, replace, sync_folder
 from .graph.importer import Imported, load
 from .graph.sklearn import from_sklearn, is_estimator
@@ -217,11 +217,9 @@ def _quantized(
     """The model quantized and judged; where onnxruntime cannot run it, what the device lacks is said instead."""
     try:
         return quantize_and_tell(model, samples, asked, loss, labels)
-    except ValueError:
-        raise
-    except Exception as error:  # onnxruntime's own
+    except NotTakenError:
         lower(model)
-        raise ExportError(f"onnxruntime does not run the model: {str(error).splitlines()[0]}") from error
+        raise
 
 
 def _check_options(options: Iterable[str]) -> None:

@@ -18,6 +18,7 @@ import onnx
 import onnxruntime as ort
 
 from ..._arrays import cure
+from ..errors import of_libraries
 from ..graph.definition import as_defined
 from ..graph.importer import find_batch
 
@@ -171,7 +172,8 @@ def calibrate(
         raise CalibrationError(f"method={method!r} is unknown: choose one of {', '.join(METHODS)}")
     if not 50.0 < percentile <= 100.0:
         raise CalibrationError(f"percentile={percentile}: give a number above 50 and up to 100")
-    runner = Runner(model, values, batch_size)
+    with of_libraries():
+        runner = Runner(model, values, batch_size)
     feeds = runner.check(samples)
     ranges = observe_ranges(runner, feeds)
     choose = METHODS[method]

@@ -19,7 +19,7 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
-from ..errors import QuantizeError
+from ..errors import QuantizeError, of_libraries
 from . import accuracy, features
 from .calibrate import Array, Range, Runner, calibrate
 from .choose import choose
@@ -78,13 +78,15 @@ def quantize(
 
     Raises
     ------
-    QuantizeError : the model is quantized already, an option is unknown, a pattern fits no layer (all are listed)
+    QuantizeError : the model is quantized already, an option is unknown, a pattern fits no layer (all are listed);
+        NotTakenError where onnx or onnxruntime does not accept the model
     CalibrationError : the samples do not fit, or give no finite ranges
     """
     asked = Asked(
         method, percentile, per_channel, keep_float, trainable, io, equalization, bias_correction, scale_inputs
     )
-    return quantize_as(model, calibration, asked, loss, labels).model
+    with of_libraries():
+        return quantize_as(model, calibration, asked, loss, labels).model
 
 
 @dataclass(frozen=True)

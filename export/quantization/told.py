@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from ..errors import of_libraries
 from . import features
 from .accuracy import Accuracy, faults, measure, spread
 from .analysis import snr
@@ -59,7 +60,12 @@ def quantize_and_tell(
 
     find_cure : where answers are ruined, also quantize in other ways to find one that helps
     """
-    found = quantize_as(model, calibration, asked, loss, labels)
+    with of_libraries():
+        return _told(quantize_as(model, calibration, asked, loss, labels), asked, loss, labels, find_cure)
+
+
+def _told(found: Quantized, asked: Asked, loss: str | None, labels: Sequence[Any] | None, find_cure: bool) -> Told:
+    """What came of quantizing."""
     accuracy = measure(found.reference, found.comparable, found.feeds, loss, labels)
     ruined = faults(accuracy)
     if ruined and find_cure:
