@@ -18,7 +18,7 @@ from .graph.importer import Imported, load
 from .graph.sklearn import from_sklearn, is_estimator
 from .labels import class_names
 from .lower import lower
-from .lower.training import metadata
+from .lower.training import check_loss_output, metadata
 from .package import package_folders, package_kinds, staged
 from .package.folder import Folder
 from .program.layers import arithmetic, layers, table_bytes
@@ -141,6 +141,9 @@ def save(
     if trainable is None:
         trainable = metadata(given).get("trainable")
     trains = bool(trainable)
+    loss_output = loss_output or metadata(given).get("loss_output")
+    if loss_output is not None:
+        _check_loss_output(loss_output, given)
     texts = None if labels is None else class_names(labels, given, loss, loss_output, trains)
     if texts is None and (said := metadata(given).get("labels")):
         class_names(said, given, loss, loss_output, trains)
@@ -180,6 +183,14 @@ def save(
         _replace_files(files, place.folders.values())
     result.packages = {kind: folder.path for kind, folder in place.folders.items()}
     return result
+
+
+def _check_loss_output(name: str, model: onnx.ModelProto) -> None:
+    """See that the model has the output that the loss is to look at, before long work."""
+    try:
+        check_loss_output(name, [value.name for value in model.graph.output])
+    except ValueError as error:
+        raise ExportError(str(error)) from None
 
 
 def _check_loads(program: Program, image: bytes) -> None:

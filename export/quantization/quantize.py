@@ -19,6 +19,7 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
+from ..classes import names
 from ..errors import QuantizeError, of_libraries
 from . import accuracy, features
 from .calibrate import Array, Range, Runner, calibrate
@@ -86,7 +87,7 @@ def quantize(
         method, percentile, per_channel, keep_float, trainable, io, equalization, bias_correction, scale_inputs
     )
     with of_libraries():
-        return quantize_as(model, calibration, asked, loss, labels).model
+        return quantize_as(model, calibration, asked, loss, None if labels is None else names(labels)).model
 
 
 @dataclass(frozen=True)
@@ -278,7 +279,7 @@ def mark(
     if loss is not None:  # where nothing trains it tells what the answers are meant for
         kept[KEY_LOSS] = loss
     if labels is not None:
-        kept[KEY_LABELS] = json.dumps([str(label) for label in labels], ensure_ascii=False)
+        kept[KEY_LABELS] = json.dumps(names(labels), ensure_ascii=False)
     onnx.helper.set_model_props(model, kept)
     return model
 

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from ..classes import names
 from ..errors import of_libraries
 from . import features
 from .accuracy import Accuracy, faults, measure, spread
@@ -60,6 +61,7 @@ def quantize_and_tell(
 
     find_cure : where answers are ruined, also quantize in other ways to find one that helps
     """
+    labels = None if labels is None else names(labels)
     with of_libraries():
         return _told(quantize_as(model, calibration, asked, loss, labels), asked, loss, labels, find_cure)
 

@@ -133,12 +133,12 @@ def misfit() -> onnx.ModelProto:
 def test_errors_of_libraries_come_as_our_own(tmp_path: Path) -> None:
     assert check_quantized(misfit(), X).status == check(misfit()).status == "unsupported"
     for call in (export.quantize, export.calibrate, lambda p, x: export.save(tmp_path / "m", p, calibration=x)):
-        with pytest.raises(ValueError, match="MatMul|Gemm|fit one another"):
+        with pytest.raises(ValueError, match=r"MatMul|Gemm|fit one another"):
             call(misfit(), X)
 
 
 def test_what_onnx_says_is_shortened_and_named() -> None:
-    with pytest.raises(NotTakenError, match="onnx does not accept the model: first second$"), of_libraries():
+    with pytest.raises(NotTakenError, match=r"onnx does not accept the model: first second$"), of_libraries():
         raise onnx.checker.ValidationError("first\n second ==> Context: all of it")
     with pytest.raises(KeyError), of_libraries():
         raise KeyError("our own")
