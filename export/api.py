@@ -100,7 +100,8 @@ def save(
     ----------
     path_stem : of the files: "build/digits" gives build/digits.onnx, .h, .ep, .report.md and .report.html
     model : a network of `edgeprop.trainer` (anything with `to_onnx`), a path, the bytes of an ONNX file, a ModelProto, or
-        a fitted estimator of scikit-learn (see `from_sklearn`)
+        a fitted estimator of scikit-learn (see `from_sklearn`). Weights may stand in regular files in the folder of the
+        path, or, where that is a link, of the file it points at; links that lead out of these are not followed
     calibration : (n, ...) typical inputs, a few hundred, in the ONNX layout; a dict by name for several inputs. Without
         them the model is exported as it is: float32, or int8 if it is quantized already
     trainable : layers that learn on the device: names, patterns, "last", "last:2", "bias" (see `find_layers`); what the model's

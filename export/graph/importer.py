@@ -60,7 +60,8 @@ def load(model: onnx.ModelProto | bytes | str | os.PathLike[str], *, ends: bool 
 
     Parameters
     ----------
-    model : a path, the bytes of a file, or a ModelProto (not changed); weights in files beside it are read from its folder
+    model : a path, the bytes of a file, or a ModelProto (not changed); weights in files beside it are read from its folder or,
+        where the path is a link, from that of the file it points at (`files`)
     ends : whether inputs that are cast to float32 and outputs that are labels may become others (`to_float_ends`)
 
     Raises
