@@ -21,6 +21,7 @@ from ..errors import Refusal, UnsupportedError, UnsupportedNode
 from ..graph import spelled
 from ..graph.batch import MixedSamples, only_one, samples_apart
 from ..graph.codes import move_codes
+from ..graph.finite import causes
 from ..graph.importer import Imported, load
 from ..graph.islands import take_islands
 from ..graph.normalize import Normal, normalize
@@ -273,7 +274,19 @@ def _lower(
     make_sparse(program, sparse)
     _drop_unused(program)
     _spread_scales(program)
+    _check_finite(program, imported)
     return program, ctx
+
+
+def _check_finite(program: Program, imported: Imported) -> None:
+    """Refuse weights that are NaN or infinite, with the model's constants that they come from."""
+    for tensor in program.tensors.values():
+        if tensor.data is None or tensor.data.dtype != np.float32 or np.isfinite(tensor.data).all():
+            continue
+        cure = "what the model's constants become when they are computed; look at the nodes around it"
+        raise ValueError(
+            f"tensor '{tensor.name}' has values that are NaN or infinite: {causes(imported.proto) or cure}"
+        )
 
 
 def lower_graph(normal: Normal, imported: Imported, marks: Marks) -> Context:

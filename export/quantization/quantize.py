@@ -21,8 +21,9 @@ from onnx_ir.passes import common as passes
 
 from ..classes import names
 from ..errors import QuantizeError, of_libraries
+from ..graph.finite import causes
 from . import accuracy, features
-from .calibrate import Array, Range, Runner, calibrate
+from .calibrate import Array, NotFinite, Range, Runner, calibrate
 from .choose import choose
 from .corrections import correct_biases, equalize
 from .qdq import Quantizer
@@ -143,6 +144,21 @@ def quantize_as(
     asked.check()
     if is_quantized(model):
         raise QuantizeError("the model is quantized already: export it as it is, without calibration samples")
+    try:
+        return _quantized(model, calibration, asked, loss, labels)
+    except NotFinite as error:
+        told = causes(model)  # as its own constants are called
+        raise NotFinite(error.what, told) if told else error from None
+
+
+def _quantized(
+    model: onnx.ModelProto,
+    calibration: Array | Mapping[str, Array],
+    asked: Asked,
+    loss: str | None,
+    labels: Sequence[Any] | None,
+) -> Quantized:
+    """`quantize_as`, of a model that is float32."""
     normal, chosen = prepare(model, calibration, asked.trainable, asked.equalization)
     feeds = Runner(normal, []).check(calibration)
     found = quantize_normal(normal, feeds, chosen, asked, loss, labels)
