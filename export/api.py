@@ -312,7 +312,7 @@ def _place(name: str | None, stem: Path, kinds: Sequence[str]) -> _Place:
         paths["header"] = stem.with_name(header)
         for path in paths.values():
             File(path).check()
-        naming.check_neighbours(paths["header"], found)
+        notes += naming.check_neighbours(paths["header"], found)
         return _Place(found, paths, package_folders(stem.parent, found, f"{stem.name}.onnx", kinds), notes)
     except (PlaceError, naming.NameTaken) as error:
         raise ExportError(str(error)) from None
