@@ -22,6 +22,7 @@ from onnx_ir.passes import common as passes
 from ..classes import names
 from ..errors import QuantizeError, of_libraries
 from ..graph.finite import causes
+from ..graph.limits import MOST_NODES
 from . import accuracy, features
 from .calibrate import Array, NotFinite, Range, Runner, calibrate
 from .choose import choose
@@ -34,6 +35,8 @@ from .simplify import simplify
 AUTO = "auto"
 #: dB at the worst output that scaling the features must gain
 GAIN = 3.0
+#: nodes of a float graph that is quantized: each may become four, with the codes of its weights and of its result
+MOST_QUANTIZED = MOST_NODES // 4 - 1
 KEY_METHODS = "edgeprop.calibration"
 KEY_TRAINABLE, KEY_LOSS, KEY_LABELS = "edgeprop.trainable", "edgeprop.loss", "edgeprop.labels"
 
@@ -151,6 +154,19 @@ def quantize_as(
         raise NotFinite(error.what, told) if told else error from None
 
 
+def check_length(normal: onnx.ModelProto) -> None:
+    """Refuse a graph that would have more nodes in int8 than are taken, before minutes of work.
+
+    Raises
+    ------
+    QuantizeError : it has
+    """
+    count = len(normal.graph.node)
+    if count > MOST_QUANTIZED:
+        cure = "leave all of it in float32 (quantized=False, --float), simplify it (onnxsim, onnxslim), or split it"
+        raise QuantizeError(f"the model has {count:,} nodes, at most {MOST_QUANTIZED:,} are quantized: {cure}")
+
+
 def _quantized(
     model: onnx.ModelProto,
     calibration: Array | Mapping[str, Array],
@@ -160,6 +176,7 @@ def _quantized(
 ) -> Quantized:
     """`quantize_as`, of a model that is float32."""
     normal, chosen = prepare(model, calibration, asked.trainable, asked.equalization)
+    check_length(normal)
     feeds = Runner(normal, []).check(calibration)
     found = quantize_normal(normal, feeds, chosen, asked, loss, labels)
     mark(found.model, find_marks(found.normal, asked.trainable), loss, labels)

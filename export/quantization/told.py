@@ -24,6 +24,8 @@ from .selection import can_train, choose_nodes, find_nodes, is_layer
 
 #: samples that the layers' signal-to-noise ratios come from
 SNR_SAMPLES = 256
+#: nodes of a graph for which cures are looked for by trying them, which quantizes it several times
+MOST_TRIED = 500
 #: layers named in a note before the rest are counted
 _NAMED = 4
 
@@ -70,8 +72,10 @@ def _told(found: Quantized, asked: Asked, loss: str | None, labels: Sequence[Any
     """What came of quantizing."""
     accuracy = measure(found.reference, found.comparable, found.feeds, loss, labels)
     ruined = faults(accuracy)
-    if ruined and find_cure:
+    if ruined and find_cure and len(found.normal.graph.node) <= MOST_TRIED:
         ruined[-1] += f"; {cure(Patient(found, found.feeds, asked, loss, labels), accuracy)}"
+    elif ruined and find_cure:
+        ruined[-1] += "; cure: leave all of it in float32 (quantized=False, --float), or some layers (--float LAYER)"
     noise = snr(found.normal, found.model, spread(found.feeds, SNR_SAMPLES))
     return Told(found, accuracy, noise, ruined, [*_of_features(found), *_of_samples(found), *_of_options(found, asked)])
 
