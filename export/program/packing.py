@@ -57,7 +57,8 @@ def rounded(size: int) -> int:
 
 def live_at(blocks: Sequence[Block], count: int) -> list[int]:
     """Bytes that live at each of the times 0 .. count-1: of each block, the largest of its spans then."""
-    total = np.zeros(count, np.int64)
+    last = max((span.end for block in blocks for span in block), default=0)
+    total = np.zeros(max(count, last + 1), np.int64)
     for block in blocks:
         first = min(span.start for span in block)
         size = np.zeros(max(span.end for span in block) + 1 - first, np.int64)
@@ -65,7 +66,7 @@ def live_at(blocks: Sequence[Block], count: int) -> list[int]:
             part = size[span.start - first : span.end + 1 - first]
             np.maximum(part, rounded(span.size), out=part)
         total[first : first + len(size)] += size
-    return [int(size) for size in total]
+    return [int(size) for size in total[:count]]
 
 
 def live_bound(blocks: Sequence[Block]) -> int:

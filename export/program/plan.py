@@ -431,8 +431,7 @@ def live_bytes(program: Program) -> list[int]:
     lives = _lifetimes(program, timeline)
     blocks = _blocks(_chains(lives, _aliases(timeline, lives)))
     base, count = _state_places(program)[1], len(program.ops)
-    last = max((span.end for block in blocks for span in block), default=0)
-    return [base + size for size in live_at(blocks, max(last, count) + 1)[1 : count + 1]]
+    return [base + size for size in live_at(blocks, count + 1)[1:]]
 
 
 # ---- Sizes of arenas, as ep_arena_size() computes them

@@ -97,7 +97,9 @@ def _unfit(context: Context, path: str | os.PathLike[str]) -> Error:
     if not foreign:
         return Error("EP_ERR_NO_RECORD", f"{what}: {why or 'its weights are not finite'}; give another copy of it")
     larger = f", of {wanted:,} bytes of weights where this one has {mine:,}" if wanted != mine else ""
-    told = f"by its header it is of another model ({header[12:20].hex()}, this one is {context.image.fingerprint}){larger}"
+    told = (
+        f"by its header it is of another model ({header[12:20].hex()}, this one is {context.image.fingerprint}){larger}"
+    )
     cure = "restore it with the image that it was learned with"
     if why:
         return Error("EP_ERR_NO_RECORD", f"{what}: {told}, and {why}; {cure}")
