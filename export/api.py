@@ -12,13 +12,13 @@ from typing import Any
 
 import onnx
 
-from .errors import ExportError
+from .errors import ExportError, NotTakenError
 from .files import File, PlaceError, folders_for, replace, sync_folder
 from .graph.importer import Imported, load
 from .graph.sklearn import from_sklearn, is_estimator
 from .labels import class_names
 from .lower import lower
-from .lower.training import metadata
+from .lower.training import check_loss_output, metadata
 from .package import package_folders, package_kinds, staged
 from .package.folder import Folder
 from .program.layers import arithmetic, layers, table_bytes
@@ -100,7 +100,8 @@ def save(
     ----------
     path_stem : of the files: "build/digits" gives build/digits.onnx, .h, .ep, .report.md and .report.html
     model : a network of `edgeprop.trainer` (anything with `to_onnx`), a path, the bytes of an ONNX file, a ModelProto, or
-        a fitted estimator of scikit-learn (see `from_sklearn`)
+        a fitted estimator of scikit-learn (see `from_sklearn`). Weights may stand in regular files in the folder of the
+        path, or, where that is a link, of the file it points at; links that lead out of these are not followed
     calibration : (n, ...) typical inputs, a few hundred, in the ONNX layout; a dict by name for several inputs. Without
         them the model is exported as it is: float32, or int8 if it is quantized already
     trainable : layers that learn on the device: names, patterns, "last", "last:2", "bias" (see `find_layers`); what the model's
@@ -141,6 +142,9 @@ def save(
     if trainable is None:
         trainable = metadata(given).get("trainable")
     trains = bool(trainable)
+    loss_output = loss_output or metadata(given).get("loss_output")
+    if loss_output is not None:
+        _check_loss_output(loss_output, given)
     texts = None if labels is None else class_names(labels, given, loss, loss_output, trains)
     if texts is None and (said := metadata(given).get("labels")):
         class_names(said, given, loss, loss_output, trains)
@@ -182,6 +186,14 @@ def save(
     return result
 
 
+def _check_loss_output(name: str, model: onnx.ModelProto) -> None:
+    """See that the model has the output that the loss is to look at, before long work."""
+    try:
+        check_loss_output(name, [value.name for value in model.graph.output])
+    except ValueError as error:
+        raise ExportError(str(error)) from None
+
+
 def _check_loads(program: Program, image: bytes) -> None:
     """What is written, a device takes."""
     from .writers.image import refusal
@@ -217,11 +229,9 @@ def _quantized(
     """The model quantized and judged; where onnxruntime cannot run it, what the device lacks is said instead."""
     try:
         return quantize_and_tell(model, samples, asked, loss, labels)
-    except ValueError:
-        raise
-    except Exception as error:  # onnxruntime's own
+    except NotTakenError:
         lower(model)
-        raise ExportError(f"onnxruntime does not run the model: {str(error).splitlines()[0]}") from error
+        raise
 
 
 def _check_options(options: Iterable[str]) -> None:
@@ -302,7 +312,7 @@ def _place(name: str | None, stem: Path, kinds: Sequence[str]) -> _Place:
         paths["header"] = stem.with_name(header)
         for path in paths.values():
             File(path).check()
-        naming.check_neighbours(paths["header"], found)
+        notes += naming.check_neighbours(paths["header"], found)
         return _Place(found, paths, package_folders(stem.parent, found, f"{stem.name}.onnx", kinds), notes)
     except (PlaceError, naming.NameTaken) as error:
         raise ExportError(str(error)) from None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+from collections.abc import Collection
 from math import prod
 from typing import IO, Any
 
@@ -30,18 +31,38 @@ def read_npy(path: str) -> NDArray[Any]:
         return _read(file, os.fstat(file.fileno()).st_size, path)
 
 
-def read_npz(path: str) -> dict[str, NDArray[Any]]:
-    """The arrays of an .npz by name; errors as of `read_npy`."""
+def read_npz(path: str, wanted: Collection[str] | None = None) -> tuple[dict[str, NDArray[Any]], list[str]]:
+    """The arrays of an .npz by name, and the names of those that hold Python objects, which are left out.
+
+    Parameters
+    ----------
+    wanted : names of the arrays that are read, whatever the others are; all where not given
+
+    Raises
+    ------
+    ValueError : as of `read_npy`; objects are an error where they are wanted, or where there is nothing else
+    """
     with open_regular(path) as file, zipfile.ZipFile(file) as archive:
-        members = archive.infolist()
-        total = sum(member.file_size for member in members)
+        members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+        members = {name: member for name, member in members.items() if wanted is None or name in wanted}
+        total = sum(member.file_size for member in members.values())
         if total > MOST_BYTES:
             raise ValueError(f"its arrays have {total:,} bytes, at most {MOST_BYTES:,} are read: give fewer samples")
-        arrays = {}
-        for member in members:
+        arrays: dict[str, NDArray[Any]] = {}
+        objects: dict[str, Objects] = {}
+        for name, member in members.items():
             with archive.open(member) as part:
-                arrays[member.filename.removesuffix(".npy")] = _read(part, member.file_size, member.filename)
-        return arrays
+                try:
+                    arrays[name] = _read(part, member.file_size, member.filename)
+                except Objects as error:
+                    objects[name] = error
+    if objects and (wanted is not None or not arrays):
+        raise next(iter(objects.values()))
+    return arrays, list(objects)
+
+
+class Objects(ValueError):
+    """An array of Python objects, of which nothing is read: they could run code."""
 
 
 def _read(file: IO[bytes], size: int, name: str) -> NDArray[Any]:
@@ -52,7 +73,7 @@ def _read(file: IO[bytes], size: int, name: str) -> NDArray[Any]:
     header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, by_columns, dtype = header(file)
     if dtype.hasobject:
-        raise ValueError(f"'{name}' holds Python objects, which are not loaded: give numbers, array.astype('float32')")
+        raise Objects(f"'{name}' holds Python objects, which are not loaded: give numbers, array.astype('float32')")
     if min(shape, default=0) < 0:
         raise ValueError(f"'{name}' has the shape {shape}: no axis has fewer than 0 elements")
     needed = prod(shape) * dtype.itemsize

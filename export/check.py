@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 import onnx
 
-from .errors import UnsupportedError
+from .. import Error
+from .errors import NotTakenError, UnsupportedError, first_cause
 from .graph import reference
 from .graph.exact import exact_outputs
 from .graph.importer import Imported, load
 from .graph.samples import random_inputs, shapes
-from .lower import lower_with_values
+from .lower import lower, lower_with_values
 from .lower.context import Context
 from .lower.layout import Value, permute_array
 from .lower.training import metadata
@@ -180,10 +181,8 @@ def check(
         arrays, expected = _expect(imported, arrays, can_shrink=inputs is None)
         run = device or run_on_device
         outputs, tensors = run(program, arrays)
-    except UnsupportedError as error:
-        return CheckResult("unsupported", message=str(error))
-    except (ValueError, OSError) as error:
-        return CheckResult("error", message=str(error))
+    except Exception as error:
+        return _failed(error)
     result = _compare(outputs, expected)
     if result.mismatches and imported.batch is not None and _work(program, arrays) <= _MOST_WORK:
         result = _judged(result, outputs, expected, exact_outputs(imported.proto, arrays))
@@ -201,12 +200,36 @@ def check(
     return result
 
 
+def _failed(error: Exception) -> CheckResult:
+    """The result of a check that could not be made; errors of the libraries come with their names."""
+    if isinstance(error, UnsupportedError):
+        return CheckResult("unsupported", message=str(error))
+    if isinstance(error, ValueError | OSError | Error):
+        return CheckResult("error", message=str(error))
+    return CheckResult("error", message=f"the model cannot be checked: {type(error).__name__}: {first_cause(error)}")
+
+
+def _device_refuses(proto: onnx.ModelProto) -> UnsupportedError | None:
+    """What of a model the device lacks, which says more than that onnxruntime does not take it."""
+    try:
+        lower(proto)
+    except UnsupportedError as error:
+        return error
+    except Exception:
+        return None
+    return None
+
+
 def run_on_device(program: Program, inputs: Mapping[str, Array]) -> tuple[Arrays, Arrays]:
     """Write a program's image in memory, and run that through the C runtime."""
     from .. import Model
-    from .writers.image import to_image
+    from .writers.image import refusal, to_image
 
-    model = Model(to_image(program), max_memory=None)
+    image = to_image(program)
+    try:
+        model = Model(image, max_memory=None)
+    except Error as error:
+        raise ValueError(refusal(program, image) or str(error)) from error
     arrays = [np.asarray(inputs[port.name]).reshape((-1, *port.shape[1:])) for port in program.inputs]
     results = model.run(*arrays)
     outputs = {port.name: y for port, y in zip(program.outputs, results, strict=True)}
@@ -465,10 +488,10 @@ def check_quantized(
         proto = imported.proto
         calibration = fill_states(proto, calibration, metadata(proto).get("states", {}))
         told = quantize_and_tell(proto, calibration, Asked(**given), **known, find_cure=suggest)
-    except UnsupportedError as error:
-        return CheckResult("unsupported", message=str(error))
-    except (ValueError, OSError) as error:
-        return CheckResult("error", message=str(error))
+    except NotTakenError as error:
+        return _failed(_device_refuses(proto) or error)
+    except Exception as error:
+        return _failed(error)
     found = told.found
     few = _few(found.feeds, imported.batch)
     result = check(found.model, quantize_inputs(found.model, few), device=device)

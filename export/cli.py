@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 import edgeprop
 from edgeprop._files import read
 
+from . import label_files
 from .arrays import read_npy, read_npz
-from .recognize import IMAGE, JSON, NPY, NPZ, by_text, decode, kind_of, kind_within, open_regular, shown
+from .recognize import IMAGE, NPY, NPZ, kind_of, kind_within, open_regular, shown
 
 __all__ = ["main"]
 
@@ -43,27 +44,37 @@ class UserError(Exception):
 # ---- Files ------------------------------------------------------------------------------------------------------
 
 
-def read_arrays(path: str) -> Arrays:
+def read_arrays(path: str, wanted: Sequence[str] | None = None) -> Arrays:
     """Arrays of an .npz by name, or the array of an .npy under the name "x".
 
     Nothing is read of a file that says it is larger than it is, and nothing that is no plain array.
+
+    Parameters
+    ----------
+    wanted : names of those of an .npz that are read; all plain ones where not given
     """
     kind = kind_of(path) or kind_within(path)
     if kind is not None and kind not in (NPZ, NPY):
         raise UserError(f"{path} is {kind.what}, not an .npz or .npy of samples: {kind.to_arrays}")
     try:
-        return read_npz(path) if kind is NPZ else {"x": read_npy(path)}
+        if kind is not NPZ:
+            return {"x": read_npy(path)}
+        arrays, left_out = read_npz(path, wanted)
     except MemoryError as error:
         raise UserError(f"{path}: its arrays do not fit into memory: give fewer samples") from error
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path} is not an .npz or .npy file of plain arrays: {shown(str(error))}") from error
+    if left_out and wanted is None:
+        print(f"note: {path}: {', '.join(left_out)} left out, which hold Python objects", file=sys.stderr)
+    return arrays
 
 
 def read_samples(path: str) -> tuple[NDArray[Any], NDArray[Any]]:
     """Arrays `x` and `y` of an .npz."""
-    arrays = read_arrays(path)
+    arrays = read_arrays(path, ("x", "y"))
     if not {"x", "y"} <= arrays.keys():
-        raise UserError(f"{path} holds {', '.join(arrays) or 'nothing'}; it needs arrays x (samples) and y (targets)")
+        held = ", ".join(read_arrays(path)) or "nothing"
+        raise UserError(f"{path} holds {held}; it needs arrays x (samples) and y (targets)")
     return arrays["x"], arrays["y"]
 
 
@@ -157,45 +168,24 @@ def _calibration(path: str) -> NDArray[Any] | Arrays:
 
 
 def _labels(text: str | None) -> list[str] | None:
-    """`a,b,c`, `range:10`, or a file with one label a line."""
+    """`a,b,c`, `range:10`, or a file with one label a line, or a list or a mapping of them in JSON."""
     if text is None:
         return None
     if text.startswith("range:") and text[6:].isdigit():
         return [str(i) for i in range(int(text[6:]))]
     if os.path.exists(text):
         return read_labels(text)
-    if "," not in text and (os.sep in text or Path(text).suffix.lower() in _LABEL_FILES):
+    if "," not in text and (os.sep in text or Path(text).suffix.lower() in label_files.ENDINGS):
         raise UserError(f"{text}: no such file of labels; give one that is there, or the labels themselves: a,b,c")
     return [label.strip() for label in text.split(",")]
 
 
-#: endings that no label has
-_LABEL_FILES = {".txt", ".csv", ".tsv", ".json", ".labels", ".names", ".lst", ".yaml", ".yml"}
-
-
 def read_labels(path: str) -> list[str]:
-    """The lines of a text file in UTF-8 or UTF-16, with or without a byte order mark; empty ones are left out."""
-    kind = kind_of(path)
-    if kind is not None:
-        raise UserError(f"{path} is {kind.what}, not a text of labels: write one label a line")
-    with open_regular(path) as file:
-        data = file.read(_MOST_LABEL_BYTES)
+    """The names in a file, see `label_files`."""
     try:
-        text = decode(data)
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path} is no text in UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8"
-        ) from error
-    if by_text(data) is JSON:
-        raise UserError(f"{path} is {JSON.what}, not a text of labels: write one label a line")
-    labels = [line.strip() for line in text.splitlines() if line.strip()]
-    if not labels or "\0" in text:
-        raise UserError(f"{path} holds no labels: write one a line, as UTF-8")
-    return labels
-
-
-#: of a file of labels: a device has no room for so many
-_MOST_LABEL_BYTES = 1 << 24
+        return label_files.read_labels(path)
+    except label_files.BadLabels as error:
+        raise UserError(str(error)) from error
 
 
 def run_check(args: argparse.Namespace) -> int:
@@ -407,7 +397,9 @@ def _add_export(add: Add) -> None:
         metavar="OUTPUT",
         help="of several outputs the one it looks at [the first that depends on what trains]",
     )
-    command.add_argument("--labels", metavar="A,B,C", help="class names; or range:10; or a file with one a line")
+    command.add_argument(
+        "--labels", metavar="A,B,C", help="class names; or range:10; or a file with one a line, or JSON"
+    )
     command.add_argument(
         "--state",
         action="append",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 #: what fits instead of an operator that takes the batch axis for one of its own
@@ -97,5 +98,30 @@ class QuantizeError(ValueError):
     """A model or an option that cannot be quantized as asked."""
 
 
+class NotTakenError(QuantizeError):
+    """A model that the libraries which are to change or run it do not accept."""
+
+
 class ExportError(ValueError):
     """A call of `save` that cannot be carried out as it stands."""
+
+
+@contextmanager
+def of_libraries() -> Iterator[None]:
+    """Make errors of onnx and onnxruntime, which are of many kinds, into `NotTakenError`, with what they say first."""
+    try:
+        yield
+    except (ValueError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        library = type(error).__module__.partition(".")[0]
+        if not library.startswith("onnx"):
+            raise
+        does = "does not run" if library == "onnxruntime" else "does not accept"
+        raise NotTakenError(f"{library} {does} the model: {first_cause(error)}") from error
+
+
+def first_cause(error: Exception) -> str:
+    """What onnx says first, in one line: it goes on with every node around, and says the same of every node behind."""
+    lines = [" ".join(line.split()) for line in str(error).splitlines()]
+    return shortened(" ".join(line for line in lines if line).partition(" ==> Context:")[0])

@@ -12,6 +12,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from .tidy import tidy
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 #: pools, and the input that is the zero point of their codes
@@ -31,9 +33,9 @@ def as_defined(model: onnx.ModelProto) -> onnx.ModelProto:
       onnxruntime's kernel for codes (and for float32 in older versions) counts taps beyond it. The padding becomes a Pad.
     - Resize by scales that give no whole length: onnxruntime rounds the length before it aligns corners by it. The
       resampling becomes a product with a matrix, or a Gather, worked out by ONNX's reference.
-    - What `with_plain_biases` does.
+    - What `with_plain_biases` and `tidy` do.
     """
-    model = with_plain_biases(model)
+    model = with_plain_biases(tidy(model))
     parts = [node for node in model.graph.node if _counts_too_many(node) or _rounds_length(node)]
     if not parts:
         return model

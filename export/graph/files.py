@@ -1,7 +1,12 @@
 """An ONNX model out of a file, whole: weights that stand in files beside it (external data) are read into it.
 
-Such files are looked for in the model's own folder and nowhere else, whatever the current one is, and are regular files
-there. What a tensor says of its size is compared with its bytes before anything is made of that size.
+Such files are looked for beside the model and nowhere else, whatever the current folder is, and are regular files there:
+in the folder of the path given, else, where that path is a link, in the folder of the file it points at. The name that
+the model has for them stays below its folder as it is written. Once links are followed the file must still be in one of
+these two folders. That is so in a plain folder, whatever links an archive put there, and in a cache of Hugging Face's,
+where `model.onnx` and `model.onnx_data` are links to `../../blobs/<hash>`: whoever gives a link as the model opens
+the folder that it points into, and no other. What a tensor says of its size is compared with its bytes before anything is
+made of that size.
 """
 
 from __future__ import annotations
@@ -55,17 +60,18 @@ def read(model: onnx.ModelProto | bytes | str | os.PathLike[str]) -> Whole:
     FileNotFoundError : no such model
     """
     path: Path | None = None
+    folders: tuple[Path, ...]
     if isinstance(model, onnx.ModelProto):
         proto, digest = model, hashlib.sha256(model.SerializeToString(deterministic=True))
-        source, folder = "", None
+        source, folders = "", ()
     elif isinstance(model, bytes | bytearray | memoryview):
-        source, folder, data = "", None, bytes(model)
+        source, folders, data = "", (), bytes(model)
         proto, digest = _parse(data, "the bytes given"), hashlib.sha256(data)
     else:
         path = Path(model)
-        data, source, folder = _bytes_of(path), path.name, path.parent
+        data, source, folders = _bytes_of(path), path.name, _folders_of(path)
         proto, digest = _parse(data, source), hashlib.sha256(data)
-    beside = _Files(folder)
+    beside = _Files(folders)
     if any(_is_external(tensor) for _, tensor in tensors(proto)):
         proto = _embed(proto, beside, digest)
     for told, tensor in tensors(proto):
@@ -206,9 +212,10 @@ def _embed(proto: onnx.ModelProto, files: _Files, digest: hashlib._Hash) -> onnx
 
 @dataclass
 class _Files:
-    """The files beside a model; `total`: bytes read so far; `opened`: those that were read."""
+    """The files beside a model; `folders`: where they are looked for, in this order; `total`: bytes read so far; `opened`:
+    those that were read."""
 
-    folder: Path | None
+    folders: tuple[Path, ...]
     total: int = 0
     opened: set[Path] = field(default_factory=set)
 
@@ -249,27 +256,46 @@ class _Files:
         return place
 
     def _open(self, told: str, location: str) -> BinaryIO:
-        """The file, which lies in the model's folder or below it."""
-        if self.folder is None:
+        """The file, which lies in a folder of the model's or below it."""
+        if not self.folders:
             cure = "give the path of the .onnx file instead, or read it with onnx.load(path)"
             raise ValueError(f"{told} stands in a file beside the model ('{location}'), and no folder is known: {cure}")
-        if not _is_inside(self.folder, location):
+        path = self._path(location)
+        if path is None:
             cure = "copy it beside the model and write that anew with onnx.save_model(..., location=NAME)"
             raise ValueError(f"{told} stands in '{location}', which is not in the model's folder: {cure}")
         try:
-            self.opened.add(self.folder / location)
-            return open_regular(self.folder / location)
+            self.opened.add(path)
+            return open_regular(path)
         except FileNotFoundError as error:
             cure = "copy it there with the model"
-            raise ValueError(f"{told} stands in '{self.folder / location}', which is not there: {cure}") from error
+            raise ValueError(f"{told} stands in '{path}', which is not there: {cure}") from error
         except (ValueError, OSError) as error:
             raise ValueError(f"{told} cannot be read from '{location}': {error}") from error
 
+    def _path(self, location: str) -> Path | None:
+        """Where the file is, or would be if it were there; None where it is not to be read."""
+        if not _is_below(location):
+            return None
+        found = [path for folder in self.folders if os.path.lexists(path := folder / location)]
+        inside = [path for path in found if _is_in(path, self.folders)]
+        return next(iter(inside), None) if found else self.folders[0] / location
 
-def _is_inside(folder: Path, location: str) -> bool:
-    """Whether a location names something in a folder or below, also once links are followed."""
+
+def _folders_of(path: Path) -> tuple[Path, ...]:
+    """The folder of a model, and of the file it is where the path is a link."""
+    real = Path(os.path.realpath(path))
+    return (path.parent, real.parent) if path.is_symlink() else (path.parent,)
+
+
+def _is_below(location: str) -> bool:
+    """Whether a location as it is written names something below a folder."""
     parts = (*PurePosixPath(location).parts, *PureWindowsPath(location).parts)
     absolute = PurePosixPath(location).is_absolute() or bool(PureWindowsPath(location).anchor)
-    if not location or "\0" in location or absolute or ".." in parts:
-        return False
-    return (folder / location).resolve().is_relative_to(folder.resolve())
+    return bool(location) and "\0" not in location and not absolute and ".." not in parts
+
+
+def _is_in(path: Path, folders: tuple[Path, ...]) -> bool:
+    """Whether a path is in one of some folders or below, once links are followed."""
+    real = os.path.realpath(path)
+    return any(Path(real).is_relative_to(os.path.realpath(folder)) for folder in folders)

@@ -11,13 +11,14 @@ import onnx
 import onnx.inliner
 import onnx.version_converter
 
-from ..errors import UnsupportedError, UnsupportedNode, shortened
+from ..errors import UnsupportedError, UnsupportedNode, first_cause
 from .classical import to_tensors
 from .constant_ends import drop_constant_outputs
 from .ends import to_float_ends
 from .files import read
 from .limits import MOST_AXES, MOST_ELEMENTS, check_counts, check_ranges, check_sizes, make_shapes
 from .recurrence import time_first
+from .tidy import tidy
 from .uses import all_nodes
 
 #: oldest opset whose operators mean what the lowering takes them to mean (numpy-style broadcasting)
@@ -33,7 +34,8 @@ class Imported:
     """A checked model.
 
     proto : as it was given, apart from initialisers listed as inputs (IR version 3), which are dropped from the inputs,
-        functions, which are inlined, and what `classical.to_tensors`, `ends.to_float_ends` and `recurrence.time_first` rewrite
+        functions, which are inlined, and what `tidy`, `classical.to_tensors`, `ends.to_float_ends`
+        and `recurrence.time_first` rewrite
     source : the file's name, or ""
     source_hash : sha256 of the ONNX bytes and of weights that stand beside them, hex
     batch : the first axis of every input and output: 0 where it may vary, its size where fixed; None: there is no batch
@@ -58,7 +60,8 @@ def load(model: onnx.ModelProto | bytes | str | os.PathLike[str], *, ends: bool 
 
     Parameters
     ----------
-    model : a path, the bytes of a file, or a ModelProto (not changed); weights in files beside it are read from its folder
+    model : a path, the bytes of a file, or a ModelProto (not changed); weights in files beside it are read from its folder or,
+        where the path is a link, from that of the file it points at (`files`)
     ends : whether inputs that are cast to float32 and outputs that are labels may become others (`to_float_ends`)
 
     Raises
@@ -71,6 +74,7 @@ def load(model: onnx.ModelProto | bytes | str | os.PathLike[str], *, ends: bool 
     whole = read(model)
     proto = whole.proto
     check_counts(proto)
+    proto = tidy(proto)
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
     notes = to_tensors(copy)
@@ -85,6 +89,7 @@ def load(model: onnx.ModelProto | bytes | str | os.PathLike[str], *, ends: bool 
     if newer is not copy:
         copy = proto = newer
     check_ranges(copy)
+    _check_slices(copy)
     copy = _with_output_shapes(copy)
     _drop_initialized_inputs(copy)
     _check(copy)
@@ -101,7 +106,7 @@ def _inlined(proto: onnx.ModelProto) -> onnx.ModelProto:
     try:
         return onnx.inliner.inline_local_functions(proto)
     except Exception as error:  # onnx's own, of several kinds
-        raise ValueError(f"onnx cannot inline the model's functions: {_first_cause(error)}") from error
+        raise ValueError(f"onnx cannot inline the model's functions: {first_cause(error)}") from error
 
 
 def _with_output_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -167,13 +172,42 @@ def _check(proto: onnx.ModelProto) -> None:
     try:
         known = _known_parts(proto, opset)
         onnx.checker.check_model(_with_some_shapes(known))
-        check_sizes(make_shapes(known))
+        _check_shapes(known)
     except MemoryError as error:
         raise ValueError(
             "the model's values do not fit into memory: look at the sizes that its nodes ask for"
         ) from error
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ValueError(f"onnx.checker rejects the model: {_first_cause(error)}") from error
+        raise ValueError(f"onnx.checker rejects the model: {first_cause(error)}") from error
+
+
+def _check_shapes(known: onnx.ModelProto) -> None:
+    """See that shapes fit one another, and that nothing has too many elements, whatever the file says of it."""
+    check_sizes(make_shapes(known))
+    if known.graph.value_info:
+        bare = onnx.ModelProto()
+        bare.CopyFrom(known)
+        del bare.graph.value_info[:]
+        check_sizes(make_shapes(bare))
+
+
+def _check_slices(proto: onnx.ModelProto) -> None:
+    """Refuse what has fewer than 0 elements, as behind a window larger than its input, before a Slice of it: there onnx would
+    end the process."""
+    if not any(node.op_type == "Slice" and _is_own(node) for node in all_nodes(proto.graph.node)):
+        return
+    bare = onnx.ModelProto()
+    bare.CopyFrom(proto)
+    del bare.graph.value_info[:]
+    for node in all_nodes(bare.graph.node):
+        if node.op_type == "Slice":
+            node.domain = _APART
+    bare.opset_import.append(onnx.helper.make_opsetid(_APART, 1))
+    try:
+        inferred = onnx.shape_inference.infer_shapes(bare)
+    except Exception:  # it is told where all of the model is looked at
+        return
+    check_sizes(inferred)
 
 
 def _known_parts(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
@@ -199,12 +233,6 @@ def _with_some_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
         if value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape"):
             value.type.tensor_type.shape.SetInParent()
     return copy
-
-
-def _first_cause(error: Exception) -> str:
-    """What onnx says first, in one line: it goes on with every node around, and says the same of every node behind."""
-    lines = [" ".join(line.split()) for line in str(error).splitlines()]
-    return shortened(" ".join(line for line in lines if line).partition(" ==> Context:")[0])
 
 
 def opsets(proto: onnx.ModelProto) -> dict[str, int]:

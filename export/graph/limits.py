@@ -118,7 +118,7 @@ def check_ranges(proto: onnx.ModelProto) -> None:
 
 
 def check_sizes(inferred: onnx.ModelProto) -> None:
-    """Refuse values of more elements or axes than can be run.
+    """Refuse values of more elements or axes than can be run, or of fewer than none.
 
     Parameters
     ----------
@@ -141,6 +141,8 @@ def check_sizes(inferred: onnx.ModelProto) -> None:
 
 
 def _refused(sizes: list[int]) -> tuple[str, str] | None:
+    if min(sizes, default=0) < 0:
+        return f"its output has the shape {sizes}", "no axis has fewer than 0 elements"
     if len(sizes) > MOST_AXES:
         return f"its output has {len(sizes)} axes", f"at most {MOST_AXES}"
     count = prod(size for size in sizes if size > 0)

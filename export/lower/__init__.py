@@ -9,16 +9,19 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
+from ..classes import check_count, names
 from ..errors import Refusal, UnsupportedError, UnsupportedNode
 from ..graph import spelled
 from ..graph.batch import MixedSamples, only_one, samples_apart
 from ..graph.codes import move_codes
+from ..graph.finite import causes
 from ..graph.importer import Imported, load
 from ..graph.islands import take_islands
 from ..graph.normalize import Normal, normalize
@@ -143,7 +146,7 @@ def lower(
     name: str | None = None,
     trainable: str | Sequence[str] | None = None,
     loss: str | None = None,
-    labels: Sequence[object] | None = None,
+    labels: Sequence[object] | Mapping[Any, Any] | None = None,
     states: Mapping[str, str] | None = None,
     sparse: str = "auto",
     loss_output: str | None = None,
@@ -159,7 +162,7 @@ def lower(
         layers, `fc.bias` for that of one; what the model's metadata says where not given
     loss : `softmax_cross_entropy`, `sigmoid_cross_entropy`, `mse` or `hinge`; from the metadata, else from a final
         Softmax or Sigmoid, where not given
-    labels : names of the classes; from the metadata where not given
+    labels : names of the classes, as `save` takes them; from the metadata where not given
     states : graph inputs that are the state of a stream, with the graph output that is the state after a step; from the
         metadata where not given, {} for none
     sparse : which float32 dense layers store their non-zero weights alone: "auto", frozen ones of few; "never"; "always",
@@ -195,13 +198,14 @@ def lower_with_values(
     name: str | None = None,
     trainable: str | Sequence[str] | None = None,
     loss: str | None = None,
-    labels: Sequence[object] | None = None,
+    labels: Sequence[object] | Mapping[Any, Any] | None = None,
     states: Mapping[str, str] | None = None,
     sparse: str = "auto",
     loss_output: str | None = None,
 ) -> tuple[Program, Context]:
     """`lower`, with the Context beside the Program: it knows which tensor holds which ONNX value, and how."""
     refused: list[Exception] = []
+    labels = None if labels is None else names(labels)
     for attempt in _ways(imported):
         try:
             program, ctx = _lower(attempt, name, trainable, loss, labels, states, sparse, loss_output)
@@ -239,7 +243,7 @@ def _lower(
     name: str | None,
     trainable: str | Sequence[str] | None,
     loss: str | None,
-    labels: Sequence[object] | None,
+    labels: Sequence[str] | None,
     states: Mapping[str, str] | None,
     sparse: str,
     loss_output: str | None,
@@ -258,17 +262,31 @@ def _lower(
         inputs=_input_ports(ctx, imported, pairs),
         outputs=_output_ports(ctx, imported, pairs.values()),
         states=streaming.states(ctx, pairs),
-        labels=[str(label) for label in (said.get("labels", []) if labels is None else labels)],
+        labels=names(said.get("labels", [])) if labels is None else list(labels),
         source=imported.source,
         source_hash=imported.source_hash,
     )
     looks_at, streams = loss_output or said.get("loss_output"), said.get("states", {})
     mark_trainable(ctx, program, marks, loss or said.get("loss"), looks_at, streams)
+    if program.labels:
+        check_count(program.labels, [program.outputs[0].shape])
     recurrent.keep_for_learning(program, said.get("truncate", 0))
     make_sparse(program, sparse)
     _drop_unused(program)
     _spread_scales(program)
+    _check_finite(program, imported)
     return program, ctx
+
+
+def _check_finite(program: Program, imported: Imported) -> None:
+    """Refuse weights that are NaN or infinite, with the model's constants that they come from."""
+    for tensor in program.tensors.values():
+        if tensor.data is None or tensor.data.dtype != np.float32 or np.isfinite(tensor.data).all():
+            continue
+        cure = "what the model's constants become when they are computed; look at the nodes around it"
+        raise ValueError(
+            f"tensor '{tensor.name}' has values that are NaN or infinite: {causes(imported.proto) or cure}"
+        )
 
 
 def lower_graph(normal: Normal, imported: Imported, marks: Marks) -> Context:

@@ -169,12 +169,14 @@ def mark_trainable(
     Raises
     ------
     TrainableError : what is meant cannot train: all of it, and what lies between it and the loss, in one message
-    ValueError : no loss is given or implied
+    ValueError : no loss is given or implied, or the model has no such output
     """
     if loss is not None and loss not in LOSSES:
         raise ValueError(f"loss '{loss}' is none of {', '.join(LOSSES)}")
     if not marks.marks:
         program.loss = loss
+        if loss_output is not None:
+            _put_first(program, loss_output)
         return
     known = {layer.op.name: layer for op in ctx.ops for layer in _layers(ctx) if layer.op is op}
     _drop_unread(program, streams)
@@ -228,7 +230,6 @@ def _first_output(program: Program, layers: Sequence[Op], wanted: str | None) ->
     ------
     ValueError : there is no such output, or it could be one of several
     """
-    ports = {port.name: port for port in program.outputs}
     if wanted is None:
         reached = _reached(program, layers)
         fit = [port.name for port in program.outputs if port.tensor in reached]
@@ -238,9 +239,25 @@ def _first_output(program: Program, layers: Sequence[Op], wanted: str | None) ->
             cure = f"name one, loss_output={fit[0]!r} (--loss-output {fit[0]})"
             raise ValueError(f"the loss could look at any of the outputs {', '.join(map(repr, fit))}: {cure}")
         wanted = fit[0]
-    if wanted not in ports:
-        raise ValueError(f"loss_output={wanted!r} (--loss-output) is no output of the model: {', '.join(ports)}")
-    program.outputs.sort(key=lambda port: port.name != wanted)
+    _put_first(program, wanted)
+
+
+def _put_first(program: Program, name: str) -> None:
+    check_loss_output(name, [port.name for port in program.outputs])
+    program.outputs.sort(key=lambda port: port.name != name)
+
+
+def check_loss_output(name: str, outputs: Sequence[str]) -> None:
+    """See that a model has the output that the loss is to look at.
+
+    Raises
+    ------
+    ValueError : it has none of the name
+    """
+    if name not in outputs:
+        raise ValueError(
+            f"loss_output={name!r} (--loss-output {name}) is no output of the model: give one of {', '.join(outputs)}"
+        )
 
 
 def _reached(program: Program, layers: Sequence[Op]) -> set[str]:

@@ -10,6 +10,8 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 ALIGN = 16  # bytes; every block starts at a multiple
 EFFORT = 300_000  # of branch and bound before it gives up, in blocks looked at: about a second
 _SHUFFLES = 200  # of the search around the best greedy order
@@ -53,15 +55,24 @@ def rounded(size: int) -> int:
     return -(-size // ALIGN) * ALIGN
 
 
-def size_at(block: Block, time: int) -> int:
-    """Bytes that a block takes at a time; 0 when it does not live then."""
-    return max((rounded(span.size) for span in block if span.start <= time <= span.end), default=0)
+def live_at(blocks: Sequence[Block], count: int) -> list[int]:
+    """Bytes that live at each of the times 0 .. count-1: of each block, the largest of its spans then."""
+    last = max((span.end for block in blocks for span in block), default=0)
+    total = np.zeros(max(count, last + 1), np.int64)
+    for block in blocks:
+        first = min(span.start for span in block)
+        size = np.zeros(max(span.end for span in block) + 1 - first, np.int64)
+        for span in block:
+            part = size[span.start - first : span.end + 1 - first]
+            np.maximum(part, rounded(span.size), out=part)
+        total[first : first + len(size)] += size
+    return [int(size) for size in total[:count]]
 
 
 def live_bound(blocks: Sequence[Block]) -> int:
     """The most bytes that live at one time."""
-    times = {span.start for block in blocks for span in block}
-    return max((sum(size_at(block, time) for block in blocks) for time in times), default=0)
+    count = max((span.end + 1 for block in blocks for span in block), default=0)
+    return max(live_at(blocks, count), default=0)
 
 
 def _gap(below: Block, above: Block) -> int:
@@ -72,15 +83,29 @@ def _gap(below: Block, above: Block) -> int:
     return max(together, default=0)
 
 
+def _meetings(blocks: Sequence[Block]) -> list[list[int]]:
+    """For each block the others that are there between its start and its end, by their numbers, in order."""
+    starts = [min(span.start for span in block) for block in blocks]
+    ends = [max(span.end for span in block) for block in blocks]
+    met: list[list[int]] = [[] for _ in blocks]
+    there: list[int] = []
+    for block in sorted(range(len(blocks)), key=starts.__getitem__):
+        there = [other for other in there if ends[other] >= starts[block]]
+        for other in there:
+            met[block].append(other)
+            met[other].append(block)
+        there.append(block)
+    return [sorted(others) for others in met]
+
+
 class _Packer:
     """A set of blocks and what keeps them apart: `gaps[a]` has a distance for each block that `a` meets."""
 
     def __init__(self, blocks: Sequence[Block]) -> None:
         self.blocks = blocks
-        indices = range(len(blocks))
         self.heights = [max((rounded(span.size) for span in block), default=0) for block in blocks]
         self.gaps: list[dict[int, int]] = [
-            {b: gap for b in indices if b != a and (gap := _gap(blocks[a], blocks[b]))} for a in indices
+            {b: gap for b in met if (gap := _gap(blocks[a], blocks[b]))} for a, met in enumerate(_meetings(blocks))
         ]
 
     def total(self, offsets: Sequence[int]) -> int:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ... import runtime
-from .packing import EFFORT, Packing, Span, live_bound, pack, rounded, size_at
+from .packing import EFFORT, Packing, Span, live_at, live_bound, pack, rounded
 from .program import Op, Plan, Program
 from .traits import GRADIENT_IN_PLACE, TRAITS, Traits
 
@@ -430,8 +430,8 @@ def live_bytes(program: Program) -> list[int]:
     timeline = list(_inference(program))
     lives = _lifetimes(program, timeline)
     blocks = _blocks(_chains(lives, _aliases(timeline, lives)))
-    base = _state_places(program)[1]
-    return [base + sum(size_at(block, time) for block in blocks) for time in range(1, len(program.ops) + 1)]
+    base, count = _state_places(program)[1], len(program.ops)
+    return [base + size for size in live_at(blocks, count + 1)[1:]]
 
 
 # ---- Sizes of arenas, as ep_arena_size() computes them

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ... import runtime
+from ..errors import ExportError
 from .packing import rounded
 from .plan import plan
 from .program import DTYPES, NONE, Op, Plan, Program, Tensor
@@ -187,19 +188,38 @@ def _train_row(program: Program, index: dict[str, int], arena: Plan) -> TrainRow
 
 
 def _check_counts(rows: Tables) -> None:
+    """Refuse what the runtime's fields do not hold, with the cure.
+
+    Raises
+    ------
+    ExportError : it is more
+    """
+    fewer, nodes = "split the model", "simplify the model (onnxsim, onnxslim), or split it"
     limits = {
-        "tensors": (len(rows.tensors), 0xFFFF),
-        "ops": (len(rows.nodes), 0xFFFF),
-        "inputs": (len(rows.inputs), 0xFFFF),
-        "outputs": (len(rows.outputs), 0xFFFF),
-        "states": (len(rows.states), 0xFFFF),
-        "inputs of an op": (max((len(node.op.inputs) for node in rows.nodes), default=0), 0xFF),
-        "bytes of weights": (rows.data_bytes, 0x7FFFFFFF),
-        "bytes of activations": (max(rows.plan.infer_bytes, rows.plan.train_bytes), 0x7FFFFFFF),
+        "tensors": (len(rows.tensors), 0xFFFF, nodes),
+        "ops": (len(rows.nodes), 0xFFFF, nodes),
+        "inputs": (len(rows.inputs), 0xFFFF, fewer),
+        "outputs": (len(rows.outputs), 0xFFFF, fewer),
+        "states": (len(rows.states), 0xFFFF, fewer),
+        "inputs of an op": (
+            max((len(node.op.inputs) for node in rows.nodes), default=0),
+            0xFF,
+            "do it in several steps, each of at most 255 inputs",
+        ),
+        "bytes of weights": (
+            rows.data_bytes,
+            0x7FFFFFFF,
+            "quantize the model (calibration), or make its layers smaller",
+        ),
+        "bytes of activations": (
+            max(rows.plan.infer_bytes, rows.plan.train_bytes),
+            0x7FFFFFFF,
+            "quantize the model (calibration), or give it smaller inputs or fewer channels",
+        ),
     }
-    for what, (count, most) in limits.items():
+    for what, (count, most, cure) in limits.items():
         if count > most:
-            raise ValueError(f"{count} {what}, and the runtime can have at most {most}")
+            raise ExportError(f"the model has {count:,} {what}, and the runtime takes at most {most:,}: {cure}")
 
 
 # ---- Sections of an image

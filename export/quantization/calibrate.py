@@ -18,7 +18,9 @@ import onnx
 import onnxruntime as ort
 
 from ..._arrays import cure
+from ..errors import of_libraries
 from ..graph.definition import as_defined
+from ..graph.finite import causes
 from ..graph.importer import find_batch
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -31,6 +33,14 @@ SMALLEST = 1e-20
 
 class CalibrationError(ValueError):
     """Calibration samples that do not fit the model or do not give usable ranges."""
+
+
+class NotFinite(CalibrationError):
+    """Something that is NaN or infinite: `what`, and why or what to do."""
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(f"{what}: {why}")
+        self.what = what
 
 
 class Affine(NamedTuple):
@@ -171,7 +181,8 @@ def calibrate(
         raise CalibrationError(f"method={method!r} is unknown: choose one of {', '.join(METHODS)}")
     if not 50.0 < percentile <= 100.0:
         raise CalibrationError(f"percentile={percentile}: give a number above 50 and up to 100")
-    runner = Runner(model, values, batch_size)
+    with of_libraries():
+        runner = Runner(model, values, batch_size)
     feeds = runner.check(samples)
     ranges = observe_ranges(runner, feeds)
     choose = METHODS[method]
@@ -210,8 +221,8 @@ def observe_ranges(runner: Runner, feeds: Mapping[str, Array]) -> dict[str, Rang
         for name, array in batch.items():
             low, high = float(array.min(initial=np.inf)), float(array.max(initial=-np.inf))
             if not np.isfinite([low, high]).all():
-                cure = "check the samples' units and the model"
-                raise CalibrationError(f"value {name!r} holds NaN or infinity on the calibration samples: {cure}")
+                cure = causes(runner.model) or "check the samples' units and the model"
+                raise NotFinite(f"value {name!r} holds NaN or infinity on the calibration samples", cure)
             old = ranges.get(name, Range(low, high))
             ranges[name] = Range(min(low, old.low), max(high, old.high))
     return ranges
@@ -240,6 +251,7 @@ class Runner:
     """
 
     def __init__(self, model: onnx.ModelProto, values: Sequence[str] | None = None, batch_size: int = 32) -> None:
+        self.model = model
         self.values = float_values(model.graph) if values is None else list(values)
         self.inputs = {value.name: value for value in model.graph.input}
         batch = find_batch(model.graph)

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from ..errors import QuantizeError
-from .calibrate import Affine, Array, CalibrationError, Range
+from .calibrate import Affine, Array, CalibrationError, NotFinite, Range
 from .rules import FUSED_ANYHOW, PRODUCT, RULES, Rule
 from .selection import Chosen, is_layer
 from .simplify import ACTIVATIONS, channel_axis, clip_bounds, constant, new_constant, sole_user
@@ -109,7 +108,7 @@ class Quantizer:
         _, bias = self._bias(node)
         assert weight is not None
         if not np.isfinite(weight).all() or (bias is not None and not np.isfinite(bias).all()):
-            raise QuantizeError(f"{node.op_type} {node.name!r}: its weights hold NaN or infinity")
+            raise NotFinite(f"{node.op_type} {node.name!r} has weights that are NaN or infinite", "make them finite")
         x_scale = self.params[node.inputs[0]].scale  # type: ignore[index]
         self.weights[node] = quantize_weights(weight, bias, channel_axis(node), x_scale, self.per_channel)
 

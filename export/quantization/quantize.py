@@ -19,9 +19,12 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
-from ..errors import QuantizeError
+from ..classes import names
+from ..errors import QuantizeError, of_libraries
+from ..graph.finite import causes
+from ..graph.limits import MOST_NODES
 from . import accuracy, features
-from .calibrate import Array, Range, Runner, calibrate
+from .calibrate import Array, NotFinite, Range, Runner, calibrate
 from .choose import choose
 from .corrections import correct_biases, equalize
 from .qdq import Quantizer
@@ -32,6 +35,8 @@ from .simplify import simplify
 AUTO = "auto"
 #: dB at the worst output that scaling the features must gain
 GAIN = 3.0
+#: nodes of a float graph that is quantized: each may become four, with the codes of its weights and of its result
+MOST_QUANTIZED = MOST_NODES // 4 - 1
 KEY_METHODS = "edgeprop.calibration"
 KEY_TRAINABLE, KEY_LOSS, KEY_LABELS = "edgeprop.trainable", "edgeprop.loss", "edgeprop.labels"
 
@@ -78,13 +83,15 @@ def quantize(
 
     Raises
     ------
-    QuantizeError : the model is quantized already, an option is unknown, a pattern fits no layer (all are listed)
+    QuantizeError : the model is quantized already, an option is unknown, a pattern fits no layer (all are listed);
+        NotTakenError where onnx or onnxruntime does not accept the model
     CalibrationError : the samples do not fit, or give no finite ranges
     """
     asked = Asked(
         method, percentile, per_channel, keep_float, trainable, io, equalization, bias_correction, scale_inputs
     )
-    return quantize_as(model, calibration, asked, loss, labels).model
+    with of_libraries():
+        return quantize_as(model, calibration, asked, loss, None if labels is None else names(labels)).model
 
 
 @dataclass(frozen=True)
@@ -140,7 +147,36 @@ def quantize_as(
     asked.check()
     if is_quantized(model):
         raise QuantizeError("the model is quantized already: export it as it is, without calibration samples")
+    try:
+        return _quantized(model, calibration, asked, loss, labels)
+    except NotFinite as error:
+        told = causes(model)  # as its own constants are called
+        raise NotFinite(error.what, told) if told else error from None
+
+
+def check_length(normal: onnx.ModelProto) -> None:
+    """Refuse a graph that would have more nodes in int8 than are taken, before minutes of work.
+
+    Raises
+    ------
+    QuantizeError : it has
+    """
+    count = len(normal.graph.node)
+    if count > MOST_QUANTIZED:
+        cure = "leave all of it in float32 (quantized=False, --float), simplify it (onnxsim, onnxslim), or split it"
+        raise QuantizeError(f"the model has {count:,} nodes, at most {MOST_QUANTIZED:,} are quantized: {cure}")
+
+
+def _quantized(
+    model: onnx.ModelProto,
+    calibration: Array | Mapping[str, Array],
+    asked: Asked,
+    loss: str | None,
+    labels: Sequence[Any] | None,
+) -> Quantized:
+    """`quantize_as`, of a model that is float32."""
     normal, chosen = prepare(model, calibration, asked.trainable, asked.equalization)
+    check_length(normal)
     feeds = Runner(normal, []).check(calibration)
     found = quantize_normal(normal, feeds, chosen, asked, loss, labels)
     mark(found.model, find_marks(found.normal, asked.trainable), loss, labels)
@@ -276,7 +312,7 @@ def mark(
     if loss is not None:  # where nothing trains it tells what the answers are meant for
         kept[KEY_LOSS] = loss
     if labels is not None:
-        kept[KEY_LABELS] = json.dumps([str(label) for label in labels], ensure_ascii=False)
+        kept[KEY_LABELS] = json.dumps(names(labels), ensure_ascii=False)
     onnx.helper.set_model_props(model, kept)
     return model
 

@@ -10,6 +10,8 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from ..classes import names
+from ..errors import of_libraries
 from . import features
 from .accuracy import Accuracy, faults, measure, spread
 from .analysis import snr
@@ -22,6 +24,8 @@ from .selection import can_train, choose_nodes, find_nodes, is_layer
 
 #: samples that the layers' signal-to-noise ratios come from
 SNR_SAMPLES = 256
+#: nodes of a graph for which cures are looked for by trying them, which quantizes it several times
+MOST_TRIED = 500
 #: layers named in a note before the rest are counted
 _NAMED = 4
 
@@ -59,11 +63,19 @@ def quantize_and_tell(
 
     find_cure : where answers are ruined, also quantize in other ways to find one that helps
     """
-    found = quantize_as(model, calibration, asked, loss, labels)
+    labels = None if labels is None else names(labels)
+    with of_libraries():
+        return _told(quantize_as(model, calibration, asked, loss, labels), asked, loss, labels, find_cure)
+
+
+def _told(found: Quantized, asked: Asked, loss: str | None, labels: Sequence[Any] | None, find_cure: bool) -> Told:
+    """What came of quantizing."""
     accuracy = measure(found.reference, found.comparable, found.feeds, loss, labels)
     ruined = faults(accuracy)
-    if ruined and find_cure:
+    if ruined and find_cure and len(found.normal.graph.node) <= MOST_TRIED:
         ruined[-1] += f"; {cure(Patient(found, found.feeds, asked, loss, labels), accuracy)}"
+    elif ruined and find_cure:
+        ruined[-1] += "; cure: leave all of it in float32 (quantized=False, --float), or some layers (--float LAYER)"
     noise = snr(found.normal, found.model, spread(found.feeds, SNR_SAMPLES))
     return Told(found, accuracy, noise, ruined, [*_of_features(found), *_of_samples(found), *_of_options(found, asked)])
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -76,11 +77,20 @@ def to_header(program: Program, file: str = "") -> str:
     return "\n".join(_Header(program, file).lines()) + "\n"
 
 
-def origin(text: str) -> tuple[str, str] | None:
-    """The prefix of the macros of a header that `to_header` wrote, and the file it came from; None if it wrote no such."""
+class Origin(NamedTuple):
+    """What a written header says of itself: the prefix of its macros, the file its model came from, and its own name."""
+
+    prefix: str
+    source: str
+    file: str
+
+
+def origin(text: str) -> Origin | None:
+    """What a header that `to_header` wrote says of itself; None if it wrote no such."""
     guard = re.search(r"^#ifndef EP_MODEL_(\w+)_H$", text, re.MULTILINE)
     source = re.search(r"^ \* Source  (.*?)(?:, SHA-256 [0-9a-f]*)?$", text, re.MULTILINE)
-    return (guard[1], source[1]) if guard and source else None
+    file = re.search(r'^ \* +#include "(.*)"$', text, re.MULTILINE)
+    return Origin(guard[1], source[1], file[1] if file else "") if guard and source else None
 
 
 def label_names(labels: Sequence[str]) -> list[str]:

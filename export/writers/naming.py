@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import taken
-from .c_text import LONGEST, header_stem, identifier, word
+from .c_text import LONGEST, comment, header_stem, identifier, word
 from .header import label_names, origin
 
 _READ = 1 << 18  # bytes of a neighbour in which its first screen ends
@@ -79,25 +79,36 @@ def _numbered(label: str, end: str, ends: Sequence[str]) -> bool:
     return bool(plain) and end != plain and plain in ends
 
 
-def check_neighbours(header: Path, name: str) -> None:
+def check_neighbours(header: Path, name: str) -> list[str]:
     """See that no other header in the folder has the same macros: both in one program would be one model.
+
+    A copy of the header itself, as `digits_backup.h` made by hand, says in its text that it is `digits.h`: it is left alone.
+
+    Returns
+    -------
+    a note for each such copy
 
     Raises
     ------
-    NameTaken : one has
+    NameTaken : another model's header has the macros
     """
     try:
         others = sorted(path for path in header.parent.glob("*.h") if path.is_file() and path.name != header.name)
     except OSError:  # no folder yet, or one that may not be read
-        return
+        return []
+    notes = []
     for path in others:
         try:
             with open(path, "rb") as file:
                 found = origin(file.read(_READ).decode("utf-8", "replace"))
         except OSError:
             continue
-        if found and found[0] == name.upper() and not (header.exists() and path.samefile(header)):
+        if not found or found.prefix != name.upper() or (header.exists() and path.samefile(header)):
+            continue
+        if found.file != comment(header.name):
             raise NameTaken(
-                f"{path} has C names that begin with {name} too, and holds {found[1]}: in one program both would be one "
-                "model; give another name or choose another folder"
+                f"{path} has C names that begin with {name} too, and holds {found.source}: in one program both would be "
+                "one model; give another name or choose another folder"
             )
+        notes.append(f"{path.name} is a copy of an older {header.name}, with the same C names: include one of them")
+    return notes

@@ -226,3 +226,107 @@ def test_sizes_that_disagree_with_bytes(what: str) -> None:
     change(tensor)
     with pytest.raises(ValueError, match="initializer 'w'.*" + message):
         load(with_weight(tensor))
+
+
+# ---- Links -----------------------------------------------------------------------------------------------------------
+
+
+def cached(root: Path, proto: onnx.ModelProto, below: str = "") -> Path:
+    """A model as Hugging Face's cache holds it: both files are links to blobs that are called by their hashes."""
+    made = written(root / "made", proto)
+    blobs, snapshot = root / "blobs", root / "snapshots" / "0a1b" / below
+    blobs.mkdir()
+    snapshot.mkdir(parents=True)
+    up = "../" * (2 + bool(below))
+    for name, blob in (("model.onnx", "c0ffee"), ("model.onnx.data", "decade")):
+        (made.parent / name).rename(blobs / blob)
+        (snapshot / name).symlink_to(f"{up}blobs/{blob}")
+    return snapshot / "model.onnx"
+
+
+@pytest.mark.parametrize("below", ["", "onnx"])
+def test_a_cache_of_links(below: str, tmp_path: Path) -> None:
+    path = cached(tmp_path, dense(2), below)
+    done = export.save(tmp_path / "out" / "m", path)
+    np.testing.assert_array_equal(Model(done.paths["image"]).run(np.ones((1, 4), "f4"))[0], np.full((1, 3), 8, "f4"))
+    (tmp_path / "out" / "n.onnx").symlink_to(tmp_path / "blobs" / "decade")
+    with pytest.raises(ValueError, match="would be overwritten by its own export"):
+        export.save(tmp_path / "out" / "n", path)
+
+
+def test_a_link_to_a_model_whose_weights_are_beside_that(tmp_path: Path) -> None:
+    path = written(tmp_path / "there", dense(2))
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "m.onnx").symlink_to(path)
+    x = np.ones((1, 4), np.float32)
+    assert load(tmp_path / "here" / "m.onnx").source_hash == load(path).source_hash
+    assert check(tmp_path / "here" / "m.onnx", {"x": x}).status == "ok"
+    (tmp_path / "folder").symlink_to(tmp_path / "there")
+    assert load(tmp_path / "folder" / "model.onnx").source_hash == load(path).source_hash
+
+
+def _plain_model(root: Path) -> Path:
+    """A plain file, whose weights are a link that leads out."""
+    path = cached(root, dense())
+    (root / "snapshots" / "plain").mkdir()
+    copy = root / "snapshots" / "plain" / "model.onnx"
+    copy.write_bytes(path.read_bytes())
+    (copy.parent / "model.onnx.data").symlink_to("../../blobs/decade")
+    return copy
+
+
+def _elsewhere(root: Path) -> Path:
+    """A link as in a cache, beside weights that are a link to neither the cache's folder nor the model's."""
+    path = cached(root, dense())
+    (root / "secret").mkdir()
+    (root / "blobs" / "decade").rename(root / "secret" / "key")
+    (path.parent / "model.onnx.data").unlink()
+    (path.parent / "model.onnx.data").symlink_to("../../secret/key")
+    return path
+
+
+def _through_a_blob(root: Path) -> Path:
+    """A blob that is itself a link out."""
+    path = cached(root, dense())
+    (root / "secret").mkdir()
+    (root / "blobs" / "decade").rename(root / "secret" / "key")
+    (root / "blobs" / "decade").symlink_to("../secret/key")
+    return path
+
+
+def _from_within(root: Path) -> Path:
+    """A link to a model that came with it does not open the world."""
+    made = written(root / "made" / "real", dense())
+    (root / "made" / "model.onnx").symlink_to("real/model.onnx")
+    (made.parent / "model.onnx.data").rename(root / "key")
+    (root / "made" / "model.onnx.data").symlink_to("../key")
+    return root / "made" / "model.onnx"
+
+
+def _upwards(root: Path) -> Path:
+    """A name that climbs, of weights that lie where the link's target is."""
+    path = root / "s" / "m.onnx"
+    (root / "blobs").mkdir()
+    path.parent.mkdir()
+    (root / "blobs" / "w.bin").write_bytes(DATA.tobytes())
+    (root / "blobs" / "m").write_bytes(with_weight(outside(TENSOR, location="../blobs/w.bin")).SerializeToString())
+    path.symlink_to("../blobs/m")
+    return path
+
+
+@pytest.mark.parametrize("make", [_plain_model, _elsewhere, _through_a_blob, _from_within, _upwards])
+def test_links_that_lead_out_are_refused(make: Callable[[Path], Path], tmp_path: Path) -> None:
+    path = make(tmp_path)
+    with pytest.raises(ValueError, match=r"initializer '[wb]' stands in .*not in the model's folder"):
+        load(path)
+    assert check(path).status == "error"
+
+
+def test_a_blob_that_is_no_regular_file(tmp_path: Path) -> None:
+    path = cached(tmp_path, dense())
+    (tmp_path / "blobs" / "decade").unlink()
+    with pytest.raises(ValueError, match="which is not there: copy it there"):
+        load(path)
+    os.mkfifo(tmp_path / "blobs" / "decade")
+    with pytest.raises(ValueError, match="no regular file"):
+        load(path)

@@ -228,6 +228,22 @@ def test_two_models_of_one_prefix_are_refused(first: str, second: str, tmp_path:
     export.save(tmp_path / first, net(1))
 
 
+def test_copies_made_by_hand_are_in_nobodys_way(tmp_path: Path) -> None:
+    """Older versions of the model's own header, under whatever name; the user is told that they are no second model."""
+    header = export.save(tmp_path / "my-net", net()).paths["header"]
+    for copy in ("my-net_backup.h", "my-net (copy).h", "old.h"):
+        (tmp_path / copy).write_bytes(header.read_bytes())
+    header.rename(tmp_path / "moved.h")
+    before = tree(tmp_path)
+    told = [note for note in export.save(tmp_path / "my-net", net(1)).notes if "is a copy of an older my-net.h" in note]
+    assert len(told) == 4
+    assert {name: data for name, data in tree(tmp_path).items() if name in before and name.endswith(".h")} == {
+        name: data for name, data in before.items() if name.endswith(".h")
+    }
+    with pytest.raises(export.ExportError, match="in one program both would be one model"):
+        export.save(tmp_path / "my_net", net(1))
+
+
 def test_a_package_of_another_model_is_not_replaced(tmp_path: Path) -> None:
     first = export.save(tmp_path / "my-net", net(), package=["arduino", "cmake"])
     for path in first.paths.values():

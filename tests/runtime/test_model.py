@@ -601,6 +601,41 @@ def test_a_record_of_another_model_is_refused(model: edgeprop.Model, tmp_path: P
     assert error.value.code == "EP_ERR_FOREIGN"
 
 
+@pytest.mark.parametrize("sizes", [(6, 8, 40), (6, 80, 4), (6, 2, 4)])
+def test_a_foreign_record_of_any_size_is_called_so(
+    sizes: tuple[int, ...], model: edgeprop.Model, tmp_path: Path
+) -> None:
+    """A larger one does not fit where this model's would lie, which is no reason to say that nothing is there."""
+    path = tmp_path / "me.head"
+    other = edgeprop.Model(image(mlp(sizes, trainable=2, seed=5)))
+    other.save(path)
+    with pytest.raises(edgeprop.Error, match=f"of another model .{other.fingerprint}, this one is") as error:
+        model.restore(path)
+    assert error.value.code == "EP_ERR_FOREIGN"
+    record = path.read_bytes()
+    for data, why in ((record[:-1], "it is cut off"), (record[:-1] + bytes([record[-1] ^ 1]), "it has changed")):
+        path.write_bytes(data)
+        with pytest.raises(edgeprop.Error, match=f"of another model .*{why}") as error:
+            model.restore(path)
+        assert error.value.code == "EP_ERR_NO_RECORD"
+
+
+def test_what_is_no_record_is_told(model: edgeprop.Model, tmp_path: Path) -> None:
+    path = tmp_path / "me.head"
+    model.save(path)
+    record = path.read_bytes()
+    for data, why in (
+        (b"EPM1" + bytes(60), "a model image"),
+        (b"text", "no saved head"),
+        (record[:-1], "it is cut off"),
+        (record[:-1] + bytes([record[-1] ^ 1]), "it has changed since it was saved"),
+    ):
+        path.write_bytes(data)
+        with pytest.raises(edgeprop.Error, match=why) as error:
+            model.restore(path)
+        assert error.value.code == "EP_ERR_NO_RECORD"
+
+
 def test_failed_save_leaves_the_older_record(
     model: edgeprop.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

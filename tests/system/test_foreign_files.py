@@ -250,7 +250,7 @@ def test_labels_of_every_editor(encoding: str, newline: str, tmp_path: Path) -> 
         ("Löwe".encode("latin-1"), "no text in UTF-8"),
         (b"\n \n", "holds no labels"),
         (b"", "is empty"),
-        (b'["a", "b"]', "JSON text"),
+        (b'["a", "b"', "no whole JSON"),
         (b"\x89PNG\r\n\x1a\n", "a PNG picture"),
         (b"a\0b\0", "holds no labels"),
     ],

@@ -10,8 +10,12 @@ from . import _files
 from ._context import Context
 from ._core import ffi, lib
 from .errors import Error, check
+from .runtime import crc32
 
 _IMAGE_MAGIC, _RECORD_MAGIC = b"EPM1", b"EPH1"
+_HEADER = 32
+#: bytes of a foreign record's weights that are read to see whether it is whole
+_MOST = 1 << 28
 
 
 def check_save(context: Context, path: str | os.PathLike[str]) -> None:
@@ -68,4 +72,35 @@ def restore(context: Context, path: str | os.PathLike[str]) -> None:
     record = _files.read(path, size)
     slots = np.full(2 * size, 0xFF, np.uint8)
     slots[: len(record)] = np.frombuffer(record, np.uint8)
-    check(lib.ep_py_restore(context.ep, ffi.from_buffer(slots), size), f"cannot restore {os.fspath(path)}")
+    rc = lib.ep_py_restore(context.ep, ffi.from_buffer(slots), size)
+    if rc in (lib.EP_ERR_NO_RECORD, lib.EP_ERR_FOREIGN):
+        raise _unfit(context, path)
+    check(rc, f"cannot restore {os.fspath(path)}")
+
+
+def _unfit(context: Context, path: str | os.PathLike[str]) -> Error:
+    """Why a file holds no head of this model, as far as its header tells: it may be another model's, of any size."""
+    what, header = f"cannot restore {os.fspath(path)}", _files.read(path, _HEADER)
+    if not header.startswith(_RECORD_MAGIC) or len(header) < _HEADER:
+        kind = "a model image" if header.startswith(_IMAGE_MAGIC) else "no saved head, or cut off before its weights"
+        return Error("EP_ERR_NO_RECORD", f"{what}: it is {kind}; give what save() wrote")
+    crc, wanted = int.from_bytes(header[4:8], "little"), int.from_bytes(header[20:24], "little")
+    mine = context.image.model.param_bytes
+    foreign = header[12:20].hex() != context.image.fingerprint or wanted != mine
+    data = _files.read(path, _HEADER + min(wanted, _MOST))
+    if len(data) < _HEADER + wanted <= _HEADER + _MOST:
+        why = f"it is cut off: {len(data):,} of {_HEADER + wanted:,} bytes"
+    elif crc32(data[8:]) != crc:
+        why = "it has changed since it was saved"
+    else:
+        why = ""
+    if not foreign:
+        return Error("EP_ERR_NO_RECORD", f"{what}: {why or 'its weights are not finite'}; give another copy of it")
+    larger = f", of {wanted:,} bytes of weights where this one has {mine:,}" if wanted != mine else ""
+    told = (
+        f"by its header it is of another model ({header[12:20].hex()}, this one is {context.image.fingerprint}){larger}"
+    )
+    cure = "restore it with the image that it was learned with"
+    if why:
+        return Error("EP_ERR_NO_RECORD", f"{what}: {told}, and {why}; {cure}")
+    return Error("EP_ERR_FOREIGN", f"{what}: {told}; {cure}")

@@ -289,6 +289,9 @@ class Model:
         (`sigmoid_cross_entropy` with several outputs) (n, n_classes) of 0 and 1. Otherwise the first output, (n, ...)
         float32 in the ONNX layout.
 
+        Where all classes are named by numbers, `score` and `partial_fit` take numbers for names, so indices do not go back as
+        they are: give them `model.classes_[model.predict(x)]`.
+
         Raises
         ------
         Error : EP_ERR_ARG
@@ -579,7 +582,8 @@ class Model:
 
         Raises
         ------
-        Error : EP_ERR_NO_RECORD (no record, truncated, changed), EP_ERR_FOREIGN (of another model), EP_ERR_FROZEN
+        Error : EP_ERR_NO_RECORD (no record, truncated, changed), EP_ERR_FOREIGN (of another model, of any size),
+            EP_ERR_FROZEN
         OSError : the file cannot be read
         """
         with self._change:
