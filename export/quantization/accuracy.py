@@ -117,6 +117,23 @@ def quality(accuracy: Mapping[str, OutputAccuracy]) -> float:
     return min((output.quality() for output in accuracy.values()), default=float("inf"))
 
 
+def is_better(after: Mapping[str, OutputAccuracy], before: Mapping[str, OutputAccuracy], gain: float) -> bool:
+    """Whether another way of quantizing heals, or gains so many dB, and leaves no output worse judged than before."""
+    if not all(_holds(after[name], output) for name, output in before.items()):
+        return False
+    heals = bool(faults(before)) and not faults(after)
+    return heals or quality(after) >= quality(before) + gain
+
+
+def _holds(after: OutputAccuracy, before: OutputAccuracy) -> bool:
+    """Whether an output is no more ruined, and keeps as many classes."""
+    if after.faults() and not before.faults():
+        return False
+    if after.agreement is None or before.agreement is None:
+        return True
+    return after.agreement >= (before.agreement if before.classes else min(before.agreement, AGREEMENT))
+
+
 def spread(samples: Mapping[str, Array], most: int) -> dict[str, Array]:
     """At most so many samples, evenly from all of them: files are often sorted by class."""
     total = len(next(iter(samples.values())))

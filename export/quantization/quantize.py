@@ -30,7 +30,7 @@ from .simplify import simplify
 
 #: method of calibration that picks one of the others for each value
 AUTO = "auto"
-#: dB at the worst output that scaling the features must gain
+#: dB at the worst output that features in float32 must gain
 GAIN = 3.0
 KEY_METHODS = "edgeprop.calibration"
 KEY_TRAINABLE, KEY_LOSS, KEY_LABELS = "edgeprop.trainable", "edgeprop.loss", "edgeprop.labels"
@@ -68,8 +68,9 @@ def quantize(
     io : "float": inputs and outputs as they were; "int8": those that are quantized become int8 themselves
     equalization : even out channel ranges between neighbouring layers first (`corrections.equalize`)
     bias_correction : take the mean error of the rounded weights out of the biases (`corrections.correct_biases`)
-    scale_inputs : "auto": where features in different units would drown in one int8 scale, each gets a scale of its own
-        in float32 before the first layer (`features`), if the outputs gain by it; "never"
+    scale_inputs : "auto": where features in different units would drown in one int8 scale, what normalises them in the
+        graph stays float32, or each gets a scale of its own in float32 before the first layer (`features`), if the
+        outputs gain by it; "never"
 
     Returns
     -------
@@ -119,6 +120,7 @@ class Quantized:
     comparable : the model with float inputs and outputs
     feeds : the calibration samples by input name
     reference : the float32 model whose features are not scaled
+    measured : accuracy by output, on all samples; None where it was not measured
     """
 
     model: onnx.ModelProto
@@ -127,6 +129,7 @@ class Quantized:
     comparable: onnx.ModelProto
     feeds: Mapping[str, Array]
     reference: onnx.ModelProto
+    measured: accuracy.Accuracy | None = None
 
 
 def quantize_as(
@@ -155,10 +158,10 @@ def quantize_normal(
     loss: str | None = None,
     labels: Sequence[Any] | None = None,
 ) -> Quantized:
-    """The model of `prepare` quantized as asked, its features scaled where that helps."""
+    """The model of `prepare` quantized as asked, its features in float32 where that helps."""
     found = _attempt(normal, feeds, trainable, asked)
     if asked.scale_inputs == "auto" and asked.io == "float":
-        return _scaled_if_better(found, feeds, asked, loss, labels)
+        return _front_if_better(found, feeds, asked, loss, labels)
     return found
 
 
@@ -173,22 +176,29 @@ def _attempt(normal: onnx.ModelProto, feeds: Mapping[str, Array], trainable: lis
     return Quantized(result, normal, trainable, comparable, feeds, normal)
 
 
-def _scaled_if_better(
+def _front_if_better(
     plain: Quantized, feeds: Mapping[str, Array], asked: Asked, loss: str | None, labels: Sequence[Any] | None
 ) -> Quantized:
-    """With a scale for every feature where they differ, the outputs suffer from one, and gain by their own."""
-    front = (feeds, plain.trainable, asked.keep_float)
-    if not features.differing(plain.normal, *front):
+    """With the inputs' features normalised or scaled in float32, where int8 takes them badly and that helps."""
+    layers = (plain.trainable, asked.keep_float)
+    kept = features.keep_front(plain.normal, *layers)
+    differ = features.differing(plain.normal, feeds, *layers)
+    if kept is None and not differ:
         return plain
-    before = accuracy.measure(plain.normal, plain.comparable, feeds, loss, labels)
-    if accuracy.is_good(before):
-        return plain
-    scaled = _attempt(features.scale_features(plain.normal, *front), feeds, plain.trainable, asked)
-    after = accuracy.measure(plain.normal, scaled.comparable, feeds, loss, labels)
-    if accuracy.quality(after) < accuracy.quality(before) + GAIN:
-        return plain
-    scaled.reference = plain.normal
-    return scaled
+    best = plain
+    best.measured = accuracy.measure(plain.normal, plain.comparable, feeds, loss, labels)
+    ways = [lambda: kept] if kept is not None else []
+    if differ:
+        ways.append(lambda: features.scale_features(kept or plain.normal, feeds, *layers))
+    for way in ways:
+        if accuracy.is_good(best.measured):
+            break
+        tried = _attempt(way(), feeds, plain.trainable, asked)
+        tried.reference = plain.normal
+        tried.measured = accuracy.measure(plain.normal, tried.comparable, feeds, loss, labels)
+        if accuracy.is_better(tried.measured, best.measured, GAIN):
+            best = tried
+    return best
 
 
 def find_ranges(build: Build, method: str, percentile: float) -> tuple[dict[str, Range], dict[str, str]]:
