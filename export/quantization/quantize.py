@@ -11,7 +11,7 @@ learn on the device, and all that follows them, stay float32.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -180,25 +180,30 @@ def _front_if_better(
     plain: Quantized, feeds: Mapping[str, Array], asked: Asked, loss: str | None, labels: Sequence[Any] | None
 ) -> Quantized:
     """With the inputs' features normalised or scaled in float32, where int8 takes them badly and that helps."""
-    layers = (plain.trainable, asked.keep_float)
-    kept = features.keep_front(plain.normal, *layers)
-    differ = features.differing(plain.normal, feeds, *layers)
-    if kept is None and not differ:
-        return plain
     best = plain
-    best.measured = accuracy.measure(plain.normal, plain.comparable, feeds, loss, labels)
-    ways = [lambda: kept] if kept is not None else []
-    if differ:
-        ways.append(lambda: features.scale_features(kept or plain.normal, feeds, *layers))
-    for way in ways:
-        if accuracy.is_good(best.measured):
+    for front in _fronts(plain, feeds, asked):
+        if plain.measured is None:
+            plain.measured = accuracy.measure(plain.normal, plain.comparable, feeds, loss, labels)
+        if accuracy.is_good(best.measured or {}):
             break
-        tried = _attempt(way(), feeds, plain.trainable, asked)
+        tried = _attempt(front(), feeds, plain.trainable, asked)
         tried.reference = plain.normal
         tried.measured = accuracy.measure(plain.normal, tried.comparable, feeds, loss, labels)
-        if accuracy.is_better(tried.measured, best.measured, GAIN):
+        if accuracy.is_better(tried.measured, best.measured or {}, GAIN):
             best = tried
     return best
+
+
+def _fronts(plain: Quantized, feeds: Mapping[str, Array], asked: Asked) -> Iterator[Callable[[], onnx.ModelProto]]:
+    """Makers of the model with its features in float32: as it normalises them, then with a scale for each as well."""
+    layers = (plain.trainable, asked.keep_float)
+    normal = plain.normal
+    kept = features.keep_front(normal, *layers)
+    if kept is not None:
+        normal = kept
+        yield lambda: normal
+    if features.differing(plain.normal, feeds, *layers):
+        yield lambda: features.scale_features(normal, feeds, *layers)
 
 
 def find_ranges(build: Build, method: str, percentile: float) -> tuple[dict[str, Range], dict[str, str]]:
