@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import onnx
@@ -121,6 +121,7 @@ class Quantized:
     feeds : the calibration samples by input name
     reference : the float32 model whose features are not scaled
     measured : accuracy by output, on all samples; None where it was not measured
+    ranges, shifts : by value and by layer, what the codes and the corrected biases were made from
     """
 
     model: onnx.ModelProto
@@ -130,6 +131,8 @@ class Quantized:
     feeds: Mapping[str, Array]
     reference: onnx.ModelProto
     measured: accuracy.Accuracy | None = None
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+    shifts: Mapping[str, Array] | None = None
 
 
 def quantize_as(
@@ -173,7 +176,7 @@ def _attempt(normal: onnx.ModelProto, feeds: Mapping[str, Array], trainable: lis
     result = build(ranges, int8_io=True) if asked.io == "int8" else comparable
     if picked:
         onnx.helper.set_model_props(result, {**_properties(result), KEY_METHODS: _counted(result, picked)})
-    return Quantized(result, normal, trainable, comparable, feeds, normal)
+    return Quantized(result, normal, trainable, comparable, feeds, normal, ranges=ranges, shifts=build.shifts)
 
 
 def _front_if_better(

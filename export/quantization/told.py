@@ -61,10 +61,10 @@ def quantize_and_tell(
     """
     found = quantize_as(model, calibration, asked, loss, labels)
     accuracy = found.measured or measure(found.reference, found.comparable, found.feeds, loss, labels)
+    noise = snr(found.normal, found.model, spread(found.feeds, SNR_SAMPLES))
     ruined = faults(accuracy)
     if ruined and find_cure:
-        ruined[-1] += f"; {cure(Patient(found, found.feeds, asked, loss, labels), accuracy)}"
-    noise = snr(found.normal, found.model, spread(found.feeds, SNR_SAMPLES))
+        ruined[0] += f"; {cure(Patient(found, asked, accuracy, noise, loss, labels))}"
     return Told(found, accuracy, noise, ruined, [*_of_features(found), *_of_samples(found), *_of_options(found, asked)])
 
 
