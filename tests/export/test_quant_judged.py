@@ -129,7 +129,9 @@ def autoencoder(end: str, shape: tuple[int, ...] = (16,)) -> onnx.ModelProto:
             node("Conv", ["x", "w"], ["h"], pads=[1] * 4), node("Relu", ["h"], ["r"]),
             node("Conv", ["r", "v"], ["o"], pads=[1] * 4),
         ]  # fmt: skip
-    return graph_of([*nodes, node(end, ["o"], ["y"])] if end else [*nodes, node("Identity", ["o"], ["y"])], shape, constants)
+    return graph_of(
+        [*nodes, node(end, ["o"], ["y"])] if end else [*nodes, node("Identity", ["o"], ["y"])], shape, constants
+    )
 
 
 @pytest.mark.parametrize("shape", [(16,), (2, 6, 6)])
