@@ -1,8 +1,9 @@
-"""Inputs in different units: every feature scaled to the same range inside the graph, before the first int8 layer.
+"""Inputs in different units: every feature brought to the same range in float32, before the first int8 layer.
 
 One int8 scale for a table of sensors is the scale of the largest: beside a pressure of 100,000 Pa a current of
-1 mA is nothing. A feature's own scale and offset, x * s + o in float32, bring all to -1 .. 1; the first layer's weights
-take the inverse, so that the network computes what it did.
+1 mA is nothing. Where the graph itself normalises them, that stays float32 and int8 begins behind it. Else a feature's
+own scale and offset, x * s + o in float32, bring all to -1 .. 1; the first layer's weights take the inverse, so that the
+network computes what it did.
 """
 
 from __future__ import annotations
@@ -14,22 +15,50 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from ..lower.fusion import ELEMENTWISE
 from .calibrate import Array, Runner
-from .selection import SCALE, SHIFT, choose_nodes, find_nodes, is_layer
+from .rules import RULES
+from .selection import NORMALISES, SCALES, bias_behind, choose_nodes, find_nodes, is_layer
 from .simplify import constant, new_constant, set_constant
 
 #: a feature with fewer of the 255 codes than this for its whole range is hardly there
 FEWEST_CODES = 16
 #: operators that hand a feature on, or give it another unit
-_FRONT = frozenset(
-    {"Add", "Sub", "Mul", "Div", "BatchNormalization", "Concat", "Flatten", "Reshape", "Squeeze", "Unsqueeze"}
-    | {"Transpose", "Slice", "Split", "Gather", "Identity"}
+_FRONT = frozenset(ELEMENTWISE) | frozenset(
+    {"BatchNormalization", "Cast", "Concat", "Expand", "Flatten", "Gather", "Identity", "PRelu", "Reshape", "Slice"}
+    | {"Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"}
+    | {"AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool", "Pad", "Resize"}
 )
 
 
 def is_scaled(model: onnx.ModelProto) -> bool:
-    """Whether a model scales its features before the first layer."""
-    return any(node.name.endswith(SCALE) for node in model.graph.node)
+    """Whether a model scales its features before the first layer by nodes that `scale_features` added."""
+    return any(node.doc_string == SCALES for node in model.graph.node)
+
+
+def normalising(model: onnx.ModelProto) -> list[str]:
+    """Names of the nodes that `keep_front` left in float32."""
+    return [node.name for node in model.graph.node if node.doc_string == NORMALISES]
+
+
+def keep_front(
+    model: onnx.ModelProto, trainable: Sequence[str] = (), keep_float: str | Sequence[str] = ()
+) -> onnx.ModelProto | None:
+    """The model with what computes on the inputs feature by feature marked to stay float32, as `choose_nodes` sees it.
+
+    What only moves values behind it is left to int8. None where nothing of that kind would become int8. Parameters as of
+    `differing`.
+    """
+    net = ir.from_proto(model)
+    values = _front_values(net.graph)
+    front = [
+        node
+        for node in choose_nodes(net.graph, trainable, find_nodes(net.graph, keep_float)).nodes
+        if node.outputs[0] in values and (node.op_type not in RULES or not RULES[node.op_type].moves)
+    ]
+    for node in front:
+        node.doc_string = NORMALISES
+    return ir.to_proto(net) if front else None
 
 
 @dataclass
@@ -164,9 +193,9 @@ def _scale(graph: ir.Graph, front: _Front) -> None:
     reach = np.where(reach > 0, reach, np.maximum(np.abs(centre), 1.0))
     scale = (1 / reach).astype(np.float32)
     offset = (-centre * scale.astype(np.float64)).astype(np.float32)
-    scaled = _append(graph, front, "Mul", front.value, scale, SCALE)
+    scaled = _append(graph, front, "Mul", front.value, scale, ".by_feature")
     if centre.any():
-        scaled = _append(graph, front, "Add", scaled, offset, SHIFT)
+        scaled = _append(graph, front, "Add", scaled, offset, ".scaled")
     for layer in front.layers:
         _undo(layer, 1 / scale.astype(np.float64), -offset.astype(np.float64) / scale)
         layer.replace_input_with(0, scaled)
@@ -176,7 +205,7 @@ def _takes_offset(layer: ir.Node) -> bool:
     """Whether a layer's bias can take a constant per feature: padding would need one of its own."""
     pads = layer.attributes.get_ints("pads") or []
     same = layer.attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
-    return layer.op_type == "Gemm" or (layer.op_type == "Conv" and not any(pads) and not same)
+    return layer.op_type != "Conv" or (not any(pads) and not same)
 
 
 def _append(graph: ir.Graph, front: _Front, op: str, x: ir.Value, array: Array, suffix: str) -> ir.Value:
@@ -184,6 +213,7 @@ def _append(graph: ir.Graph, front: _Front, op: str, x: ir.Value, array: Array, 
     rank = len(front.value.shape or ())
     operand = array.reshape([-1 if a == front.axis else 1 for a in range(1, rank)])
     node = ir.node(op, [x, new_constant(graph, f"{name}.{'factor' if op == 'Mul' else 'offset'}", operand)], name=name)
+    node.doc_string = SCALES
     output = node.outputs[0]
     output.name, output.shape, output.type = name, front.value.shape, ir.TensorType(ir.DataType.FLOAT)
     graph.insert_before(front.layers[0], node)
@@ -207,5 +237,28 @@ def _undo(layer: ir.Node, factor: Array, offset: Array) -> None:
         scaled = exact * (factor if transposed else factor[:, None])
     set_constant(layer, 1, scaled, f"{layer.name}.weight")
     if added.any():
-        bias = constant(layer.inputs[2]) if len(layer.inputs) > 2 else None
-        set_constant(layer, 2, added + (0 if bias is None else bias.astype(np.float64)), f"{layer.name}.bias")
+        _add_bias(layer, added)
+
+
+def _add_bias(layer: ir.Node, added: Array) -> None:
+    """Let a layer add so much to each output channel; a MatMul by the Add behind it."""
+    node, at = layer, 2
+    if layer.op_type == "MatMul":
+        node = bias_behind(layer) or _adder(layer, len(added))
+        at = next(i for i, value in enumerate(node.inputs) if constant(value) is not None)
+    bias = constant(node.inputs[at]) if len(node.inputs) > at else None
+    set_constant(node, at, added + (0 if bias is None else bias.astype(np.float64)), f"{layer.name}.bias")
+
+
+def _adder(layer: ir.Node, channels: int) -> ir.Node:
+    """An Add of zeros behind a layer, under whose name what reads the layer finds the sum."""
+    graph, old = layer.graph, layer.outputs[0]
+    assert graph is not None
+    add = ir.node("Add", [old, new_constant(graph, f"{layer.name}.bias", np.zeros(channels, np.float32))])
+    add.name, output = f"{layer.name}.add", add.outputs[0]
+    output.shape, output.type = old.shape, old.type
+    old.replace_all_uses_with(output, replace_graph_outputs=True)
+    add.replace_input_with(0, old)
+    graph.insert_after(layer, add)
+    output.name, old.name = old.name, f"{old.name}.product"
+    return add

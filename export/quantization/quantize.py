@@ -11,8 +11,8 @@ learn on the device, and all that follows them, stay float32.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import onnx
@@ -33,7 +33,7 @@ from .simplify import simplify
 
 #: method of calibration that picks one of the others for each value
 AUTO = "auto"
-#: dB at the worst output that scaling the features must gain
+#: dB at the worst output that features in float32 must gain
 GAIN = 3.0
 #: nodes of a float graph that is quantized: each may become four, with the codes of its weights and of its result
 MOST_QUANTIZED = MOST_NODES // 4 - 1
@@ -73,8 +73,9 @@ def quantize(
     io : "float": inputs and outputs as they were; "int8": those that are quantized become int8 themselves
     equalization : even out channel ranges between neighbouring layers first (`corrections.equalize`)
     bias_correction : take the mean error of the rounded weights out of the biases (`corrections.correct_biases`)
-    scale_inputs : "auto": where features in different units would drown in one int8 scale, each gets a scale of its own
-        in float32 before the first layer (`features`), if the outputs gain by it; "never"
+    scale_inputs : "auto": where features in different units would drown in one int8 scale, what normalises them in the
+        graph stays float32, or each gets a scale of its own in float32 before the first layer (`features`), if the
+        outputs gain by it; "never"
 
     Returns
     -------
@@ -126,6 +127,8 @@ class Quantized:
     comparable : the model with float inputs and outputs
     feeds : the calibration samples by input name
     reference : the float32 model whose features are not scaled
+    measured : accuracy by output, on all samples; None where it was not measured
+    ranges, shifts : by value and by layer, what the codes and the corrected biases were made from
     """
 
     model: onnx.ModelProto
@@ -134,6 +137,9 @@ class Quantized:
     comparable: onnx.ModelProto
     feeds: Mapping[str, Array]
     reference: onnx.ModelProto
+    measured: accuracy.Accuracy | None = None
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+    shifts: Mapping[str, Array] | None = None
 
 
 def quantize_as(
@@ -191,10 +197,10 @@ def quantize_normal(
     loss: str | None = None,
     labels: Sequence[Any] | None = None,
 ) -> Quantized:
-    """The model of `prepare` quantized as asked, its features scaled where that helps."""
+    """The model of `prepare` quantized as asked, its features in float32 where that helps."""
     found = _attempt(normal, feeds, trainable, asked)
     if asked.scale_inputs == "auto" and asked.io == "float":
-        return _scaled_if_better(found, feeds, asked, loss, labels)
+        return _front_if_better(found, feeds, asked, loss, labels)
     return found
 
 
@@ -206,25 +212,37 @@ def _attempt(normal: onnx.ModelProto, feeds: Mapping[str, Array], trainable: lis
     result = build(ranges, int8_io=True) if asked.io == "int8" else comparable
     if picked:
         onnx.helper.set_model_props(result, {**_properties(result), KEY_METHODS: _counted(result, picked)})
-    return Quantized(result, normal, trainable, comparable, feeds, normal)
+    return Quantized(result, normal, trainable, comparable, feeds, normal, ranges=ranges, shifts=build.shifts)
 
 
-def _scaled_if_better(
+def _front_if_better(
     plain: Quantized, feeds: Mapping[str, Array], asked: Asked, loss: str | None, labels: Sequence[Any] | None
 ) -> Quantized:
-    """With a scale for every feature where they differ, the outputs suffer from one, and gain by their own."""
-    front = (feeds, plain.trainable, asked.keep_float)
-    if not features.differing(plain.normal, *front):
-        return plain
-    before = accuracy.measure(plain.normal, plain.comparable, feeds, loss, labels)
-    if accuracy.is_good(before):
-        return plain
-    scaled = _attempt(features.scale_features(plain.normal, *front), feeds, plain.trainable, asked)
-    after = accuracy.measure(plain.normal, scaled.comparable, feeds, loss, labels)
-    if accuracy.quality(after) < accuracy.quality(before) + GAIN:
-        return plain
-    scaled.reference = plain.normal
-    return scaled
+    """With the inputs' features normalised or scaled in float32, where int8 takes them badly and that helps."""
+    best = plain
+    for front in _fronts(plain, feeds, asked):
+        if plain.measured is None:
+            plain.measured = accuracy.measure(plain.normal, plain.comparable, feeds, loss, labels)
+        if accuracy.is_good(best.measured or {}):
+            break
+        tried = _attempt(front(), feeds, plain.trainable, asked)
+        tried.reference = plain.normal
+        tried.measured = accuracy.measure(plain.normal, tried.comparable, feeds, loss, labels)
+        if accuracy.is_better(tried.measured, best.measured or {}, GAIN):
+            best = tried
+    return best
+
+
+def _fronts(plain: Quantized, feeds: Mapping[str, Array], asked: Asked) -> Iterator[Callable[[], onnx.ModelProto]]:
+    """Makers of the model with its features in float32: as it normalises them, then with a scale for each as well."""
+    layers = (plain.trainable, asked.keep_float)
+    normal = plain.normal
+    kept = features.keep_front(normal, *layers)
+    if kept is not None:
+        normal = kept
+        yield lambda: normal
+    if features.differing(plain.normal, feeds, *layers):
+        yield lambda: features.scale_features(normal, feeds, *layers)
 
 
 def find_ranges(build: Build, method: str, percentile: float) -> tuple[dict[str, Range], dict[str, str]]:

@@ -109,14 +109,14 @@ _HIDDEN = -1e3
 _HANDS_ON = {"Flatten", "LogSoftmax", "Reshape", "Softmax", "Squeeze", "Transpose", "Unsqueeze"}
 
 
-#: what nodes that scale features before a layer (`features`) add to the name of the value
-SCALE, SHIFT = ".by_feature", ".scaled"
+#: documentation of nodes that `features` added before a layer, and of those it found there
+SCALES, NORMALISES = "edgeprop: scales features, in float32", "edgeprop: normalises features, in float32"
 
 
 def exact_nodes(graph: ir.Graph) -> set[ir.Node]:
-    """Nodes that scale features, and all before them: they stay float32 and read float32."""
+    """Nodes that scale or normalise features, and all before them: they stay float32 and read float32."""
     found: set[ir.Node] = set()
-    waiting = [node for node in graph if str(node.name).endswith((SCALE, SHIFT))]
+    waiting = [node for node in graph if node.doc_string in (SCALES, NORMALISES)]
     while waiting:
         node = waiting.pop()
         if node not in found:
@@ -160,7 +160,7 @@ def choose_nodes(graph: ir.Graph, trainable: Sequence[str], keep_float: set[str]
             if _fits(node) and not RULES[node.op_type].moves:
                 chosen.add(node)
     chosen -= _masked(graph)
-    biases = {node: add for node in chosen if (add := _bias_behind(node)) is not None and add in free}
+    biases = {node: add for node in chosen if (add := bias_behind(node)) is not None and add in free}
     chosen.update(biases.values())
     groups = _choose_groups(graph, free, chosen, set(biases.values()))
     _choose_movers([node for node in free if node not in groups.members], chosen)
@@ -217,7 +217,7 @@ def _choose_movers(free: list[ir.Node], chosen: set[ir.Node]) -> None:
             chosen.add(node)
 
 
-def _bias_behind(node: ir.Node) -> ir.Node | None:
+def bias_behind(node: ir.Node) -> ir.Node | None:
     """The Add of one constant per output channel that alone reads a MatMul, which onnxruntime makes one Gemm with it."""
     add = sole_user(node.outputs[0]) if node.op_type == "MatMul" and is_layer(node) else None
     if add is None or add.op_type != "Add":

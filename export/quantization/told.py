@@ -70,13 +70,13 @@ def quantize_and_tell(
 
 def _told(found: Quantized, asked: Asked, loss: str | None, labels: Sequence[Any] | None, find_cure: bool) -> Told:
     """What came of quantizing."""
-    accuracy = measure(found.reference, found.comparable, found.feeds, loss, labels)
+    accuracy = found.measured or measure(found.reference, found.comparable, found.feeds, loss, labels)
+    noise = snr(found.normal, found.model, spread(found.feeds, SNR_SAMPLES))
     ruined = faults(accuracy)
     if ruined and find_cure and len(found.normal.graph.node) <= MOST_TRIED:
-        ruined[-1] += f"; {cure(Patient(found, found.feeds, asked, loss, labels), accuracy)}"
+        ruined[0] += f"; {cure(Patient(found, asked, accuracy, noise, loss, labels))}"
     elif ruined and find_cure:
-        ruined[-1] += "; cure: leave all of it in float32 (quantized=False, --float), or some layers (--float LAYER)"
-    noise = snr(found.normal, found.model, spread(found.feeds, SNR_SAMPLES))
+        ruined[0] += "; cure: leave all of it in float32 (quantized=False, --float), or some layers (--float LAYER)"
     return Told(found, accuracy, noise, ruined, [*_of_features(found), *_of_samples(found), *_of_options(found, asked)])
 
 
@@ -104,10 +104,17 @@ def as_it_is(model: onnx.ModelProto, options: Mapping[str, Any], calibrated: boo
 
 
 def _of_features(found: Quantized) -> list[str]:
-    if not features.is_scaled(found.normal):
-        return []
-    what = "the features of the input differ much in their ranges"
-    return [f"{what}: each is scaled in float32 before the first int8 layer (scale_inputs='never' leaves them)"]
+    """Notes of features that int8 would have drowned."""
+    what, instead = "the features of the input differ much in their ranges", "(scale_inputs='never' leaves them)"
+    if features.is_scaled(found.normal):
+        return [f"{what}: each is scaled in float32 before the first int8 layer {instead}"]
+    names = _listed(features.normalising(found.normal))
+    return [f"int8 takes the inputs badly: {names} before the first layer stays float32 {instead}"] if names else []
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def _of_samples(found: Quantized) -> list[str]:
@@ -155,8 +162,7 @@ def _stays_float(graph: ir.Graph, found: Quantized, kept: set[str], chosen: set[
         if (can_train(node) or is_layer(node)) and node not in chosen and node not in behind and node.name not in kept
     ]
     names = [f"{node.op_type} {str(node.name)!r}" for node in left]
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    listed = ", ".join(names[:_NAMED]) + more
+    listed = _listed(names)
     if coded:
         stays = "stays" if len(names) == 1 else "stay"
         return [f"{listed} {stays} float32: there is no int8 form of it"] if names else []

@@ -281,7 +281,9 @@ def test_judgement() -> None:
     assert OutputAccuracy(35.0, 30.0, (35.0, 4.0), 1.0, classes=True).faults() == []
     assert OutputAccuracy(35.0, 30.0, (), 0.9, classes=True).faults() == ["10% of the samples get another class"]
     assert OutputAccuracy(35.0, 30.0, (), 0.9).faults() == []  # they may be no scores
-    assert OutputAccuracy(15.0, 12.0, (), 0.9).faults() == ["if these are scores, 10% of the samples get another class"]
+    assert OutputAccuracy(15.0, 12.0, (), 0.9).faults() == [
+        "if these are scores, 10% of the samples get another class (15.0 dB)"
+    ]
     assert faults({"a": fine, "b": OutputAccuracy(0.0, 0.0)}) == [
         "int8 changes the answers of output 'b': its signal-to-noise ratio is 0.0 dB"
     ]
