@@ -10,8 +10,10 @@
 
 enum { HEADER = 96, TENSOR = 24, NODE = 20 }; /* bytes in an image */
 
-/* Set in the flags of a tensor while loading: an activation has a value, a trainable weight has its node. */
+/* Set in the flags of a tensor while loading: an activation has a value, a trainable weight has its node; and an
+ * activation's gradient is written. */
 #define SEEN 0x80u
+#define WRITTEN 0x40u
 
 /* Limits of what an image may claim, beside its own size. */
 #define MOST_IO 8u            /* inputs of a node, and outputs: ep_node.accumulate has a bit for each input */
@@ -446,9 +448,55 @@ static int check_logits(const loader *l, const ep_model *model)
     return shown ? EP_OK : EP_ERR_IMAGE;
 }
 
+/* On the way back from the loss no gradient is read that this step has not written, and each is begun once and then added
+ * to: else a step would go by what the one before it left. The last check that asks for is_activation(). */
+static int check_gradients(const loader *l)
+{
+    l->tensors[l->h.logits].flags |= WRITTEN;
+    for (uint32_t i = l->h.end_node; i-- > l->h.first_node;) {
+        const ep_node *node = &l->nodes[i];
+        for (unsigned k = node->n_in; node->grad != NULL && k < (unsigned)node->n_in + node->n_out; k++) {
+            const uint16_t y = node->io[k];
+            if (l->train->grad_offset[y] != EP_NONE && !(l->tensors[y].flags & WRITTEN)) return EP_ERR_IMAGE;
+        }
+        for (unsigned k = 0; node->grad != NULL && k < node->n_in; k++) {
+            const uint16_t x = node->io[k];
+            if (l->train->grad_offset[x] == EP_NONE) continue;
+            if ((node->accumulate >> k & 1) != ((l->tensors[x].flags & WRITTEN) != 0)) return EP_ERR_IMAGE;
+            l->tensors[x].flags |= WRITTEN;
+        }
+    }
+    return EP_OK;
+}
+
 static const ep_loss *find_loss(const ep_registry *registry, uint32_t code)
 {
     return code < registry->n_losses ? registry->losses[code] : NULL;
+}
+
+/* States come first in the training plan, where inference left them, and a step lays nothing over them. */
+static int check_states_stay(const loader *l, const ep_model *model)
+{
+    const ep_train *train = l->train;
+    uint64_t end = 0;
+    for (uint16_t i = 0; i < model->n_states; i++) {
+        const uint16_t state = model->states[2 * i];
+        if (train->offset[state] != l->tensors[state].offset) return EP_ERR_IMAGE;
+        end = reach(end, &l->tensors[state], train->offset[state]);
+    }
+    for (uint16_t i = 0; i < model->n_inputs; i++) {
+        if (train->offset[model->inputs[i]] < end) return EP_ERR_IMAGE;
+    }
+    for (uint32_t i = 0; i < l->h.end_node; i++) {
+        const ep_node *node = &l->nodes[i];
+        for (unsigned k = 0; k < node->n_out; k++) {
+            if (train->offset[node->io[node->n_in + k]] < end) return EP_ERR_IMAGE;
+        }
+    }
+    for (uint32_t i = 0; i < l->h.tensors; i++) {
+        if (train->grad_offset[i] < end) return EP_ERR_IMAGE;
+    }
+    return EP_OK;
 }
 
 static int load_train(const loader *l, ep_model *model)
@@ -469,14 +517,12 @@ static int load_train(const loader *l, ep_model *model)
     for (uint16_t i = 0; i < model->n_inputs; i++) {
         if (train->offset[model->inputs[i]] == EP_NONE) return EP_ERR_IMAGE;
     }
-    for (uint16_t i = 0; i < model->n_states; i++) { /* learning finds them where inference left them */
-        const uint16_t state = model->states[2 * i];
-        if (train->offset[state] != l->tensors[state].offset) return EP_ERR_IMAGE;
-    }
+    if (check_states_stay(l, model) != EP_OK) return EP_ERR_IMAGE;
     for (uint32_t i = 0; i < h->end_node; i++) {
         if (check_walk(l, i) != EP_OK) return EP_ERR_IMAGE;
     }
     if (check_logits(l, model) != EP_OK || !is_scratch(l, h->train_scratch_bytes)) return EP_ERR_IMAGE;
+    if (check_gradients(l) != EP_OK) return EP_ERR_IMAGE;
     model->train = train;
     return EP_OK;
 }
@@ -519,7 +565,7 @@ static void fill_model(const loader *l, ep_model *model)
 static int check_ops(const loader *l, const ep_model *model)
 {
     const uint8_t *row = l->image + l->h.nodes_at;
-    for (uint32_t i = 0; i < l->h.tensors; i++) l->tensors[i].flags &= (uint8_t)~SEEN;
+    for (uint32_t i = 0; i < l->h.tensors; i++) l->tensors[i].flags &= (uint8_t) ~(SEEN | WRITTEN);
     for (uint32_t i = 0; i < l->h.nodes; i++, row += NODE) {
         if (find_op(l->registry, get_u16(row))->check(model, &l->nodes[i]) != EP_OK) return EP_ERR_IMAGE;
     }

@@ -31,7 +31,7 @@ def names(name: str | None, stem: str, packaged: bool = False) -> tuple[str, str
     NameTaken : `name` is no C identifier
     """
     if name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-        raise NameTaken(f"name={name!r} is no C identifier: use {identifier(name)!r}")
+        raise NameTaken(f"name={name!r} (--name) is no C identifier: use {identifier(name)!r}")
     asked = stem.lower() if name is None else name
     short = word(asked) if name is None else asked
     found, file = identifier(f"m_{short}" if short[:1].isdigit() else short, packaged), header_stem(stem)

@@ -285,8 +285,15 @@ static void graphs_that_make_no_sense_are_refused(void)
     CHECK_RC(loads(&im, im.io + 2 * 6, 2, 2), EP_ERR_IMAGE);  /* a trainable bias of two nodes */
     CHECK_RC(loads(&im, im.io + 2 * 10, 3, 2), EP_ERR_IMAGE); /* a second value of h */
     CHECK_RC(loads(&im, im.io + 2 * 10, 0, 2), EP_ERR_IMAGE);
-    CHECK_RC(loads(&im, im.io + 2 * 9, 3, 2), EP_OK); /* h + h */
-    CHECK_RC(loads(&im, 78, 3, 2), EP_ERR_IMAGE);     /* learning ends before the logits */
+    /* h + h: nobody writes the gradient that dense(h) learns from. */
+    CHECK_RC(loads(&im, im.io + 2 * 9, 3, 2), EP_ERR_IMAGE);
+    CHECK(m.nodes[1].accumulate == 1 && m.nodes[2].accumulate == 0);
+    /* dense(h) would begin dh, which the sum has begun; the sum would add to a dh of the step before. */
+    CHECK_RC(loads(&im, im.nodes + 20 * 1 + 5, 0, 1), EP_ERR_IMAGE);
+    CHECK_RC(loads(&im, im.nodes + 20 * 2 + 5, 1, 1), EP_ERR_IMAGE);
+    CHECK_RC(loads(&im, im.nodes + 20 * 2 + 5, 2, 1), EP_ERR_IMAGE);
+    CHECK_RC(loads(&im, im.nodes + 20 * 1 + 5, 3, 1), EP_OK); /* a weight has no gradient in the plan */
+    CHECK_RC(loads(&im, 78, 3, 2), EP_ERR_IMAGE);             /* learning ends before the logits */
     CHECK_RC(loads(&im, gradient + 4 * 6, m.grad_offset[3] + 16, 4), EP_ERR_IMAGE); /* over half of dh */
     CHECK_RC(loads(&im, gradient + 4 * 6, m.grad_offset[3], 4), EP_OK);
     free(im.bytes);

@@ -272,7 +272,7 @@ CASES: dict[str, Case] = {
                       {"t": ones(3, 4, dtype=i32)}, dtype=TensorProto.INT32),
         "its table is int32"),
     "a transposed conv of nothing": (
-        lambda: one("ConvTranspose", IMAGE, ones(2, 2, 1, 1), pads=[3, 3, 3, 3]), "output would have size|onnx"),
+        lambda: one("ConvTranspose", IMAGE, ones(2, 2, 1, 1), pads=[2, 2, 2, 2]), "output would have size 0"),
     "interpolates codes": (
         lambda: quantized("Resize", "", "", i64([1, 2, 8, 8]), mode="linear"), "it interpolates codes"),
     "a conv of samples": (

@@ -221,7 +221,7 @@ def test_counts(what: str) -> None:
         if good:
             module._check_counts(many)
         else:
-            with pytest.raises(ValueError, match=f"{most} .*at most {COUNTS[what]}"):
+            with pytest.raises(ValueError, match=f"{most:,} .*at most {COUNTS[what]:,}"):
                 module._check_counts(many)
 
 

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from edgeprop import runtime
+from edgeprop import export, runtime
+from edgeprop import trainer as t
 from edgeprop._core import ffi, lib
+from edgeprop.export.writers.image import to_image
 from tests.runtime import test_hostile
 from tests.support import compiler, op_images
 from tests.support.compiler import SANITIZE
@@ -481,6 +483,23 @@ def test_an_output_that_begins_inside_an_input(kind: str, plan: str) -> None:
         assert runtime.load_error(moved(base, plan, output, first + 32).emit()) == "EP_ERR_IMAGE"
         others = [place_of(base, plan, i) for i in base.activations() if place_of(base, plan, i) != NONE]
         assert runtime.load_error(moved(base, plan, output, max(others) + 256).emit()) is None
+
+
+def test_a_step_leaves_states_alone() -> None:
+    """They come first, and neither a value nor a gradient of the training plan is laid over them."""
+    net = t.Sequential(t.GRU(3, stateful=True, name="cell"), t.Dense(4, name="head"))
+    net.build((1, 2), seed=0)
+    base = take_apart(to_image(export.lower(net.to_onnx(), trainable="*", loss="softmax_cross_entropy")))
+    state = base.states[0]
+    for plan in ("learning", "gradient"):
+        for index in base.activations():
+            if index != state and place_of(base, plan, index) != NONE:
+                assert runtime.load_error(moved(base, plan, index, 0).emit()) == "EP_ERR_IMAGE"
+    behind = moved(base, "inference", state, base.sizes["train_bytes"])
+    behind.offsets[state] = behind.tensors[state].offset
+    behind.fit()
+    assert runtime.load_error(behind.emit()) == "EP_ERR_IMAGE"
+    assert runtime.load_error(base.emit()) is None
 
 
 @both_widths

@@ -107,12 +107,13 @@ class _Image:
         self.parts.nodes.append(NodePart(kind, len(inputs), inputs + outputs, attr, grad))
 
     def plan_training(self) -> None:
-        """Gradients behind the values, those of the inputs apart."""
+        """Gradients behind the values: of the logits, and of what nodes read, but for the inputs."""
         parts = self.parts
+        read = {parts.logits, *(i for node in parts.nodes for i in node.io[: node.n_in])} - {*parts.inputs}
         for i, tensor in enumerate(parts.tensors):
             placed = tensor.flags == 0
             parts.offsets.append(tensor.offset if placed else NONE)
-            wanted = placed and tensor.dtype == F32 and i not in parts.inputs
+            wanted = placed and tensor.dtype == F32 and i in read
             parts.gradients.append(self.at if wanted else NONE)
             self.at += rounded(tensor.nbytes) if wanted else 0
         parts.end = len(parts.nodes)
