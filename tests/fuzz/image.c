@@ -55,14 +55,17 @@ static void look_at(const void *values, size_t size)
 
 /* ---- Running -------------------------------------------------------------------------------------------------------- */
 
-/* 1 if all values are finite. */
+/* 1 if all values are finite. A plan may lay one input over another: all are filled before any is looked at. */
 static int fill_inputs(ep_t *ep, uint32_t n)
 {
     const ep_model *m = ep->model;
     int finite = 1;
     for (unsigned i = 0; i < m->n_inputs; i++) {
+        fill(ep_input(ep, i), (size_t)n * m->tensors[m->inputs[i]].count, m->tensors[m->inputs[i]].dtype,
+             rarely_extreme());
+    }
+    for (unsigned i = 0; i < m->n_inputs; i++) {
         const ep_tensor *t = &m->tensors[m->inputs[i]];
-        fill(ep_input(ep, i), (size_t)n * t->count, t->dtype, rarely_extreme());
         finite &= t->dtype != EP_F32 || all_finite(ep_input(ep, i), (size_t)n * t->count);
     }
     return finite;

@@ -65,7 +65,8 @@ AREAS: dict[str, Area] = {
          "tests/export/test_quantize.py", "tests/export/test_foreign.py", "tests/export/test_lower.py",
          "tests/export/test_definition.py", "tests/export/test_limits.py", "tests/export/test_apart.py",
          "tests/export/test_model_files.py", "tests/export/test_hostile_models.py", "tests/export/test_messages.py",
-         "tests/export/test_files.py"),
+         "tests/export/test_files.py", "tests/export/test_label_files.py", "tests/export/test_class_counts.py",
+         "tests/export/test_tidy.py", "tests/export/test_long_graphs.py", "tests/export/test_finite.py"),
         {
             "*/sklearn.py": ("tests/export/test_sklearn.py",),
             "*/classical.py": ("tests/export/test_graph_classical.py", "tests/export/test_foreign.py"),
@@ -78,6 +79,8 @@ AREAS: dict[str, Area] = {
             "*/apart.py": ("tests/export/test_apart.py",),
             "*/reference.py": ("tests/export/test_apart.py",),
             "*/files.py": ("tests/export/test_model_files.py",),
+            "*/tidy.py": ("tests/export/test_tidy.py",),
+            "*/finite.py": ("tests/export/test_finite.py",),
             "*/importer.py": ("tests/export/test_importer.py",),
             "*/rewrites.py": ("tests/export/test_rewrites.py",),
         },
