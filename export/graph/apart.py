@@ -59,12 +59,14 @@ def answer(asked, arrays):
         options.log_severity_level = 4
         options.intra_op_num_threads = 1
         options.graph_optimization_level = ort.GraphOptimizationLevel(asked["level"])
+        if asked["saved"]:
+            options.optimized_model_filepath = asked["saved"]
         for entry in asked["entries"].items():
             options.add_session_config_entry(*entry)
         sessions[key] = ort.InferenceSession(
             asked["path"], options, providers=["CPUExecutionProvider"], disabled_optimizers=asked["without"])
     if asked["names"] is None:
-        return [o.name for o in sessions[key].get_outputs()], []
+        return [[o.name, o.type] for o in sessions[key].get_outputs()], []
     found = sessions[key].run(asked["names"], arrays)
     if not all(isinstance(array, np.ndarray) and array.dtype != object for array in found):
         raise TypeError("its outputs are no arrays of numbers")
@@ -79,8 +81,8 @@ while True:
     try:
         with np.load(io.BytesIO(blob), allow_pickle=False) as given:
             arrays = {name: given[name] for name in given.files}
-        names, found = answer(asked, dict(zip(asked["inputs"], arrays.values())))
-        told = {"names": names}
+        outputs, found = answer(asked, dict(zip(asked["inputs"], arrays.values())))
+        told = {"outputs": outputs}
     except BaseException as error:
         found, told = [], {"error": str(error)[:2000] or type(error).__name__}
     packed = io.BytesIO()
@@ -99,6 +101,14 @@ class Late(Crash):
     """It did not come to an end."""
 
 
+@dataclass(frozen=True)
+class Output:
+    """What onnxruntime says of an output: its name and its type, as `tensor(float)`."""
+
+    name: str
+    type: str
+
+
 def runs_apart(model: onnx.ModelProto) -> bool:
     """Whether a model is one of those that run here."""
     return bool(sys.executable) and any(inner_graphs(node) for node in model.graph.node)
@@ -111,12 +121,12 @@ class _Server:
         self.process: subprocess.Popen[bytes] | None = None
         self.lock = threading.Lock()
 
-    def ask(self, what: Mapping[str, Any], feeds: Mapping[str, np.ndarray]) -> tuple[list[str], list[np.ndarray]]:
-        """Names of outputs, and arrays; raises Crash, or RuntimeError with what onnxruntime says."""
+    def ask(self, what: Mapping[str, Any], feeds: Mapping[str, np.ndarray]) -> tuple[list[Output], list[np.ndarray]]:
+        """Outputs, and arrays; raises Crash, or RuntimeError with what onnxruntime says."""
         with self.lock:
             return self._ask(what, feeds)
 
-    def _ask(self, what: Mapping[str, Any], feeds: Mapping[str, np.ndarray]) -> tuple[list[str], list[np.ndarray]]:
+    def _ask(self, what: Mapping[str, Any], feeds: Mapping[str, np.ndarray]) -> tuple[list[Output], list[np.ndarray]]:
         packed = io.BytesIO()
         np.savez(packed, *feeds.values())
         asked = {**what, "inputs": list(feeds), "size": packed.getbuffer().nbytes}
@@ -143,7 +153,7 @@ class _Server:
         if "error" in told:
             raise RuntimeError(told["error"])
         with np.load(io.BytesIO(blob), allow_pickle=False) as found:
-            return told["names"], [found[name] for name in found.files]
+            return [Output(*output) for output in told["outputs"]], [found[name] for name in found.files]
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self.process is None or self.process.poll() is not None:
@@ -170,11 +180,6 @@ _server = _Server()
 atexit.register(_server.end)
 
 
-@dataclass(frozen=True)
-class _Output:
-    name: str
-
-
 class Session:
     """What is used of onnxruntime's InferenceSession, of a model in the other process.
 
@@ -182,6 +187,7 @@ class Session:
     ----------
     wanted : level of optimization; where the model crashes or fails, less is tried
     without, entries : optimizers to leave out, and entries of the session's configuration
+    saved : where the optimized model is written; then no lower level will do
 
     Raises
     ------
@@ -195,18 +201,21 @@ class Session:
         wanted: ort.GraphOptimizationLevel,
         without: Sequence[str],
         entries: dict[str, str],
+        saved: Path | None = None,
     ) -> None:
         self._folder = tempfile.TemporaryDirectory()
         path = Path(self._folder.name) / "model.onnx"
         data = model.SerializeToString()
         path.write_bytes(data)
         self._digest = hashlib.sha256(data).digest()
-        self._how = {"path": str(path), "without": list(without), "entries": entries}
+        self._how = {"path": str(path), "without": list(without), "entries": entries, "saved": saved and str(saved)}
         least = int(ort.GraphOptimizationLevel.ORT_DISABLE_ALL)
-        self._levels = [int(wanted), least] if int(wanted) != least else [least]
-        self._names, _ = self._ask(None, {})
+        self._levels = [int(wanted), least] if int(wanted) != least and saved is None else [int(wanted)]
+        self._outputs, _ = self._ask(None, {})
 
-    def _ask(self, names: Sequence[str] | None, feeds: Mapping[str, np.ndarray]) -> tuple[list[str], list[np.ndarray]]:
+    def _ask(
+        self, names: Sequence[str] | None, feeds: Mapping[str, np.ndarray]
+    ) -> tuple[list[Output], list[np.ndarray]]:
         if self._digest in _endless:
             raise Crash("onnxruntime does not come to an end with the model")
         while True:
@@ -225,10 +234,10 @@ class Session:
                     ) from None
                 raise
 
-    def get_outputs(self) -> list[_Output]:
-        """The outputs, of which just the names are known."""
-        return [_Output(name) for name in self._names]
+    def get_outputs(self) -> list[Output]:
+        """The outputs."""
+        return list(self._outputs)
 
     def run(self, names: Sequence[str] | None, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Outputs in the order of `names`, None for all, for inputs by name."""
-        return self._ask(self._names if names is None else names, feeds)[1]
+        return self._ask([output.name for output in self._outputs] if names is None else names, feeds)[1]

@@ -18,7 +18,7 @@ from onnx import numpy_helper
 
 from . import reference
 from .samples import random_inputs
-from .uses import reads
+from .uses import RANDOM, reads
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -27,6 +27,10 @@ _TRIED = 3
 #: of a larger batch, those that are looked at alone
 _ROWS = 64
 _TOLERANCE = 1e-4
+#: where it holds codes, which kernels for other numbers of samples may round another way
+_TOLERANCE_OF_CODES = 0.05
+#: a batch of so many samples is unlike any size that a graph names
+_UNLIKELY = 1_000_003
 #: operators with operands that broadcast, and which operands: None all
 _BROADCAST: dict[str, tuple[int, ...] | None] = {
     **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Min", "Max", "Pow", "Where", "PRelu", "Sum", "Mean", "MatMul")),
@@ -57,9 +61,66 @@ def samples_apart(proto: onnx.ModelProto, batch: int) -> bool:
     if batch:
         return True
     try:
-        return _same_alone(proto, proto, random_inputs(proto.graph, 0, _TRIED), _TRIED)
+        return not cuts(proto) and _same_alone(proto, proto, random_inputs(proto.graph, 0, _TRIED), _TRIED)
     except ValueError:
         return False  # inputs of a type that no device takes
+
+
+def cuts(proto: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """The Slices that take part of a batch whose size may vary, as `x[0:3]`: of one sample they take all."""
+    if not any(node.op_type == "Slice" for node in proto.graph.node):
+        return []
+    large = onnx.ModelProto()
+    large.CopyFrom(proto)
+    set_first_axis(large.graph, 0, _UNLIKELY)
+    try:
+        graph = onnx.shape_inference.infer_shapes(large, data_prop=True).graph
+    except _INFERENCE:
+        return []
+    sizes = {
+        value.name: dims[0].dim_value
+        for value in (*graph.input, *graph.value_info, *graph.output)
+        if (dims := value.type.tensor_type.shape.dim)
+    }
+    return [
+        node
+        for node in proto.graph.node
+        if node.op_type == "Slice"
+        and sizes.get(node.input[0]) == _UNLIKELY
+        and sizes.get(node.output[0]) != _UNLIKELY
+        and sizes.get(node.output[0])
+    ]
+
+
+def check_apart(proto: onnx.ModelProto) -> None:
+    """Refuse a graph, of a batch whose size may vary, that computes with the number of samples: for one sample, that is 1.
+
+    Found by trying, where the graph asks for sizes at all. What onnxruntime runs with one sample alone is no such graph.
+
+    Raises
+    ------
+    MixedSamples : it gives a sample among others something else than alone
+    """
+    nodes = proto.graph.node
+    if not any(node.op_type in ("Shape", "Size") for node in nodes) or any(n.op_type in RANDOM for n in nodes):
+        return
+    codes = any("Quant" in node.op_type or "QLinear" in node.op_type for node in nodes)
+    try:
+        arrays = random_inputs(proto.graph, 0, _TRIED)
+        opened = reference.session(proto)
+        whole = opened.run(None, dict(arrays))
+        alone = [opened.run(None, {name: a[row : row + 1] for name, a in arrays.items()}) for row in range(_TRIED)]
+    except Exception:  # whatever onnxruntime raises, and inputs that no device takes: told where they are lowered
+        return
+    if not all(array.ndim and len(array) == _TRIED for array in whole):
+        return
+    tolerance = _TOLERANCE_OF_CODES if codes else _TOLERANCE
+    pairs = [(got, want[row]) for row in range(_TRIED) for got, want in zip(alone[row], whole, strict=True)]
+    if not all(_close(got, want, tolerance) for got, want in pairs):
+        raise MixedSamples(
+            "it computes with the number of samples in its batch (Shape, Size): a sample among others gets something else "
+            "than alone; fix the first axis of its inputs at 1 if one sample is meant"
+        )
 
 
 def only_one(proto: onnx.ModelProto) -> onnx.ModelProto | None:
@@ -96,11 +157,11 @@ def _same_alone(proto: onnx.ModelProto, single: onnx.ModelProto, arrays: Mapping
     return True
 
 
-def _close(got: Array, want: Array) -> bool:
+def _close(got: Array, want: Array, tolerance: float = _TOLERANCE) -> bool:
     have, wanted = np.ravel(got).astype(np.float64), np.ravel(want).astype(np.float64)
     largest = np.abs(wanted[np.isfinite(wanted)]).max(initial=0)
     same_size = have.size == wanted.size
-    return same_size and np.allclose(have, wanted, rtol=_TOLERANCE, atol=_TOLERANCE * largest, equal_nan=True)
+    return same_size and np.allclose(have, wanted, rtol=tolerance, atol=tolerance * largest, equal_nan=True)
 
 
 # ---- A batch of fixed size -------------------------------------------------------------------------------------------
@@ -292,11 +353,11 @@ class _Cut:
         self._replace(node, index, first)
 
 
-def set_first_axis(graph: onnx.GraphProto, was: int) -> None:
-    """Fix the first axis of inputs at 1; shapes of everything behind follow by inference. `was`: 0 or 1."""
+def set_first_axis(graph: onnx.GraphProto, was: int, size: int = 1) -> None:
+    """Fix the first axis of inputs at `size`; shapes of everything behind follow by inference. `was`: 0 or 1."""
     for value in graph.input:
         if value.type.tensor_type.shape.dim:
-            value.type.tensor_type.shape.dim[0].dim_value = 1
+            value.type.tensor_type.shape.dim[0].dim_value = size
     if was != 1:
         for value in graph.output:
             value.type.tensor_type.ClearField("shape")

@@ -201,7 +201,11 @@ def fuse(model: onnx.ModelProto) -> onnx.ModelProto:
             chosen.optimized_model_filepath = str(path)
             return chosen
 
-        _open(with_plain_biases(model), choose, _HIDING + _SHARING)
+        plain, without = with_plain_biases(model), _HIDING + _SHARING
+        if runs_apart(plain):
+            Session(plain, ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED, without, _config(plain), path)
+        else:
+            _open(plain, choose, without)
         fused = onnx.load(path)
     _restore_names(fused.graph)
     return fused
@@ -251,8 +255,12 @@ def intermediates(
     graph.CopyFrom(fused)
     del graph.graph.output[:]
     graph.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    data = as_defined(graph).SerializeToString()
-    opened = ort.InferenceSession(data, _as_written(), providers=["CPUExecutionProvider"])
+    defined, level = as_defined(graph), ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    opened: ort.InferenceSession | Session
+    if runs_apart(defined):
+        opened = Session(defined, level, [], {})
+    else:
+        opened = ort.InferenceSession(defined.SerializeToString(), _as_written(), providers=["CPUExecutionProvider"])
     return dict(zip(names, opened.run(list(names), dict(inputs)), strict=True))
 
 

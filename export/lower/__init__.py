@@ -17,9 +17,9 @@ import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
 from ..classes import check_count, names
-from ..errors import Refusal, UnsupportedError, UnsupportedNode
+from ..errors import ONE_SAMPLE, Refusal, UnsupportedError, UnsupportedNode
 from ..graph import spelled
-from ..graph.batch import MixedSamples, only_one, samples_apart
+from ..graph.batch import MixedSamples, check_apart, cuts, only_one, samples_apart
 from ..graph.codes import move_codes
 from ..graph.finite import causes
 from ..graph.importer import Imported, load
@@ -221,6 +221,16 @@ def lower_with_values(
     raise min(told, key=lambda error: len(error.nodes)) if told else refused[0]  # of the way that comes nearest
 
 
+def _check_samples(proto: onnx.ModelProto) -> None:
+    """Refuse what would mean something else once the batch is one sample."""
+    if nodes := cuts(proto):
+        why = "it slices the batch axis"
+        raise UnsupportedError(
+            [UnsupportedNode(node.name or node.output[0], "Slice", why, ONE_SAMPLE) for node in nodes]
+        )
+    check_apart(proto)
+
+
 def _ways(imported: Imported) -> Iterator[Imported]:
     """How to look at the axes of a graph, the likeliest way first.
 
@@ -254,6 +264,8 @@ def _lower(
     pairs = dict(said.get("states", {}) if states is None else states)
     streaming.check_names(imported.proto.graph, pairs)
     recurrent.check_batch(imported)
+    if imported.batch == 0:
+        _check_samples(imported.proto)
     ctx = lower_graph(normalize(imported), imported, marks)
     program = Program(
         name=name or identifier((Path(imported.source).stem or imported.proto.graph.name).lower()),

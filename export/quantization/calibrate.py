@@ -19,6 +19,7 @@ import onnxruntime as ort
 
 from ..._arrays import cure
 from ..errors import of_libraries
+from ..graph.apart import Session, runs_apart
 from ..graph.definition import as_defined
 from ..graph.finite import causes
 from ..graph.importer import find_batch
@@ -382,8 +383,10 @@ def fill_states(
     return {**given, **joined}
 
 
-_ORT_ERRORS: tuple[type[BaseException], ...] = tuple(
-    getattr(ort.capi.onnxruntime_pybind11_state, name) for name in ("Fail", "InvalidArgument", "RuntimeException")
+#: what sessions raise: a session in a process of its own, RuntimeError
+_ORT_ERRORS: tuple[type[BaseException], ...] = (
+    RuntimeError,
+    *(getattr(ort.capi.onnxruntime_pybind11_state, name) for name in ("Fail", "InvalidArgument", "RuntimeException")),
 )
 
 
@@ -393,19 +396,24 @@ def float_values(graph: onnx.GraphProto) -> list[str]:
     return inputs + [name for node in graph.node for name in node.output if name]
 
 
-def open_session(model: onnx.ModelProto, values: list[str]) -> ort.InferenceSession:
+def open_session(model: onnx.ModelProto, values: list[str]) -> ort.InferenceSession | Session:
     """A session that gives `values` as outputs; values that are not float32 are removed from the list."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     inputs = {value.name for value in copy.graph.input}
     del copy.graph.output[:]
     copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in values if name not in inputs)
+    if not copy.graph.output:
+        copy.graph.output.extend(model.graph.output)
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    if not copy.graph.output:
-        copy.graph.output.extend(model.graph.output)
-    session = ort.InferenceSession(as_defined(copy).SerializeToString(), options, providers=["CPUExecutionProvider"])
+    defined = as_defined(copy)
+    session: ort.InferenceSession | Session
+    if runs_apart(defined):
+        session = Session(defined, options.graph_optimization_level, [], {})
+    else:
+        session = ort.InferenceSession(defined.SerializeToString(), options, providers=["CPUExecutionProvider"])
     floats = {output.name for output in session.get_outputs() if output.type == "tensor(float)"} | inputs
     values[:] = [name for name in values if name in floats]
     return session

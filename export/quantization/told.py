@@ -105,7 +105,10 @@ def as_it_is(model: onnx.ModelProto, options: Mapping[str, Any], calibrated: boo
 
 def _of_features(found: Quantized) -> list[str]:
     """Notes of features that int8 would have drowned."""
-    what, instead = "the features of the input differ much in their ranges", "(scale_inputs='never', --scale-inputs never, leaves them)"
+    what, instead = (
+        "the features of the input differ much in their ranges",
+        "(scale_inputs='never', --scale-inputs never, leaves them)",
+    )
     if features.is_scaled(found.normal):
         return [f"{what}: each is scaled in float32 before the first int8 layer {instead}"]
     names = _listed(features.normalising(found.normal))

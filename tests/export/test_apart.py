@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 
 from edgeprop.export.check import check
 from edgeprop.export.graph import apart, reference
+from edgeprop.export.quantization.calibrate import CalibrationError, Runner
 from tests.support.graphs import model, node, qdq
 
 ALL = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
@@ -101,6 +102,43 @@ def test_what_does_not_end_is_ended(server: Any, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(apart.Crash, match="more than 2 s"):
         opened.run(None, {"x": X})
     assert server.process is None
+
+
+def test_calibration_runs_them_apart(server: Any) -> None:
+    runner = Runner(branches(), batch_size=2)
+    assert isinstance(runner.session, apart.Session)
+    samples = np.concatenate([X, -X, 3 * X])
+    seen = list(runner.run(runner.check(samples)))
+    assert [len(batch["y"]) for batch in seen] == [2, 1]
+    np.testing.assert_array_equal(np.concatenate([batch["y"] for batch in seen]), np.abs(samples))
+    assert runner.values == ["x", "y"]
+
+
+def test_a_crash_while_calibrating_is_an_error(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = Runner(branches())
+    monkeypatch.setattr(apart, "_SERVE", "import os\nos.abort()")
+    server.end()
+    with pytest.raises(CalibrationError, match="it crashed: simplify it"):
+        list(runner.run(runner.check(X)))
+
+
+def test_quantized_graphs_are_fused_apart(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fused as in this process; a crash there is told, and no graph that is not fused stands in."""
+    before, constants = qdq("x", 0.1, 3)
+    after, more = qdq("s", 0.01, -128)
+    both = model([*before, node("Sigmoid", ["x.dq"], ["s"]), *after], {"x": ["N", 4]}, ["s.dq"], constants | more)
+    plain = [n.op_type for n in reference.fuse(both).graph.node]
+    both.graph.node.extend(branches().graph.node)
+    both.graph.initializer.extend(branches().graph.initializer)
+    both.graph.output.extend(branches().graph.output)
+    fused = [n.op_type for n in reference.fuse(both).graph.node]
+    assert server.process is not None
+    assert "QLinearSigmoid" in plain
+    assert sorted(fused) == sorted([*plain, "Abs"])  # the branch that a constant chooses
+    monkeypatch.setattr(apart, "_SERVE", "import os\nos.abort()")
+    server.end()
+    with pytest.raises(apart.Crash, match="it crashed"):
+        reference.fuse(both)
 
 
 def test_quantized_graphs_keep_their_fusions() -> None:

@@ -11,6 +11,8 @@ import onnxruntime
 import pytest
 
 from edgeprop.export.graph.batch import MixedSamples, one_sample, samples_apart
+from edgeprop.export.lower import lower
+from edgeprop.export.quantization.quantize import quantize
 from tests.support.graphs import model, node
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -146,3 +148,69 @@ def test_inputs_that_cannot_be_drawn_are_not_apart() -> None:
     """A type that no device takes."""
     proto = model([node("Identity", ["x"], ["y"])], {"x": ["N", 4]}, ["y"], dtype=onnx.TensorProto.STRING)
     assert not samples_apart(proto, 0)
+
+
+def counting(*behind: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """n, the number of samples, as a float."""
+    return [
+        node("Shape", ["x"], ["s"]), node("Gather", ["s", "zero"], ["k"]), node("Cast", ["k"], ["n"], to=1), *behind
+    ]  # fmt: skip
+
+
+COUNTED = {
+    "first samples": ([node("Slice", ["x", "zero1", "three", "zero1"], ["y"])], "slices the batch axis"),
+    "first samples, by an attribute": (
+        [node("Slice", ["x"], ["y"], starts=[0], ends=[3], axes=[0])], "slices the batch axis"),
+    "first samples, of what is computed": (
+        [node("Relu", ["x"], ["r"]), node("Slice", ["r", "zero1", "three"], ["y"])], "slices the batch axis"),
+    "divided by their number": (counting(node("Div", ["x", "n"], ["y"])), "number of samples in its batch"),
+    "divided by that of all elements": (
+        [node("Size", ["x"], ["k"]), node("Cast", ["k"], ["n"], to=1), node("Div", ["x", "n"], ["y"])],
+        "number of samples in its batch"),
+    "numbered": (
+        [
+            node("Shape", ["x"], ["s"]), node("Gather", ["s", "zero"], ["k"]), node("Range", ["zero", "k", "one"], ["r"]),
+            node("Cast", ["r"], ["f"], to=1), node("Unsqueeze", ["f", "one1"], ["u"]), node("Add", ["x", "u"], ["y"]),
+        ],
+        "number of samples in its batch"),
+}  # fmt: skip
+NUMBERS: dict[str, Any] = {
+    "zero": np.int64(0), "one": np.int64(1), "zero1": ints(0), "one1": ints(1), "three": ints(3), "all": ints(2**40)
+}  # fmt: skip
+
+
+def counted(nodes: list[onnx.NodeProto], batch: int | str = "N") -> onnx.ModelProto:
+    opset = 9 if any(n.op_type == "Slice" and n.attribute for n in nodes) else 13
+    named = {name: NUMBERS[name] for n in nodes for name in n.input if name in NUMBERS}
+    return model(nodes, {"x": [batch, 4]}, ["y"], named, shapes={"y": [batch, 4]}, opset=opset)
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_a_varying_batch_that_is_one_sample_on_the_device_is_no_other_there(name: str) -> None:
+    """For one sample, each of these is something else than for several, and simpler: it is refused before it is that."""
+    nodes, says = COUNTED[name]
+    proto = counted(nodes)
+    assert not samples_apart(proto, 0)
+    with pytest.raises(ValueError, match=says):
+        lower(proto)
+    with pytest.raises(ValueError, match=says):
+        lower(quantize(proto, values(8, 4)))
+    lower(counted(nodes, 1))
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [node("Slice", ["x", "zero1", "all", "zero1"], ["y"])],
+        [node("Slice", ["x", "zero1", "three", "one1"], ["s"]), node("MatMul", ["s", "w"], ["y"])],
+        [node("Shape", ["x"], ["s"]), node("Reshape", ["x", "s"], ["y"])],
+        counting(node("Div", ["x", "n"], ["d"]), node("Mul", ["d", "n"], ["y"])),
+    ],
+    ids=["all samples", "of each sample", "sizes", "a number that goes again"],
+)
+def test_a_varying_batch_whose_size_does_not_matter(nodes: list[onnx.NodeProto]) -> None:
+    proto = counted(nodes)
+    if nodes[-1].op_type == "MatMul":
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(values(3, 4), "w"))
+    assert samples_apart(proto, 0)
+    lower(proto)

@@ -332,7 +332,9 @@ def test_of_several_outputs_one_is_named(output: str, tmp_path: Path) -> None:
 
 
 def test_outputs_that_the_loss_cannot_look_at() -> None:
-    with pytest.raises(ValueError, match=r"loss_output='z' \(--loss-output z\) is no output of the model: give one of e, y"):
+    with pytest.raises(
+        ValueError, match=r"loss_output='z' \(--loss-output z\) is no output of the model: give one of e, y"
+    ):
         lower(two_ends(), trainable="head", loss="mse", loss_output="z")
     with pytest.raises(ValueError, match=r"the loss on 'e' does not depend on it.*loss_output='y'"):
         lower(two_ends(), trainable="head", loss="mse", loss_output="e")

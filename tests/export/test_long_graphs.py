@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,12 +24,11 @@ def chain(count: int) -> onnx.ModelProto:
     return model(nodes, {"x": ["N", 1, 2, 2]}, ["y"], {"w": np.ones((1, 1, 1, 1), np.float32)})
 
 
+@pytest.mark.timeout(120)
 def test_planning_time_grows_with_the_length_of_a_chain() -> None:
-    """Ten thousand blocks, two of which live at a time: pairs of all of them would take a minute."""
-    blocks = [(packing.Span(i, i + 1, 16),) for i in range(10_000)]
-    started = time.process_time()
+    """Forty thousand blocks, two of which live at a time: pairs of all of them would take a quarter of an hour."""
+    blocks = [(packing.Span(i, i + 1, 16),) for i in range(40_000)]
     found = packing.pack(blocks)
-    assert time.process_time() - started < 5
     assert found.bytes == found.bound == 32
     assert packing.live_at(blocks, 4) == [16, 32, 32, 32]
 
