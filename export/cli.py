@@ -24,12 +24,11 @@ from edgeprop._files import read
 
 from . import label_files
 from .arrays import read_npy, read_npz
+from .package import KINDS
 from .recognize import IMAGE, NPY, NPZ, kind_of, kind_within, open_regular, shown
 
 __all__ = ["main"]
 
-#: kinds of package, as `edgeprop.export.package.KINDS` has them
-PACKAGES = ("arduino", "cmake", "esp-idf", "platformio", "zephyr")
 #: exit codes
 OK, FAILED, USAGE = 0, 1, 2
 
@@ -416,8 +415,8 @@ def _add_export(add: Add) -> None:
     command.add_argument(
         "--package",
         action="append",
-        metavar="|".join(PACKAGES),
-        choices=PACKAGES,
+        metavar="|".join(KINDS),
+        choices=KINDS,
         help="also write a library for this build tool, as DIR/PACKAGE/NAME; may be given several times",
     )
 

@@ -31,7 +31,7 @@ static void step(const ep_cell *cell)
     float *gate = cell->kept;
     ep_cell_sums(cell, 3, 2);
     for (int32_t i = 0; i < 2 * n; i++) {
-        gate[i] = ep_cell_sigmoid(gate[i]);
+        gate[i] = ep_sigmoid(gate[i]);
     }
     if (cell->attr->variant == 0) {
         look_at_reset(cell);

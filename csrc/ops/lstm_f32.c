@@ -9,8 +9,8 @@ static void step(const ep_cell *cell)
     float *gate = cell->kept;
     ep_cell_sums(cell, 4, 4);
     for (int32_t k = 0; k < n; k++) {
-        const float i = ep_cell_sigmoid(gate[k]), o = ep_cell_sigmoid(gate[n + k]);
-        const float f = ep_cell_sigmoid(gate[2 * n + k]), g = tanhf(gate[3 * n + k]);
+        const float i = ep_sigmoid(gate[k]), o = ep_sigmoid(gate[n + k]);
+        const float f = ep_sigmoid(gate[2 * n + k]), g = tanhf(gate[3 * n + k]);
         const float c = f * cell->c[k] + i * g;
         gate[k] = i;
         gate[n + k] = o;

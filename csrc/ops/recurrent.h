@@ -33,13 +33,6 @@ void ep_cell_sums(const ep_cell *cell, int32_t gates, int32_t gates_from_h);
 /* y (n_hidden) += a (count) . r (count, n_hidden). */
 void ep_cell_back(const ep_cell *cell, float *y, const float *a, const float *r, int32_t count);
 
-/* 1 / (1 + exp(-x)): the exponential of a negative number only, which cannot overflow. */
-static inline float ep_cell_sigmoid(float x)
-{
-    const float e = expf(-fabsf(x));
-    return (x < 0.0f ? e : 1.0f) / (1.0f + e);
-}
-
 void ep_recurrent_forward(const ep_t *ep, const ep_node *node, uint32_t n, const ep_cell_kind *kind);
 int ep_check_recurrent(const ep_model *model, const ep_node *node, const ep_cell_kind *kind);
 

@@ -1,6 +1,6 @@
 /* float32 functions of one element. An op's file holds its value() and, beside it, its derivative slope(); the loops are in
  * unary_f32.c. In place where y is x, dx is dy; an op whose slope() takes x keeps x for the backward, so that in training its y
- * lies elsewhere (export/traits.py). */
+ * lies elsewhere (export/program/traits.py). */
 #ifndef EP_UNARY_F32_H
 #define EP_UNARY_F32_H
 

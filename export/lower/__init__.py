@@ -47,14 +47,13 @@ from . import (
 from .context import DTYPE_OF, Context, no_limits
 from .fusion import find_chains
 from .layout import Order, Storage, Value, new_dims, port_permutation, significant
-from .operator import Operator, operator
+from .operator import Operator, merged, operator
 from .sparse import make_sparse
 from .training import Marks, mark_trainable, metadata
 
 __all__ = ["UnsupportedError", "UnsupportedNode", "lower", "supported_operators"]
 
-#: ONNX operator (with its domain where it is not ONNX's own) -> how it is lowered, and what it becomes
-OPERATORS: dict[str, Operator] = {
+_LAYERS: dict[str, Operator] = {
     "AveragePool": operator(float_ops.average_pool, "average_pool2d_f32"),
     "BatchNormalization": operator(float_ops.batch_normalization, "affine_f32"),
     "Clip": operator(float_ops.clip, "clip_f32"),
@@ -63,35 +62,37 @@ OPERATORS: dict[str, Operator] = {
     "Gemm": operator(float_ops.gemm, "dense_f32", "sparse_dense_f32", "matmul_f32"),
     "GlobalAveragePool": operator(float_ops.global_average_pool, "average_pool2d_f32"),
     "LeakyRelu": operator(float_ops.leaky_relu, "leaky_relu_f32"),
-    "MatMul": operator(float_ops.matmul, "dense_f32", "sparse_dense_f32", "matmul_f32"),
     "MaxPool": operator(float_ops.max_pool, "max_pool2d_f32", "max_pool2d_s8"),
     "QLinearConv": operator(int8_ops.qlinear_conv, "conv2d_s8", "depthwise_conv2d_s8", "conv2d_zero_s8"),
-    "QLinearMatMul": operator(int8_ops.qlinear_matmul, "dense_s8", "matmul_s8"),
     "QuantizeLinear": operator(int8_ops.quantize_linear, "quantize", "lut_s8"),
     "ReduceMean": operator(float_ops.reduce_mean, "average_pool2d_f32"),
     "Relu": operator(float_ops.relu, "clip_f32"),
     "Sigmoid": operator(float_ops.sigmoid, "sigmoid_f32"),
     "Softmax": operator(float_ops.softmax, "softmax_f32"),
     "Tanh": operator(float_ops.tanh, "tanh_f32"),
-    **shape_ops.MOVES,
-    **elementwise.OPERATORS,
-    **recurrent.OPERATORS,
     "com.microsoft.QGemm": operator(int8_ops.qgemm, "dense_s8", "conv2d_zero_s8"),
     "com.microsoft.QLinearAveragePool": operator(int8_ops.qlinear_average_pool, "average_pool2d_s8"),
     "com.microsoft.QLinearGlobalAveragePool": operator(int8_ops.qlinear_global_average_pool, "global_average_pool_s8"),
     "com.microsoft.QLinearLeakyRelu": operator(int8_ops.qlinear_unary, "lut_s8"),
     "com.microsoft.QLinearSigmoid": operator(int8_ops.qlinear_unary, "lut_s8"),
     "com.microsoft.QLinearSoftmax": operator(int8_ops.qlinear_softmax, "softmax_s8"),
-    **casts.OPERATORS,
-    **concat.OPERATORS,
-    **movement.OPERATORS,
-    **products.OPERATORS,
-    **reductions.OPERATORS,
-    **resize.OPERATORS,
-    **norms.OPERATORS,
-    **dynamic.OPERATORS,
-    **binary_codes.OPERATORS,
 }
+#: ONNX operator (with its domain where it is not ONNX's own) -> how it is lowered, and what it becomes
+OPERATORS = merged(
+    _LAYERS,
+    shape_ops.MOVES,
+    elementwise.OPERATORS,
+    recurrent.OPERATORS,
+    casts.OPERATORS,
+    concat.OPERATORS,
+    movement.OPERATORS,
+    products.OPERATORS,
+    reductions.OPERATORS,
+    resize.OPERATORS,
+    norms.OPERATORS,
+    dynamic.OPERATORS,
+    binary_codes.OPERATORS,
+)
 
 _TRUTH = "comparisons of float32, or of indices of a table with a constant, read by Where or cast to float32"
 #: for operators that are not in the table: the nearest form that is

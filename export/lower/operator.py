@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -41,3 +42,17 @@ def operator(lower: Lowering, *kinds: str) -> Operator:
     if unknown:
         raise KeyError(f"no device op is called {', '.join(sorted(unknown))}")
     return Operator(lower, kinds)
+
+
+def merged(*tables: Mapping[str, Operator]) -> dict[str, Operator]:
+    """One table of several.
+
+    Raises
+    ------
+    KeyError : an ONNX operator has a row in two of them, of which one would go unseen
+    """
+    rows = [row for table in tables for row in table.items()]
+    twice = [name for name, count in Counter(name for name, _ in rows).items() if count > 1]
+    if twice:
+        raise KeyError(f"more than one row for {', '.join(twice)}")
+    return dict(rows)

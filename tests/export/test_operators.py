@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgeprop import export
-from edgeprop.export.lower.operator import Operator, operator
+from edgeprop.export.lower.operator import Operator, merged, operator
 from tests.conformance import __main__ as conformance
 from tests.trainer.conftest import CASES
 
@@ -65,6 +65,14 @@ def test_rows_tell_what_layers_become(made):
 def test_a_row_names_device_ops():
     with pytest.raises(KeyError, match="sigmoid_f64"):
         operator(lambda ctx, node: None, "sigmoid_f64")
+
+
+def test_an_operator_has_one_row() -> None:
+    """Of two, one would go unseen: a dict takes the last."""
+    one, other = {"Neg": operator(lambda ctx, node: None, "affine_f32")}, {"Neg": operator(lambda ctx, node: None)}
+    assert merged(one, {"Abs": other["Neg"]}) == {"Neg": one["Neg"], "Abs": other["Neg"]}
+    with pytest.raises(KeyError, match="more than one row for Neg"):
+        merged(one, other)
 
 
 def test_the_page_is_of_this_code():
