@@ -55,7 +55,7 @@ static float softmax_cross_entropy_forward(const float *logits, const ep_target 
     return loss * mean;
 }
 
-const ep_loss ep_softmax_cross_entropy = {softmax_cross_entropy_forward, 1, 0};
+const ep_loss ep_softmax_cross_entropy = {.forward = softmax_cross_entropy_forward, .labels = 1};
 
 /* loss = max(s, 0) - s * t + log(1 + exp(-|s|)), which is -t log p - (1 - t) log(1 - p) without overflow;
  * d s = p - t with p = 1 / (1 + exp(-s)). */
@@ -74,7 +74,7 @@ static float sigmoid_cross_entropy_forward(const float *logits, const ep_target 
     return loss * mean;
 }
 
-const ep_loss ep_sigmoid_cross_entropy = {sigmoid_cross_entropy_forward, 0, 1};
+const ep_loss ep_sigmoid_cross_entropy = {.forward = sigmoid_cross_entropy_forward, .shares = 1};
 
 /* loss = (s - t)^2; d s = 2 (s - t). */
 static float mse_forward(const float *logits, const ep_target *target, float *dlogits, uint32_t count, uint32_t n)
@@ -91,7 +91,7 @@ static float mse_forward(const float *logits, const ep_target *target, float *dl
     return loss * mean;
 }
 
-const ep_loss ep_mse = {mse_forward, 0, 0};
+const ep_loss ep_mse = {.forward = mse_forward};
 
 /* Multi-class (Weston & Watkins 1999): loss = sum over j != y of max(0, 1 + s_j - s_y). */
 static float hinge_forward(const float *logits, const ep_target *target, float *dlogits, uint32_t count, uint32_t n)
@@ -116,7 +116,7 @@ static float hinge_forward(const float *logits, const ep_target *target, float *
     return loss * mean;
 }
 
-const ep_loss ep_hinge = {hinge_forward, 1, 0};
+const ep_loss ep_hinge = {.forward = hinge_forward, .labels = 1};
 
 #else
 typedef int ep_losses_left_out; /* ISO C wants a declaration in every file */

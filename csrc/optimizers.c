@@ -26,7 +26,7 @@ static float sgd_bound(const ep_step *step, uint32_t t, float gmax, float smax)
     return step->lr * gmax;
 }
 
-const ep_optimizer ep_sgd = {0, sgd_apply, sgd_bound, NULL};
+const ep_optimizer ep_sgd = {.apply = sgd_apply, .bound = sgd_bound};
 
 static float or_else(float value, float otherwise)
 {
@@ -63,7 +63,7 @@ static float momentum_bound(const ep_step *step, uint32_t t, float gmax, float s
     return step->lr * velocity_bound(step, gmax, smax);
 }
 
-const ep_optimizer ep_momentum = {1, momentum_apply, momentum_bound, ep_place_state};
+const ep_optimizer ep_momentum = {.slots = 1, .apply = momentum_apply, .bound = momentum_bound, .place = ep_place_state};
 
 /* v = momentum * v + g;  w -= lr * (g + momentum * v)   (Nesterov 1983 in the form of Sutskever et al. 2013) */
 static void nesterov_apply(const ep_step *step, uint32_t t, float *w, float *s0, float *s1, float a, const float *g,
@@ -84,7 +84,7 @@ static float nesterov_bound(const ep_step *step, uint32_t t, float gmax, float s
     return step->lr * (gmax + momentum_of(step) * velocity_bound(step, gmax, smax));
 }
 
-const ep_optimizer ep_nesterov = {1, nesterov_apply, nesterov_bound, ep_place_state};
+const ep_optimizer ep_nesterov = {.slots = 1, .apply = nesterov_apply, .bound = nesterov_bound, .place = ep_place_state};
 
 /* 1 - beta^t by squaring, on q = 1 - beta^k itself: 1 - beta^(j+k) = p + (1 - p) q has no cancellation, which
  * 1 - powf() has while t is small. At most 32 rounds. */
@@ -127,7 +127,7 @@ static float adam_bound(const ep_step *step, uint32_t t, float gmax, float smax)
     return step->lr / bias_correction(beta1, t) * m / epsilon_of(step);
 }
 
-const ep_optimizer ep_adam = {2, adam_apply, adam_bound, ep_place_state};
+const ep_optimizer ep_adam = {.slots = 2, .apply = adam_apply, .bound = adam_bound, .place = ep_place_state};
 
 #else
 typedef int ep_optimizers_left_out; /* ISO C wants a declaration in every file */

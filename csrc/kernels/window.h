@@ -38,7 +38,13 @@ typedef struct ep_axis {
 static inline ep_axis ep_make_axis(int32_t in, int32_t out, int32_t kernel, int32_t stride, int32_t dilation,
                                    int32_t pad)
 {
-    ep_axis a = {in, out, kernel, stride, dilation, pad, (pad + stride - 1) / stride, 0};
+    ep_axis a = {.in = in,
+                 .out = out,
+                 .kernel = kernel,
+                 .stride = stride,
+                 .dilation = dilation,
+                 .pad = pad,
+                 .full_begin = (pad + stride - 1) / stride};
     const int32_t last_start = in - 1 - (kernel - 1) * dilation;
     if (last_start + pad >= 0) {
         a.full_end = (last_start + pad) / stride + 1;

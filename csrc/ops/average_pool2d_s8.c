@@ -89,7 +89,12 @@ static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
     const ep_tensor *tx = ep_in_tensor(ep, node, 0), *ty = ep_out_tensor(ep, node, 0);
     const ep_pool2d_attr *a = node->attr;
     const float offset = (a->count_include_pad & 2) != 0 ? 128.0f : 0.0f;
-    const pool_args p = {a, tx->scale, ty->scale, tx->zero_point, ty->zero_point, offset};
+    const pool_args p = {.attr = a,
+                         .x_scale = tx->scale,
+                         .y_scale = ty->scale,
+                         .x_zero = tx->zero_point,
+                         .y_zero = ty->zero_point,
+                         .offset = offset};
     const int8_t *x = ep_in(ep, node, 0);
     int8_t *y = ep_out(ep, node, 0);
     for (uint32_t i = 0; i < n; i++) {

@@ -6,7 +6,8 @@ void ep_broadcast(const ep_t *ep, const ep_node *node, uint32_t n, ep_row_functi
     const ep_binary_attr *attr = node->attr;
     const float *a = ep_in(ep, node, 0), *b = ep_in(ep, node, 1);
     float *const y = ep_out(ep, node, 0);
-    ep_row r = {NULL, NULL, NULL, y, attr->a_strides[5], attr->b_strides[5], 1, attr->dims[5]};
+    ep_row r = {
+        .to = y, .a_step = attr->a_strides[5], .b_step = attr->b_strides[5], .to_step = 1, .count = attr->dims[5]};
     for (uint32_t sample = 0; sample < n; sample++) {
         ep_rows at = {0, 0, {0}};
         do {
@@ -35,7 +36,8 @@ void ep_broadcast_gradient(const ep_t *ep, const ep_node *node, uint32_t n, unsi
     if (!ep_accumulates(node, i)) {
         memset(to, 0, (size_t)n * count * sizeof *to);
     }
-    ep_row r = {NULL, NULL, ep_dout(ep, node, 0), NULL, attr->a_strides[5], attr->b_strides[5], 0, attr->dims[5]};
+    ep_row r = {
+        .dy = ep_dout(ep, node, 0), .a_step = attr->a_strides[5], .b_step = attr->b_strides[5], .count = attr->dims[5]};
     r.to_step = i == 0 ? r.a_step : r.b_step;
     for (uint32_t sample = 0; sample < n; sample++, to += count) {
         ep_rows at = {0, 0, {0}};

@@ -175,8 +175,15 @@ static void forward_gathered(const conv *c, int32_t group, const float *x, float
     const float *w = c->weight + (ptrdiff_t)group * c->group_out * c->taps;
     const int32_t most = EP_PATCH_FLOATS / c->taps;
     place p = {x, 0, 0, rows_inside(c, 0)};
-    ep_dots_f32 d = {y,      c->bias + group * c->group_out, patches, w, a->out_c, 0, c->taps, c->taps, 0, c->group_out,
-                     c->taps};
+    ep_dots_f32 d = {.y = y,
+                     .base = c->bias + group * c->group_out,
+                     .x = patches,
+                     .w = w,
+                     .y_step = a->out_c,
+                     .x_step = c->taps,
+                     .w_step = c->taps,
+                     .columns = c->group_out,
+                     .count = c->taps};
     for (int32_t left = all_places(c); left > 0; left -= d.rows, d.y += d.rows * d.y_step) {
         d.rows = left < most ? left : most;
         gather(c, patches, &p, d.rows);
@@ -197,17 +204,15 @@ static void forward_span(const conv *c, const float *x, float *y, int32_t group,
     const ep_taps rows = rows_inside(c, oy);
     const int32_t unit = c->joined ? s->taps.end - s->taps.begin : 1;
     ep_span t = *s;
-    ep_dots_f32 d = {y + (ptrdiff_t)s->at * a->out_c,
-                     c->bias + group * c->group_out,
-                     x,
-                     w,
-                     a->out_c,
-                     0,
-                     (ptrdiff_t)a->stride_w * a->in_c,
-                     c->taps,
-                     s->run,
-                     c->group_out,
-                     0};
+    ep_dots_f32 d = {.y = y + (ptrdiff_t)s->at * a->out_c,
+                     .base = c->bias + group * c->group_out,
+                     .x = x,
+                     .w = w,
+                     .y_step = a->out_c,
+                     .x_step = (ptrdiff_t)a->stride_w * a->in_c,
+                     .w_step = c->taps,
+                     .rows = s->run,
+                     .columns = c->group_out};
     for (int32_t ky = rows.begin; ky < rows.end; ky++) {
         for (t.taps = s->taps; t.taps.begin < t.taps.end; t.taps.begin += unit) {
             d.x = x + pixel_of(c, oy, &t, ky);
@@ -297,16 +302,16 @@ static void backward_piece(const conv *c, float *dx, const float *dy, int32_t oy
 {
     const ep_conv2d_attr *a = &c->attr;
     const ep_taps rows = rows_inside(c, oy);
-    ep_outer_f32 o = {dx,
-                      dy + (ptrdiff_t)s->at * a->out_c,
-                      c->weight,
-                      (ptrdiff_t)a->stride_w * a->in_c,
-                      a->out_c,
-                      1,
-                      c->taps,
-                      s->run,
-                      (s->taps.end - s->taps.begin) * c->group_in,
-                      c->group_out};
+    ep_outer_f32 o = {.c = dx,
+                      .a = dy + (ptrdiff_t)s->at * a->out_c,
+                      .b = c->weight,
+                      .c_step = (ptrdiff_t)a->stride_w * a->in_c,
+                      .a_row = a->out_c,
+                      .a_step = 1,
+                      .b_step = c->taps,
+                      .rows = s->run,
+                      .columns = (s->taps.end - s->taps.begin) * c->group_in,
+                      .count = c->group_out};
     for (int32_t group = 0; group < a->groups; group++, o.a += c->group_out) {
         const float *w = c->weight + (ptrdiff_t)group * c->group_out * c->taps;
         for (int32_t ky = rows.begin; ky < rows.end; ky++) {
@@ -361,7 +366,14 @@ static void add_piece(const conv *c, ep_outer_f32 *o, const float *x, const floa
 static void add_image(const conv *c, const float *x, const float *dy, const tile_place *p)
 {
     const ep_conv2d_attr *a = &c->attr;
-    ep_outer_f32 o = {p->to, dy, x, p->step, 1, a->out_c, (ptrdiff_t)a->stride_w * a->in_c, p->rows, 0, 0};
+    ep_outer_f32 o = {.c = p->to,
+                      .a = dy,
+                      .b = x,
+                      .c_step = p->step,
+                      .a_row = 1,
+                      .a_step = a->out_c,
+                      .b_step = (ptrdiff_t)a->stride_w * a->in_c,
+                      .rows = p->rows};
     x += p->k / c->group_out * c->group_in;
     for (int32_t oy = 0; oy < a->out_h; oy++, dy += a->out_w * a->out_c) {
         const ep_taps rows = rows_inside(c, oy);
@@ -427,7 +439,15 @@ static void add_gathered(const conv *c, const ep_node *node, const tile_place *p
     float patches[EP_PATCH_FLOATS];
     const int32_t most = EP_PATCH_FLOATS / c->taps;
     place at = {x + p->k / c->group_out * c->group_in, 0, 0, rows_inside(c, 0)};
-    ep_outer_f32 o = {p->to, dy + p->k, patches, p->step, 1, c->attr.out_c, c->taps, p->rows, c->taps, 0};
+    ep_outer_f32 o = {.c = p->to,
+                      .a = dy + p->k,
+                      .b = patches,
+                      .c_step = p->step,
+                      .a_row = 1,
+                      .a_step = c->attr.out_c,
+                      .b_step = c->taps,
+                      .rows = p->rows,
+                      .columns = c->taps};
     for (int32_t left = all_places(c); left > 0; left -= o.count, o.a += o.count * o.a_step) {
         o.count = left < most ? left : most;
         gather(c, patches, &at, o.count);

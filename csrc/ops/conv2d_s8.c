@@ -140,22 +140,21 @@ static int conv_lines(const conv *c, const ep_gemm_s8 *g, const int8_t *x, int8_
     const ep_conv2d_attr *a = c->attr;
     const ep_padded p = ep_make_padded(a, c->x_zero);
     EP_ALIGNED int8_t lines[EP_PATCH_BYTES + EP_FILL];
-    ep_conv_s8 job = {y,
-                      lines,
-                      g->w,
-                      g->bias,
-                      g->q,
-                      a->out_w * g->y_step,
-                      g->y_step,
-                      (ptrdiff_t)a->stride_h * p.line,
-                      (ptrdiff_t)a->stride_w * a->in_c,
-                      (ptrdiff_t)a->dilation_h * p.line,
-                      0,
-                      a->out_w,
-                      g->columns,
-                      a->kernel_h,
-                      a->kernel_w * a->in_c,
-                      g->narrow};
+    ep_conv_s8 job = {.y = y,
+                      .x = lines,
+                      .w = g->w,
+                      .bias = g->bias,
+                      .q = g->q,
+                      .y_line = a->out_w * g->y_step,
+                      .y_step = g->y_step,
+                      .x_line = (ptrdiff_t)a->stride_h * p.line,
+                      .x_step = (ptrdiff_t)a->stride_w * a->in_c,
+                      .x_piece = (ptrdiff_t)a->dilation_h * p.line,
+                      .run = a->out_w,
+                      .columns = g->columns,
+                      .pieces = a->kernel_h,
+                      .piece = a->kernel_w * a->in_c,
+                      .narrow = g->narrow};
     if (a->dilation_w != 1 || a->groups != 1 || p.most == 0) {
         return 0;
     }

@@ -25,7 +25,7 @@ typedef void visit(const deconv *d, const part *p, void *data);
 static deconv make_deconv(const ep_t *ep, const ep_node *node)
 {
     const ep_conv2d_attr *a = node->attr;
-    deconv d = {ep, a, {0}, a->in_c / a->groups, a->out_c / a->groups, 0, 0};
+    deconv d = {.ep = ep, .a = a, .columns = {0}, .group_in = a->in_c / a->groups, .group_out = a->out_c / a->groups};
     d.columns = ep_make_axis(a->out_w, a->in_w, a->kernel_w, a->stride_w, a->dilation_w, a->pad_left);
     d.taps = a->kernel_h * a->kernel_w * d.group_out;
     d.joined = a->groups == 1 && a->dilation_w == 1;
@@ -42,10 +42,12 @@ static void visit_row(const deconv *d, int32_t iy, int32_t ky, int32_t oy, visit
         for (int32_t t = s.taps.begin; t < s.taps.end; t += unit) {
             const ptrdiff_t pixel = (ptrdiff_t)oy * a->out_w + s.start + t * a->dilation_w;
             for (int32_t g = 0; g < a->groups; g++) {
-                const part p = {((ptrdiff_t)iy * a->in_w + s.at) * a->in_c + (ptrdiff_t)g * d->group_in,
-                                pixel * a->out_c + (ptrdiff_t)g * d->group_out,
-                                (ptrdiff_t)g * d->group_in * d->taps + ((ptrdiff_t)ky * a->kernel_w + t) * d->group_out,
-                                s.run, unit * d->group_out};
+                const part p = {.x = ((ptrdiff_t)iy * a->in_w + s.at) * a->in_c + (ptrdiff_t)g * d->group_in,
+                                .y = pixel * a->out_c + (ptrdiff_t)g * d->group_out,
+                                .w = (ptrdiff_t)g * d->group_in * d->taps +
+                                     ((ptrdiff_t)ky * a->kernel_w + t) * d->group_out,
+                                .run = s.run,
+                                .width = unit * d->group_out};
                 f(d, &p, data);
             }
         }
@@ -74,9 +76,16 @@ typedef struct images {
 static void forward_part(const deconv *d, const part *p, void *data)
 {
     const images *i = data;
-    const ep_outer_f32 o = {i->y + p->y, i->x + p->x, i->w + p->w, (ptrdiff_t)d->a->stride_w * d->a->out_c,
-                            d->a->in_c,  1,           d->taps,     p->run,
-                            p->width,    d->group_in};
+    const ep_outer_f32 o = {.c = i->y + p->y,
+                            .a = i->x + p->x,
+                            .b = i->w + p->w,
+                            .c_step = (ptrdiff_t)d->a->stride_w * d->a->out_c,
+                            .a_row = d->a->in_c,
+                            .a_step = 1,
+                            .b_step = d->taps,
+                            .rows = p->run,
+                            .columns = p->width,
+                            .count = d->group_in};
     EP_KERNEL(d->ep, outer_f32)(&o);
 }
 
@@ -110,17 +119,17 @@ typedef struct gradients {
 static void dx_part(const deconv *d, const part *p, void *data)
 {
     const gradients *i = data;
-    const ep_dots_f32 o = {i->dx + p->x,
-                           i->dx + p->x,
-                           i->dy + p->y,
-                           i->w + p->w,
-                           d->a->in_c,
-                           d->a->in_c,
-                           (ptrdiff_t)d->a->stride_w * d->a->out_c,
-                           d->taps,
-                           p->run,
-                           d->group_in,
-                           p->width};
+    const ep_dots_f32 o = {.y = i->dx + p->x,
+                           .base = i->dx + p->x,
+                           .x = i->dy + p->y,
+                           .w = i->w + p->w,
+                           .y_step = d->a->in_c,
+                           .base_step = d->a->in_c,
+                           .x_step = (ptrdiff_t)d->a->stride_w * d->a->out_c,
+                           .w_step = d->taps,
+                           .rows = p->run,
+                           .columns = d->group_in,
+                           .count = p->width};
     EP_KERNEL(d->ep, dots_f32)(&o);
 }
 
@@ -128,9 +137,16 @@ static void dx_part(const deconv *d, const part *p, void *data)
 static void dw_part(const deconv *d, const part *p, void *data)
 {
     const gradients *i = data;
-    const ep_outer_f32 o = {
-        i->dw + p->w, i->x + p->x, i->dy + p->y, d->taps, 1, d->a->in_c, (ptrdiff_t)d->a->stride_w * d->a->out_c,
-        d->group_in,  p->width,    p->run};
+    const ep_outer_f32 o = {.c = i->dw + p->w,
+                            .a = i->x + p->x,
+                            .b = i->dy + p->y,
+                            .c_step = d->taps,
+                            .a_row = 1,
+                            .a_step = d->a->in_c,
+                            .b_step = (ptrdiff_t)d->a->stride_w * d->a->out_c,
+                            .rows = d->group_in,
+                            .columns = p->width,
+                            .count = p->run};
     EP_KERNEL(d->ep, outer_f32)(&o);
 }
 
@@ -149,7 +165,8 @@ static void backward(const ep_t *ep, const ep_node *node, uint32_t n)
 {
     const ep_conv2d_attr *a = node->attr;
     ep_mask_output(ep, node, a->lo, a->hi, n);
-    gradients i = {ep_in(ep, node, 0), ep_in(ep, node, 1), ep_dout(ep, node, 0), ep_begin_din(ep, node, n), NULL};
+    gradients i = {
+        .x = ep_in(ep, node, 0), .w = ep_in(ep, node, 1), .dy = ep_dout(ep, node, 0), .dx = ep_begin_din(ep, node, n)};
     if (i.dx != NULL) {
         visit_batch(ep, node, n, dx_part, &i);
     }
@@ -182,7 +199,11 @@ static void emit_tile(const deconv *d, const ep_node *node, uint32_t n, const ep
     const float *x = (const float *)ep_in(d->ep, node, 0) + c;
     const float *dy = ep_dout(d->ep, node, 0) + c / d->group_in * d->group_out + k;
     float tile[EP_TILE_ROWS * EP_TILE_COLUMNS] = {0};
-    ep_outer_f32 o = {tile, NULL, NULL, EP_TILE_COLUMNS, 1, a->in_c, (ptrdiff_t)a->stride_w * a->out_c, 0, 0, 0};
+    ep_outer_f32 o = {.c = tile,
+                      .c_step = EP_TILE_COLUMNS,
+                      .a_row = 1,
+                      .a_step = a->in_c,
+                      .b_step = (ptrdiff_t)a->stride_w * a->out_c};
     o.rows = left_in < EP_TILE_ROWS ? left_in : EP_TILE_ROWS;
     o.columns = left_out < EP_TILE_COLUMNS ? left_out : EP_TILE_COLUMNS;
     for (uint32_t i = 0; i < n; i++) {
@@ -214,7 +235,7 @@ static void params(const ep_t *ep, const ep_node *node, uint32_t n, const ep_sin
 {
     const ep_conv2d_attr *a = node->attr;
     if (ep_trains(ep, node, 1)) {
-        gradients i = {ep_in(ep, node, 0), NULL, ep_dout(ep, node, 0), NULL, ep_sink_sums(ep, sink, node->io[1])};
+        gradients i = {.x = ep_in(ep, node, 0), .dy = ep_dout(ep, node, 0), .dw = ep_sink_sums(ep, sink, node->io[1])};
         if (i.dw != NULL) {
             visit_batch(ep, node, n, dw_part, &i);
         } else {

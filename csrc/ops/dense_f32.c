@@ -4,17 +4,16 @@
 static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
 {
     const ep_dense_attr *a = node->attr;
-    ep_dots_f32 d = {ep_out(ep, node, 0),
-                     ep_in(ep, node, 2),
-                     ep_in(ep, node, 0),
-                     ep_in(ep, node, 1),
-                     a->n_out,
-                     0,
-                     a->n_in,
-                     a->n_in,
-                     a->rows * (int32_t)n,
-                     a->n_out,
-                     a->n_in};
+    ep_dots_f32 d = {.y = ep_out(ep, node, 0),
+                     .base = ep_in(ep, node, 2),
+                     .x = ep_in(ep, node, 0),
+                     .w = ep_in(ep, node, 1),
+                     .y_step = a->n_out,
+                     .x_step = a->n_in,
+                     .w_step = a->n_in,
+                     .rows = a->rows * (int32_t)n,
+                     .columns = a->n_out,
+                     .count = a->n_in};
     EP_KERNEL(ep, dots_f32)(&d);
     ep_clamp_output(ep, d.y, a->lo, a->hi, (size_t)d.rows * (size_t)d.columns);
 }
@@ -30,16 +29,16 @@ static void backward(const ep_t *ep, const ep_node *node, uint32_t n)
     ep_mask_output(ep, node, a->lo, a->hi, n);
     float *dx = ep_begin_din(ep, node, n);
     if (dx != NULL) {
-        const ep_outer_f32 o = {dx,
-                                ep_dout(ep, node, 0),
-                                ep_in(ep, node, 1),
-                                a->n_in,
-                                a->n_out,
-                                1,
-                                a->n_in,
-                                a->rows * (int32_t)n,
-                                a->n_in,
-                                a->n_out};
+        const ep_outer_f32 o = {.c = dx,
+                                .a = ep_dout(ep, node, 0),
+                                .b = ep_in(ep, node, 1),
+                                .c_step = a->n_in,
+                                .a_row = a->n_out,
+                                .a_step = 1,
+                                .b_step = a->n_in,
+                                .rows = a->rows * (int32_t)n,
+                                .columns = a->n_in,
+                                .count = a->n_out};
         EP_KERNEL(ep, outer_f32)(&o);
     }
 }
@@ -50,7 +49,8 @@ static void emit_tiles(const ep_t *ep, const ep_node *node, const ep_sink *sink,
     const ep_dense_attr *a = node->attr;
     const float *dy = ep_dout(ep, node, 0), *x = ep_in(ep, node, 0);
     float tile[EP_TILE_ROWS * EP_TILE_COLUMNS];
-    ep_outer_f32 o = {tile, NULL, NULL, EP_TILE_COLUMNS, 1, a->n_out, a->n_in, 0, 0, rows};
+    ep_outer_f32 o = {
+        .c = tile, .c_step = EP_TILE_COLUMNS, .a_row = 1, .a_step = a->n_out, .b_step = a->n_in, .count = rows};
     for (int32_t k = 0; k < a->n_out; k += EP_TILE_ROWS) {
         for (int32_t j = 0; j < a->n_in; j += EP_TILE_COLUMNS) {
             memset(tile, 0, sizeof tile);
@@ -73,16 +73,16 @@ static void params_of_row(const ep_t *ep, const ep_node *node, uint32_t n, const
     const ep_dense_attr *a = node->attr;
     const int32_t rows = a->rows * (int32_t)n;
     if (ep_trains(ep, node, 1)) {
-        ep_outer_f32 sum = {ep_sink_sums(ep, sink, node->io[1]),
-                            ep_dout(ep, node, 0),
-                            ep_in(ep, node, 0),
-                            a->n_in,
-                            1,
-                            a->n_out,
-                            a->n_in,
-                            a->n_out,
-                            a->n_in,
-                            rows};
+        ep_outer_f32 sum = {.c = ep_sink_sums(ep, sink, node->io[1]),
+                            .a = ep_dout(ep, node, 0),
+                            .b = ep_in(ep, node, 0),
+                            .c_step = a->n_in,
+                            .a_row = 1,
+                            .a_step = a->n_out,
+                            .b_step = a->n_in,
+                            .rows = a->n_out,
+                            .columns = a->n_in,
+                            .count = rows};
         if (sum.c != NULL) {
             EP_KERNEL(ep, outer_f32)(&sum);
         } else { /* dy^T . x as it is, without memory for it */

@@ -5,17 +5,17 @@
 static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
 {
     const ep_dense_attr *a = node->attr;
-    const ep_gemm_s8 g = {ep_out(ep, node, 0),
-                          ep_in(ep, node, 0),
-                          ep_in(ep, node, 1),
-                          ep_in(ep, node, 2),
-                          {ep_in(ep, node, 3), a->lo, a->hi, ep_out_tensor(ep, node, 0)->zero_point},
-                          a->n_out,
-                          a->n_in,
-                          (int32_t)n * a->rows,
-                          a->n_out,
-                          a->n_in,
-                          ep_in_tensor(ep, node, 1)->flags & EP_NARROW};
+    const ep_gemm_s8 g = {.y = ep_out(ep, node, 0),
+                          .x = ep_in(ep, node, 0),
+                          .w = ep_in(ep, node, 1),
+                          .bias = ep_in(ep, node, 2),
+                          .q = {ep_in(ep, node, 3), a->lo, a->hi, ep_out_tensor(ep, node, 0)->zero_point},
+                          .y_step = a->n_out,
+                          .x_step = a->n_in,
+                          .rows = (int32_t)n * a->rows,
+                          .columns = a->n_out,
+                          .count = a->n_in,
+                          .narrow = ep_in_tensor(ep, node, 1)->flags & EP_NARROW};
     EP_KERNEL(ep, gemm_s8)(&g);
 }
 

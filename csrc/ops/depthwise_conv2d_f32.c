@@ -14,7 +14,13 @@ static depthwise make_depthwise(const ep_t *ep, const ep_node *node)
     const ep_conv2d_attr *a = node->attr;
     const ep_axis columns = ep_make_axis(a->in_w, a->out_w, a->kernel_w, a->stride_w, a->dilation_w, a->pad_left);
     const ep_axis rows = ep_make_axis(a->in_h, a->out_h, a->kernel_h, a->stride_h, a->dilation_h, a->pad_top);
-    const depthwise d = {ep, a, rows, columns, ep_in(ep, node, 1), ep_in(ep, node, 2), a->out_c / a->in_c};
+    const depthwise d = {.ep = ep,
+                         .attr = a,
+                         .rows = rows,
+                         .columns = columns,
+                         .weight = ep_in(ep, node, 1),
+                         .bias = ep_in(ep, node, 2),
+                         .per_input = a->out_c / a->in_c};
     return d;
 }
 
@@ -32,23 +38,23 @@ static ptrdiff_t pixel_of(const ep_conv2d_attr *a, const ep_window *at, int32_t 
 static void forward_span(const depthwise *d, const float *x, float *y, const ep_window *at, int32_t lines, int32_t run)
 {
     const ep_conv2d_attr *a = d->attr;
-    const ep_depthwise_f32 job = {y,
-                                  x + pixel_of(a, at, at->rows.begin, at->columns.begin),
-                                  d->weight + (at->rows.begin * a->kernel_w + at->columns.begin) * a->out_c,
-                                  d->bias,
-                                  (ptrdiff_t)a->out_w * a->out_c,
-                                  a->out_c,
-                                  (ptrdiff_t)a->stride_h * a->in_w * a->in_c,
-                                  (ptrdiff_t)a->stride_w * a->in_c,
-                                  (ptrdiff_t)a->dilation_h * a->in_w * a->in_c,
-                                  (ptrdiff_t)a->dilation_w * a->in_c,
-                                  (ptrdiff_t)a->kernel_w * a->out_c,
-                                  a->out_c,
-                                  lines,
-                                  run,
-                                  a->out_c,
-                                  at->rows.end - at->rows.begin,
-                                  at->columns.end - at->columns.begin};
+    const ep_depthwise_f32 job = {.y = y,
+                                  .x = x + pixel_of(a, at, at->rows.begin, at->columns.begin),
+                                  .w = d->weight + (at->rows.begin * a->kernel_w + at->columns.begin) * a->out_c,
+                                  .bias = d->bias,
+                                  .y_line = (ptrdiff_t)a->out_w * a->out_c,
+                                  .y_step = a->out_c,
+                                  .x_line = (ptrdiff_t)a->stride_h * a->in_w * a->in_c,
+                                  .x_step = (ptrdiff_t)a->stride_w * a->in_c,
+                                  .x_row = (ptrdiff_t)a->dilation_h * a->in_w * a->in_c,
+                                  .x_tap = (ptrdiff_t)a->dilation_w * a->in_c,
+                                  .w_row = (ptrdiff_t)a->kernel_w * a->out_c,
+                                  .w_tap = a->out_c,
+                                  .lines = lines,
+                                  .run = run,
+                                  .channels = a->out_c,
+                                  .kernel_h = at->rows.end - at->rows.begin,
+                                  .kernel_w = at->columns.end - at->columns.begin};
     EP_KERNEL(d->ep, depthwise_f32)(&job);
 }
 

@@ -45,24 +45,24 @@ static void depthwise_block(const depthwise *d, const int8_t *x, int8_t *y, cons
     const ptrdiff_t line = (ptrdiff_t)a->in_w * a->in_c;
     const ptrdiff_t pixel =
         (ptrdiff_t)(at->top + at->rows.begin * a->dilation_h) * a->in_w + at->left + at->columns.begin * a->dilation_w;
-    const ep_depthwise_s8 job = {y + k,
-                                 x + pixel * a->in_c + k,
-                                 d->weight + (at->rows.begin * a->kernel_w + at->columns.begin) * a->out_c + k,
-                                 bias,
-                                 {d->q.multiplier + k, d->q.lo, d->q.hi, d->q.zero_point},
-                                 (ptrdiff_t)a->out_w * a->out_c,
-                                 a->out_c,
-                                 a->stride_h * line,
-                                 (ptrdiff_t)a->stride_w * a->in_c,
-                                 a->dilation_h * line,
-                                 (ptrdiff_t)a->dilation_w * a->in_c,
-                                 (ptrdiff_t)a->kernel_w * a->out_c,
-                                 a->out_c,
-                                 lines,
-                                 run,
-                                 lanes,
-                                 at->rows.end - at->rows.begin,
-                                 at->columns.end - at->columns.begin};
+    const ep_depthwise_s8 job = {.y = y + k,
+                                 .x = x + pixel * a->in_c + k,
+                                 .w = d->weight + (at->rows.begin * a->kernel_w + at->columns.begin) * a->out_c + k,
+                                 .bias = bias,
+                                 .q = {d->q.multiplier + k, d->q.lo, d->q.hi, d->q.zero_point},
+                                 .y_line = (ptrdiff_t)a->out_w * a->out_c,
+                                 .y_step = a->out_c,
+                                 .x_line = a->stride_h * line,
+                                 .x_step = (ptrdiff_t)a->stride_w * a->in_c,
+                                 .x_row = a->dilation_h * line,
+                                 .x_tap = (ptrdiff_t)a->dilation_w * a->in_c,
+                                 .w_row = (ptrdiff_t)a->kernel_w * a->out_c,
+                                 .w_tap = a->out_c,
+                                 .lines = lines,
+                                 .run = run,
+                                 .channels = lanes,
+                                 .kernel_h = at->rows.end - at->rows.begin,
+                                 .kernel_w = at->columns.end - at->columns.begin};
     EP_KERNEL(d->ep, depthwise_s8)(&job);
 }
 
@@ -91,24 +91,23 @@ static int depthwise_lines(const depthwise *d, const int8_t *x, int8_t *y)
     const ep_conv2d_attr *a = d->attr;
     const ep_padded p = ep_make_padded(a, d->x_zero);
     EP_ALIGNED int8_t lines[EP_PATCH_BYTES + EP_FILL];
-    ep_depthwise_s8 job = {y,
-                           lines,
-                           d->weight,
-                           d->bias,
-                           d->q,
-                           (ptrdiff_t)a->out_w * a->out_c,
-                           a->out_c,
-                           (ptrdiff_t)a->stride_h * p.line,
-                           (ptrdiff_t)a->stride_w * a->in_c,
-                           (ptrdiff_t)a->dilation_h * p.line,
-                           (ptrdiff_t)a->dilation_w * a->in_c,
-                           (ptrdiff_t)a->kernel_w * a->out_c,
-                           a->out_c,
-                           0,
-                           a->out_w,
-                           a->out_c,
-                           a->kernel_h,
-                           a->kernel_w};
+    ep_depthwise_s8 job = {.y = y,
+                           .x = lines,
+                           .w = d->weight,
+                           .bias = d->bias,
+                           .q = d->q,
+                           .y_line = (ptrdiff_t)a->out_w * a->out_c,
+                           .y_step = a->out_c,
+                           .x_line = (ptrdiff_t)a->stride_h * p.line,
+                           .x_step = (ptrdiff_t)a->stride_w * a->in_c,
+                           .x_row = (ptrdiff_t)a->dilation_h * p.line,
+                           .x_tap = (ptrdiff_t)a->dilation_w * a->in_c,
+                           .w_row = (ptrdiff_t)a->kernel_w * a->out_c,
+                           .w_tap = a->out_c,
+                           .run = a->out_w,
+                           .channels = a->out_c,
+                           .kernel_h = a->kernel_h,
+                           .kernel_w = a->kernel_w};
     for (int32_t oy = 0; p.most > 0 && oy < a->out_h; oy += job.lines) {
         job.lines = ep_pad_lines(&p, lines, x, oy);
         job.y = y + oy * job.y_line;
@@ -183,12 +182,12 @@ static void multiplied_image(const depthwise *d, const int8_t *x, int8_t *y)
 static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
 {
     const ep_conv2d_attr *a = node->attr;
-    const depthwise d = {ep,
-                         a,
-                         ep_in(ep, node, 1),
-                         ep_in(ep, node, 2),
-                         {ep_in(ep, node, 3), a->lo, a->hi, ep_out_tensor(ep, node, 0)->zero_point},
-                         ep_in_tensor(ep, node, 0)->zero_point};
+    const depthwise d = {.ep = ep,
+                         .attr = a,
+                         .weight = ep_in(ep, node, 1),
+                         .bias = ep_in(ep, node, 2),
+                         .q = {ep_in(ep, node, 3), a->lo, a->hi, ep_out_tensor(ep, node, 0)->zero_point},
+                         .x_zero = ep_in_tensor(ep, node, 0)->zero_point};
     const int8_t *x = ep_in(ep, node, 0);
     int8_t *y = ep_out(ep, node, 0);
     for (uint32_t i = 0; i < n; i++) {

@@ -48,11 +48,10 @@ static void position(const ep_conv2d_attr *a, const float *x, const int8_t *w, c
 {
     const int32_t taps = a->kernel_h * a->kernel_w * group_in(a), group_out = a->out_c / a->groups;
     for (int32_t g = 0; g < a->groups; g++) {
-        patch p = {(int32_t *)(void *)y + (ptrdiff_t)g * group_out,
-                   w + (ptrdiff_t)g * group_out * taps,
-                   zeros + (ptrdiff_t)g * group_out,
-                   0,
-                   {0}};
+        patch p = {.sums = (int32_t *)(void *)y + (ptrdiff_t)g * group_out,
+                   .w = w + (ptrdiff_t)g * group_out * taps,
+                   .zeros = zeros + (ptrdiff_t)g * group_out,
+                   .codes = {0}};
         memset(p.sums, 0, (size_t)group_out * sizeof *p.sums);
         for (int32_t ky = 0; ky < a->kernel_h; ky++) {
             const int32_t iy = oy * a->stride_h - a->pad_top + ky * a->dilation_h;

@@ -7,7 +7,16 @@ static void look_at_reset(const ep_cell *cell)
 {
     const int32_t n = cell->attr->n_hidden;
     float *sum = cell->kept + 2 * n, *reset = cell->kept + 3 * n;
-    const ep_dots_f32 d = {sum, sum, reset, cell->r + 2 * (size_t)n * (size_t)n, n, 0, n, n, 1, n, n};
+    const ep_dots_f32 d = {.y = sum,
+                           .base = sum,
+                           .x = reset,
+                           .w = cell->r + 2 * (size_t)n * (size_t)n,
+                           .y_step = n,
+                           .x_step = n,
+                           .w_step = n,
+                           .rows = 1,
+                           .columns = n,
+                           .count = n};
     for (int32_t i = 0; i < n; i++) {
         reset[i] = cell->kept[n + i] * cell->h[i];
     }
@@ -20,7 +29,16 @@ static void reset_look(const ep_cell *cell)
 {
     const int32_t n = cell->attr->n_hidden;
     float *sum = cell->kept + 2 * n, *seen = cell->kept + 3 * n;
-    const ep_dots_f32 d = {seen, cell->b + 5 * n, cell->h, cell->r + 2 * (size_t)n * (size_t)n, n, 0, n, n, 1, n, n};
+    const ep_dots_f32 d = {.y = seen,
+                           .base = cell->b + 5 * n,
+                           .x = cell->h,
+                           .w = cell->r + 2 * (size_t)n * (size_t)n,
+                           .y_step = n,
+                           .x_step = n,
+                           .w_step = n,
+                           .rows = 1,
+                           .columns = n,
+                           .count = n};
     EP_KERNEL(cell->ep, dots_f32)(&d);
     EP_KERNEL(cell->ep, multiply_add_f32)(sum, cell->kept + n, seen, (size_t)n);
 }
@@ -88,7 +106,7 @@ static void step_back(const ep_cell *cell)
 
 #endif
 
-static const ep_cell_kind kind = {3, 4, 0, 2, step};
+static const ep_cell_kind kind = {.gates = 3, .kept = 4, .variants = 2, .step = step};
 
 static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
 {

@@ -45,7 +45,7 @@ static void step_back(const ep_cell *cell)
 
 #endif
 
-static const ep_cell_kind kind = {4, 5, 1, 1, step};
+static const ep_cell_kind kind = {.gates = 4, .kept = 5, .cell_state = 1, .variants = 1, .step = step};
 
 static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
 {

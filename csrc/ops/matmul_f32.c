@@ -6,7 +6,17 @@
 static void add_dots(const ep_t *ep, float *y, const float *x, const float *w, int32_t rows, int32_t columns,
                      int32_t count)
 {
-    const ep_dots_f32 d = {y, y, x, w, columns, columns, count, count, rows, columns, count};
+    const ep_dots_f32 d = {.y = y,
+                           .base = y,
+                           .x = x,
+                           .w = w,
+                           .y_step = columns,
+                           .base_step = columns,
+                           .x_step = count,
+                           .w_step = count,
+                           .rows = rows,
+                           .columns = columns,
+                           .count = count};
     EP_KERNEL(ep, dots_f32)(&d);
 }
 
@@ -14,7 +24,16 @@ static void add_dots(const ep_t *ep, float *y, const float *x, const float *w, i
 static void add_product(const ep_t *ep, float *y, const float *x, const float *w, int32_t rows, int32_t columns,
                         int32_t count)
 {
-    const ep_outer_f32 o = {y, x, w, columns, count, 1, columns, rows, columns, count};
+    const ep_outer_f32 o = {.c = y,
+                            .a = x,
+                            .b = w,
+                            .c_step = columns,
+                            .a_row = count,
+                            .a_step = 1,
+                            .b_step = columns,
+                            .rows = rows,
+                            .columns = columns,
+                            .count = count};
     EP_KERNEL(ep, outer_f32)(&o);
 }
 
@@ -46,7 +65,16 @@ const ep_op ep_matmul_f32 = {forward};
 static void add_transposed(const ep_t *ep, float *c, const float *p, const float *q, int32_t rows, int32_t columns,
                            int32_t count)
 {
-    const ep_outer_f32 o = {c, p, q, columns, 1, rows, columns, rows, columns, count};
+    const ep_outer_f32 o = {.c = c,
+                            .a = p,
+                            .b = q,
+                            .c_step = columns,
+                            .a_row = 1,
+                            .a_step = rows,
+                            .b_step = columns,
+                            .rows = rows,
+                            .columns = columns,
+                            .count = count};
     EP_KERNEL(ep, outer_f32)(&o);
 }
 

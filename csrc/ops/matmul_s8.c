@@ -45,17 +45,16 @@ static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
     const ep_matmul_attr *m = node->attr;
     const ep_tensor *a = ep_in_tensor(ep, node, 0), *b = ep_in_tensor(ep, node, 1), *y = ep_out_tensor(ep, node, 0);
     float multiplier[COLUMNS];
-    ep_gemm_s8 g = {ep_out(ep, node, 0),
-                    ep_in(ep, node, 0),
-                    ep_in(ep, node, 1),
-                    NULL,
-                    {multiplier, m->lo, m->hi, y->zero_point},
-                    m->columns,
-                    m->count,
-                    m->rows,
-                    m->columns,
-                    m->count,
-                    0 /* b may be any codes */};
+    ep_gemm_s8 g = {.y = ep_out(ep, node, 0),
+                    .x = ep_in(ep, node, 0),
+                    .w = ep_in(ep, node, 1),
+                    .q = {multiplier, m->lo, m->hi, y->zero_point},
+                    .y_step = m->columns,
+                    .x_step = m->count,
+                    .rows = m->rows,
+                    .columns = m->columns,
+                    .count = m->count,
+                    .narrow = 0 /* b may be any codes */};
     for (int32_t k = 0; k < COLUMNS; k++) {
         multiplier[k] = a->scale * b->scale / y->scale;
     }

@@ -16,7 +16,7 @@ typedef struct ep_padded {
 
 static inline ep_padded ep_make_padded(const ep_conv2d_attr *a, int32_t zero)
 {
-    ep_padded p = {a, zero, 0, 0, 0, 0};
+    ep_padded p = {.attr = a, .zero = zero};
     p.width = (a->out_w - 1) * a->stride_w + (a->kernel_w - 1) * a->dilation_w + 1;
     p.line = p.width * a->in_c;
     p.tall = (a->kernel_h - 1) * a->dilation_h + 1;

@@ -79,7 +79,16 @@ static ep_cell cell_of(const ep_t *ep, const ep_node *node, const ep_cell_kind *
 static void see_inputs(const ep_cell *cell, int32_t rows, int32_t kept_step, int32_t steps)
 {
     const int32_t n = cell->attr->n_in;
-    const ep_dots_f32 d = {cell->kept, cell->b, cell->x, cell->w, kept_step, 0, n, n, steps, rows, n};
+    const ep_dots_f32 d = {.y = cell->kept,
+                           .base = cell->b,
+                           .x = cell->x,
+                           .w = cell->w,
+                           .y_step = kept_step,
+                           .x_step = n,
+                           .w_step = n,
+                           .rows = steps,
+                           .columns = rows,
+                           .count = n};
     EP_KERNEL(cell->ep, dots_f32)(&d);
 }
 
@@ -87,8 +96,17 @@ void ep_cell_sums(const ep_cell *cell, int32_t gates, int32_t gates_from_h)
 {
     const ep_recurrent_attr *a = cell->attr;
     const int32_t rows = gates * a->n_hidden, from_h = gates_from_h * a->n_hidden;
-    const ep_dots_f32 d = {cell->kept,  cell->kept,  cell->h, cell->r, rows,       rows,
-                           a->n_hidden, a->n_hidden, 1,       from_h,  a->n_hidden};
+    const ep_dots_f32 d = {.y = cell->kept,
+                           .base = cell->kept,
+                           .x = cell->h,
+                           .w = cell->r,
+                           .y_step = rows,
+                           .base_step = rows,
+                           .x_step = a->n_hidden,
+                           .w_step = a->n_hidden,
+                           .rows = 1,
+                           .columns = from_h,
+                           .count = a->n_hidden};
     if (cell->x != NULL) {
         see_inputs(cell, rows, rows, 1);
     }
@@ -150,7 +168,16 @@ void ep_recurrent_forward(const ep_t *ep, const ep_node *node, uint32_t n, const
 void ep_cell_back(const ep_cell *cell, float *y, const float *a, const float *r, int32_t count)
 {
     const int32_t n = cell->attr->n_hidden;
-    const ep_outer_f32 o = {y, a, r, n, count, 1, n, 1, n, count};
+    const ep_outer_f32 o = {.c = y,
+                            .a = a,
+                            .b = r,
+                            .c_step = n,
+                            .a_row = count,
+                            .a_step = 1,
+                            .b_step = n,
+                            .rows = 1,
+                            .columns = n,
+                            .count = count};
     EP_KERNEL(cell->ep, outer_f32)(&o);
 }
 
@@ -220,16 +247,16 @@ void ep_recurrent_backward(const ep_t *ep, const ep_node *node, uint32_t n, cons
         for (uint32_t s = 0; s < sequences(node, n); s++) {
             walk_back(&cell, node, kind, step_back, s, d);
             if (dx != NULL) { /* of all steps at once: dx += gradients of the sums . w */
-                const ep_outer_f32 o = {dx + (size_t)s * (size_t)a->steps * (size_t)a->n_in,
-                                        kept_place(ep, node, kind) + kept_at(a, kind, s, d, 0),
-                                        cell.w,
-                                        a->n_in,
-                                        kind->kept * a->n_hidden,
-                                        1,
-                                        a->n_in,
-                                        a->steps,
-                                        a->n_in,
-                                        kind->gates * a->n_hidden};
+                const ep_outer_f32 o = {.c = dx + (size_t)s * (size_t)a->steps * (size_t)a->n_in,
+                                        .a = kept_place(ep, node, kind) + kept_at(a, kind, s, d, 0),
+                                        .b = cell.w,
+                                        .c_step = a->n_in,
+                                        .a_row = kind->kept * a->n_hidden,
+                                        .a_step = 1,
+                                        .b_step = a->n_in,
+                                        .rows = a->steps,
+                                        .columns = a->n_in,
+                                        .count = kind->gates * a->n_hidden};
                 EP_KERNEL(ep, outer_f32)(&o);
             }
         }
@@ -254,7 +281,14 @@ static void add_product(const ep_t *ep, const product *p, float *c, int32_t c_st
                         int32_t rows, int32_t columns)
 {
     for (size_t q = 0; q < (size_t)p->sequences; q++) {
-        ep_outer_f32 o = {c, NULL, NULL, c_step, 1, p->a_step, p->b_step, rows, columns, p->count};
+        ep_outer_f32 o = {.c = c,
+                          .c_step = c_step,
+                          .a_row = 1,
+                          .a_step = p->a_step,
+                          .b_step = p->b_step,
+                          .rows = rows,
+                          .columns = columns,
+                          .count = p->count};
         if (p->count > 0) {
             o.a = p->a + q * p->a_next + row;
             o.b = p->b + q * p->b_next + column;
@@ -355,8 +389,15 @@ static void emit_sample(const ep_t *ep, const ep_node *node, const ep_sink *sink
     const float *kept = kept_place(ep, node, kind) + kept_at(a, kind, s, d, 0);
     const int32_t width = kind->kept * a->n_hidden, all = kind->gates * a->n_hidden;
     if (ep_trains(ep, node, W)) {
-        product p = {node->io[W], 0,    all,  a->n_in,      a->steps, kept, x, width,
-                     a->n_in,     NULL, NULL, a->sequences, 0,        0,    0};
+        product p = {.index = node->io[W],
+                     .rows = all,
+                     .columns = a->n_in,
+                     .count = a->steps,
+                     .a = kept,
+                     .b = x,
+                     .a_step = width,
+                     .b_step = a->n_in,
+                     .sequences = a->sequences};
         p.first = (size_t)(d * all) * (size_t)a->n_in;
         p.a_next = (size_t)(a->directions * a->steps) * (size_t)width;
         p.b_next = (size_t)a->steps * (size_t)a->n_in;

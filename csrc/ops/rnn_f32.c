@@ -28,7 +28,7 @@ static void step_back(const ep_cell *cell)
 
 #endif
 
-static const ep_cell_kind kind = {1, 1, 0, 2, step};
+static const ep_cell_kind kind = {.gates = 1, .kept = 1, .variants = 2, .step = step};
 
 static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
 {

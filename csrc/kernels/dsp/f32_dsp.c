@@ -136,7 +136,8 @@ void ep_dots_f32_dsp(const ep_dots_f32 *d)
         const float *w0 = d->w + k * d->w_step, *w1 = n > 1 ? w0 + d->w_step : w0;
         const float *w2 = n > 2 ? w1 + d->w_step : w0,
                     *w3 = n > 3 ? w2 + d->w_step : w0; /* w0 stands for missing ones */
-        dots_job job = {d->x, d->x, {w0, w1, w2, w3}, d->count / 4, d->count % 4, sums};
+        dots_job job = {
+            .x0 = d->x, .x1 = d->x, .w = {w0, w1, w2, w3}, .fours = d->count / 4, .rest = d->count % 4, .sums = sums};
         const float *base = d->base + k;
         float *y = d->y + k;
         int32_t r = 0;
@@ -282,16 +283,12 @@ static void depthwise_position(const ep_depthwise_f32 *d, depthwise_job *job, co
 
 void ep_depthwise_f32_dsp(const ep_depthwise_f32 *d)
 {
-    depthwise_job job = {NULL,
-                         NULL,
-                         4 * (d->x_tap - 8),
-                         4 * (d->w_tap - 8),
-                         4 * (d->x_row - d->kernel_w * d->x_tap),
-                         4 * (d->w_row - d->kernel_w * d->w_tap),
-                         d->kernel_w,
-                         d->kernel_h,
-                         NULL,
-                         NULL};
+    depthwise_job job = {.x_tap = 4 * (d->x_tap - 8),
+                         .w_tap = 4 * (d->w_tap - 8),
+                         .x_row = 4 * (d->x_row - d->kernel_w * d->x_tap),
+                         .w_row = 4 * (d->w_row - d->kernel_w * d->w_tap),
+                         .kernel_w = d->kernel_w,
+                         .kernel_h = d->kernel_h};
     for (int32_t l = 0; l < d->lines; l++) {
         for (int32_t p = 0; p < d->run; p++) {
             depthwise_position(d, &job, d->x + l * d->x_line + p * d->x_step, d->y + l * d->y_line + p * d->y_step);

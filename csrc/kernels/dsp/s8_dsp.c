@@ -105,7 +105,7 @@ static void add_columns(int32_t *sums, const uint32_t *x16, const int8_t *w, int
 {
     const int32_t whole = depth / 4, rest = depth % 4, careful = rest != 0 && last;
     int32_t steps = (depth + 3) / 4;
-    columns_job job = {sums, NULL, NULL, x16, w, 0, sums + 4 * (columns - careful)};
+    columns_job job = {.sums = sums, .x = x16, .w = w, .sums_end = sums + 4 * (columns - careful)};
     job.end = x16 + 8 * steps;
     job.middle = x16 + 8 * (steps % EP_STEPS_AT_ONCE);
     job.skip = count - 4 * steps;
@@ -324,7 +324,8 @@ static void depthwise_4(const ep_depthwise_s8 *d, const ep_codes *codes, int32_t
     const int32_t bias[4] = {d->bias[c], d->bias[c + 1], d->bias[c + 2], d->bias[c + 3]};
     const float *m = d->q.multiplier + c;
     const ep_factor f[4] = {ep_make_factor(m[0]), ep_make_factor(m[1]), ep_make_factor(m[2]), ep_make_factor(m[3])};
-    run_job job = {sums, NULL, pairs, bias, d->x_step, NULL, make_pairs(d, c, pairs)};
+    run_job job = {
+        .sums = sums, .pairs = pairs, .bias = bias, .x_step = d->x_step, .pairs_end = make_pairs(d, c, pairs)};
     for (int32_t l = 0; l < d->lines; l++) {
         int8_t *y = d->y + l * d->y_line + c;
         job.x = d->x + l * d->x_line + c;

@@ -17,8 +17,11 @@ typedef struct rounding {
 static inline rounding make_rounding(const ep_requant *q)
 {
     const int32_t lo = ep_nearest(q->lo), hi = ep_nearest(q->hi);
-    const rounding r = {vdupq_n_s32(lo), vdupq_n_s32(hi), vdupq_n_s16((int16_t)lo), vdupq_n_s16((int16_t)hi),
-                        q->zero_point};
+    const rounding r = {.lo = vdupq_n_s32(lo),
+                        .hi = vdupq_n_s32(hi),
+                        .lo16 = vdupq_n_s16((int16_t)lo),
+                        .hi16 = vdupq_n_s16((int16_t)hi),
+                        .zero_point = q->zero_point};
     return r;
 }
 

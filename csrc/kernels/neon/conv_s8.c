@@ -53,7 +53,16 @@ static void conv(const ep_conv_s8 *c, ep_gemm_kernel *gemm)
     int8_t patches[PATCHES];
     const int32_t count = c->pieces * c->piece;
     int32_t most = PATCHES / count, left = c->lines * c->run, l = 0, p = 0;
-    ep_gemm_s8 g = {c->y, patches, c->w, c->bias, c->q, c->y_step, count, 0, c->columns, count, c->narrow};
+    ep_gemm_s8 g = {.y = c->y,
+                    .x = patches,
+                    .w = c->w,
+                    .bias = c->bias,
+                    .q = c->q,
+                    .y_step = c->y_step,
+                    .x_step = count,
+                    .columns = c->columns,
+                    .count = count,
+                    .narrow = c->narrow};
     if (most == 0 || c->y_line != c->run * c->y_step) { /* what no convolution of an image asks for */
         ep_conv_s8_portable(c);
         return;

@@ -194,13 +194,13 @@ static void gemm_rows(const ep_gemm_s8 *g, const ep_codes *codes, int32_t r, int
         }
         for (int32_t i = 0; i < g->count; i += DEPTH) {
             const int32_t depth = g->count - i < DEPTH ? g->count - i : DEPTH;
-            const columns_job job = {sums,
-                                     x32 + 4 * (depth % 4),
-                                     x32 + 4 * depth,
-                                     x32,
-                                     g->w + (ptrdiff_t)k * g->count + i,
-                                     g->count - depth,
-                                     sums + 4 * columns};
+            const columns_job job = {.sums = sums,
+                                     .middle = x32 + 4 * (depth % 4),
+                                     .end = x32 + 4 * depth,
+                                     .x = x32,
+                                     .w = g->w + (ptrdiff_t)k * g->count + i,
+                                     .skip = g->count - depth,
+                                     .sums_end = sums + 4 * columns};
             if (k == 0 || g->count > DEPTH) {
                 expand_rows(x32, x + i, g->x_step, rows, depth);
             }

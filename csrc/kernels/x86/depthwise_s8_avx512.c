@@ -194,7 +194,11 @@ EP_AVX512 EP_INLINE void store_lanes(int8_t *y, __mmask64 mask, __m512i v)
 EP_AVX512 static void run_lanes(const plan *p, const ep_depthwise_s8 *d, const int8_t *x, int8_t *y, int32_t lanes)
 {
     for (int32_t i = 0; i < lanes; i += 64) {
-        const source s = {x + i, d->x_row, d->x_tap, first(lanes - i), 0, _mm512_setzero_si512()};
+        const source s = {.x = x + i,
+                          .row = d->x_row,
+                          .tap = d->x_tap,
+                          .mask = first(lanes - i),
+                          .every_other = _mm512_setzero_si512()};
         store_lanes(y + i, s.mask, outputs_of(p, d, &s, 1));
     }
 }
@@ -208,7 +212,12 @@ EP_AVX512 static void run_every_other(const plan *p, const ep_depthwise_s8 *d, c
         _mm512_add_epi64(count, _mm512_andnot_si512(group, count));
     for (int32_t i = 0; i < lanes; i += 64) {
         const int32_t n = lanes - i < 64 ? lanes - i : 64, read = 2 * n - d->channels;
-        const source s = {x + 2 * i, d->x_row, d->x_tap, first(read), first(read - 64), every_other};
+        const source s = {.x = x + 2 * i,
+                          .row = d->x_row,
+                          .tap = d->x_tap,
+                          .mask = first(read),
+                          .behind = first(read - 64),
+                          .every_other = every_other};
         store_lanes(y + i, first(n), outputs_of(p, d, &s, 2));
     }
 }
@@ -229,7 +238,8 @@ EP_AVX512 EP_INLINE void scattered(const plan *p, const ep_depthwise_s8 *d, cons
     const int32_t together = 64 / channels, positions = d->lines * d->run;
     __m512i lanes[TAPS + 1];
     int8_t *const taps = (int8_t *)lanes, *const out = taps + TAPS * 64, *ys[8];
-    const source s = {taps, d->kernel_w * 64, 64, ~(__mmask64)0, 0, _mm512_setzero_si512()};
+    const source s = {
+        .x = taps, .row = d->kernel_w * 64, .tap = 64, .mask = ~(__mmask64)0, .every_other = _mm512_setzero_si512()};
     int32_t line = 0, at = 0; /* of the next position */
     for (int32_t i = 0; i < positions; i += together) {
         const int32_t n = positions - i < together ? positions - i : together;

@@ -136,17 +136,15 @@ void EP_NAME(outer_f32)(const ep_outer_f32 *o)
     for (int32_t i = 0; i < o->count; i += EP_DEEP) {
         for (int32_t j = 0, columns; j < o->columns; j += columns) {
             const int32_t width = ep_panel_width(o->columns - j) * EP_VEC;
-            ep_tile t = {o->c + j,
-                         o->c + j,
-                         o->a + i * o->a_step,
-                         o->b + i * o->b_step + j,
-                         o->c_step,
-                         o->c_step,
-                         o->a_row,
-                         o->a_step,
-                         o->b_step,
-                         0,
-                         0};
+            ep_tile t = {.y = o->c + j,
+                         .base = o->c + j,
+                         .a = o->a + i * o->a_step,
+                         .b = o->b + i * o->b_step + j,
+                         .y_step = o->c_step,
+                         .base_step = o->c_step,
+                         .a_row = o->a_row,
+                         .a_step = o->a_step,
+                         .b_step = o->b_step};
             columns = o->columns - j < width ? o->columns - j : width;
             t.count = o->count - i < EP_DEEP ? o->count - i : EP_DEEP;
             ep_run_panel(&t, o->rows, columns);
@@ -192,7 +190,15 @@ static void ep_dots_transposed(const ep_dots_f32 *d)
     EP_ALIGNED_64 float panel[EP_PANEL_FLOATS];
     for (int32_t k = 0, columns; k < d->columns; k += columns) {
         const int32_t width = ep_panel_width(d->columns - k) * EP_VEC, deep = EP_PANEL_FLOATS / width;
-        ep_tile t = {d->y + k, d->base + k, d->x, panel, d->y_step, d->base_step, d->x_step, 1, width, 0, 0};
+        ep_tile t = {.y = d->y + k,
+                     .base = d->base + k,
+                     .a = d->x,
+                     .b = panel,
+                     .y_step = d->y_step,
+                     .base_step = d->base_step,
+                     .a_row = d->x_step,
+                     .a_step = 1,
+                     .b_step = width};
         columns = d->columns - k < width ? d->columns - k : width;
         for (int32_t i = 0; i < d->count; i += deep) {
             t.count = d->count - i < deep ? d->count - i : deep;

@@ -37,8 +37,19 @@ static inline int ep_by_spans(const ep_conv_s8 *c, ptrdiff_t span, int32_t least
 /* A matrix product as a convolution of one line. */
 static inline ep_conv_s8 ep_as_conv(const ep_gemm_s8 *g)
 {
-    const ep_conv_s8 c = {g->y,      g->x, g->w, g->bias, g->q,       0, g->y_step, 0,
-                          g->x_step, 0,    1,    g->rows, g->columns, 1, g->count,  g->narrow};
+    const ep_conv_s8 c = {.y = g->y,
+                          .x = g->x,
+                          .w = g->w,
+                          .bias = g->bias,
+                          .q = g->q,
+                          .y_step = g->y_step,
+                          .x_step = g->x_step,
+                          .lines = 1,
+                          .run = g->rows,
+                          .columns = g->columns,
+                          .pieces = 1,
+                          .piece = g->count,
+                          .narrow = g->narrow};
     return c;
 }
 
