@@ -114,10 +114,11 @@ static int prepare(const ep_t *ep, const ep_step *step, int with_sums, ep_update
     return optimizer->slots == 0 ? EP_OK : EP_ERR_ARG;
 }
 
-/* No |weight| is larger after the update. */
+/* No |weight| is larger after the update, rounding apart: so what is added up on the way stays off the largest float too. */
 static float reach(const ep_t *ep, const ep_update *u, float gmax)
 {
     if (u->step->weight_decay != 0) gmax += u->step->weight_decay * ep->weight_bound;
+    if (!(gmax <= EP_WEIGHT_LIMIT)) return INFINITY;
     return ep->weight_bound + u->optimizer->bound(u->step, u->t, gmax, u->smax);
 }
 

@@ -434,6 +434,37 @@ static void diverging_steps_change_nothing(void)
     }
 }
 
+/* What weight decay adds may be near the largest float though the step is small: rounding could take it beyond. */
+static void large_decays_are_refused(void)
+{
+    static const ep_optimizer *const all[] = {&ep_sgd, &ep_momentum, &ep_nesterov, &ep_adam};
+    for (int o = 0; o < 4; o++) {
+        float x[6], values[256];
+        uint32_t count;
+        snapshot s;
+        ep_t ep;
+        build(1);
+        fill_random(x, 6);
+        void *arena = net_start(&ep, &m, 1, EP_FOR_SUMS, all[o]);
+        ep_params(&ep, &count);
+        for (uint32_t i = 0; i < count; i++) values[i] = 1e-3f;
+        values[0] = 3e8f; /* of what the features of this sample do not reach */
+        x[0] = 0;
+        CHECK_RC(ep_set_params(&ep, values, count), EP_OK);
+        CHECK_RC(ep_accumulate_labels(&ep, x, &(int32_t){0}, 1, NULL), EP_OK);
+        take(&s, &ep);
+        const ep_step step = {.lr = 1e-9f, .optimizer = all[o], .weight_decay = 1e30f};
+        CHECK_RC(ep_learn_label(&ep, x, 0, &step, NULL), EP_ERR_DIVERGED);
+        CHECK(unchanged(&s, &ep));
+        CHECK_RC(ep_apply(&ep, &step), EP_ERR_DIVERGED);
+        s.ep.samples = 0; /* the sums are dropped */
+        CHECK(unchanged(&s, &ep));
+        CHECK_RC(ep_learn_label(&ep, x, 0, &(ep_step){.lr = 1e-9f, .optimizer = all[o], .weight_decay = 1e3f}, NULL),
+                 EP_OK);
+        free(arena);
+    }
+}
+
 /* The loss can be finite where a gradient on the way back is not, and the other way round. */
 static void gradients_and_loss_are_checked_apart(void)
 {
@@ -735,6 +766,7 @@ int main(void)
     clipping_limits_the_whole_gradient();
     bad_steps_and_targets_are_refused();
     diverging_steps_change_nothing();
+    large_decays_are_refused();
     gradients_and_loss_are_checked_apart();
     large_rates_of_small_gradients_are_exact();
     a_refused_batch_leaves_the_sums();
