@@ -235,6 +235,8 @@ def _check_labels(meta: Meta, model: Any) -> None:
     scores = math.prod(shape)
     if len(set(labels)) != len(labels):
         raise ValueError("two classes have the same name")
+    if any(name.endswith("\0") for name in labels):  # NumPy would cut it off, and may make two names one
+        raise ValueError("the name of a class ends in a zero byte")
     takes_labels = model.train != ffi.NULL and model.train.loss.labels
     if len(labels) not in {0, scores, *shape} | ({2} if scores == 1 and not takes_labels else set()):
         raise ValueError(f"{len(labels)} labels for {scores} scores")
