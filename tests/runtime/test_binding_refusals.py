@@ -228,3 +228,11 @@ def test_paths_may_be_bytes(tmp_path: Path) -> None:
     m.save(path)  # type: ignore[arg-type]
     twin = model().restore(path)  # type: ignore[arg-type]
     np.testing.assert_array_equal(m.run(np.ones((1, 6)))[0], twin.run(np.ones((1, 6)))[0])
+
+
+def test_a_name_of_thousands_of_digits_is_a_text() -> None:
+    """int() refuses so many."""
+    m = edgeprop.Model(image(mlp(labels=["9" * 5000, "1", "2", "3"])))
+    twin = m.clone().partial_fit(np.ones((2, 6)), ["9" * 5000, "1"])
+    m.partial_fit(np.ones((2, 6)), [0, 1])
+    assert all(np.array_equal(value, twin.parameters()[name]) for name, value in m.parameters().items())

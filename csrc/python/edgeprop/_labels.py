@@ -15,6 +15,8 @@ from .errors import Error
 
 #: a number as text, as str() writes it
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+#: characters of such a text, at most: more digits than any float has, and fewer than int() refuses
+_DIGITS = 400
 #: what is True and what is False in words
 _TRUTHS = {"false": False, "true": True, "no": False, "yes": True, "off": False, "on": True}
 _WHAT = "labels are names of classes or integers"
@@ -100,7 +102,7 @@ def numbered(classes: Sequence[str]) -> dict[float, int]:
     ------
     Error : EP_ERR_LABEL: two names are one number, as 1 and 01
     """
-    if not all(_NUMBER.fullmatch(name) for name in classes):
+    if not all(len(name) <= _DIGITS and _NUMBER.fullmatch(name) for name in classes):
         return {}
     found: dict[float, int] = {
         (float(name) if set(name) & set(".eE") else int(name)): i for i, name in enumerate(classes)

@@ -186,7 +186,9 @@ def _port(default_name: str, row: dict[str, Any], index: int, model: Any) -> Por
     known = {"dtype": _NAMES[tensor.dtype], "scale": tensor.scale, "zero_point": tensor.zero_point}
     for key, value in known.items():
         given = row.get(key, value)
-        if type(given) not in (int, type(value)) or (float(np.float32(given)) if key == "scale" else given) != value:
+        with np.errstate(over="ignore"):
+            same = type(given) in (int, type(value)) and (np.float32(given) if key == "scale" else given) == value
+        if not same:
             raise ValueError(f"{key} of {name} is not that of the model")
     return Port(name, shape, DTYPES[tensor.dtype], tensor.scale, tensor.zero_point, tuple(perm), index)
 
