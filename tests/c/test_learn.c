@@ -286,6 +286,23 @@ static double norm_of(const float *a, const float *b, uint32_t count)
     return sqrt(sum);
 }
 
+/* A gradient whose norm no float holds is shortened like any other; its step is not left out in silence. */
+static void clipping_takes_a_norm_beyond_floats(void)
+{
+    static const float none[28];
+    const float x[6] = {2e19f, 2e19f, 2e19f, 2e19f, 2e19f, 2e19f}, target[4] = {5e18f, 5e18f, 5e18f, 5e18f};
+    ep_t ep;
+    net_head(&m, &ep_mse);
+    void *arena = net_start(&ep, &m, 1, EP_FOR_TRAIN | EP_FOR_SUMS, NULL);
+    CHECK_RC(ep_set_params(&ep, none, 28), EP_OK);
+    for (int k = 0; k < 4; k++) CHECK_RC(ep_accumulate(&ep, x, target, 1, NULL), EP_OK);
+    CHECK_RC(ep_apply(&ep, &(ep_step){.lr = 1, .clip_norm = 1}), EP_OK);
+    double length = 0;
+    for (int i = 0; i < 28; i++) length += (double)ep_params(&ep, NULL)[i] * (double)ep_params(&ep, NULL)[i];
+    CHECK(fabs(sqrt(length) - 1) < 1e-6);
+    free(arena);
+}
+
 static void clipping_limits_the_whole_gradient(void)
 {
     const int32_t labels[2] = {0, 1};
@@ -764,6 +781,7 @@ int main(void)
     adam_keeps_its_bias_correction_exact();
     another_optimizer_starts_afresh();
     clipping_limits_the_whole_gradient();
+    clipping_takes_a_norm_beyond_floats();
     bad_steps_and_targets_are_refused();
     diverging_steps_change_nothing();
     large_decays_are_refused();
