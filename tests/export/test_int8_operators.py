@@ -363,9 +363,10 @@ def test_products_with_weights_that_have_zero_points(shape: tuple[int, ...]) -> 
     x = g.dequantize(g.feed("x", rng.integers(-128, 128, shape).astype(np.int8)), np.float32(0.05), np.int8(3))
     zero = np.int8(-90)
     w = g.dequantize(g.constant(rng.integers(-128, 128, (5, 4)).astype(np.int8)), np.float32(0.02), zero)
-    proto = g.model(g.quantize(g.op("MatMul", x, w), np.float32(0.2), np.int8(-7)), np.int8)
+    product = g.dequantize(g.quantize(g.op("MatMul", x, w), np.float32(0.2), np.int8(-7)), np.float32(0.2), np.int8(-7))
+    proto = g.model(g.quantize(g.op("Tanh", product), np.float32(0.01), np.int8(0)), np.int8)
     result = check(proto)
     assert result.status == "ok", str(result)
     program = lower(proto)
-    assert [op.kind for op in program.ops] == ["conv2d_zero_s8"]
+    assert [op.kind for op in program.ops] == ["conv2d_zero_s8", "lut_s8"]
     assert program.tensors[program.ops[0].outputs[0]].shape == (*shape[1:-1], 4)
