@@ -358,7 +358,7 @@ uint32_t ep_record_size(const ep_model *model, uint32_t write_size);
 
 /* Writes the weights as a record into the slot that does not hold the newest one; the header goes last, so a power cut
  * at any byte leaves the older record in force. Reads it back. A slot that cannot be read counts as empty if the other
- * can. EP_ERR_ARG (no weights in RAM; slots too small, or no multiple of write_size), EP_ERR_IO. */
+ * can, and is erased. EP_ERR_ARG (no weights in RAM; slots too small, or no multiple of write_size), EP_ERR_IO. */
 int ep_save(ep_t *ep, const ep_storage *storage);
 
 /* Takes the newest valid record of this model, whose weights are all finite; needs only `read`. Optimizer state and

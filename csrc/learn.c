@@ -114,10 +114,11 @@ static int prepare(const ep_t *ep, const ep_step *step, int with_sums, ep_update
     return optimizer->slots == 0 ? EP_OK : EP_ERR_ARG;
 }
 
-/* No |weight| is larger after the update. */
+/* No |weight| is larger after the update, rounding apart: so what is added up on the way stays off the largest float too. */
 static float reach(const ep_t *ep, const ep_update *u, float gmax)
 {
     if (u->step->weight_decay != 0) gmax += u->step->weight_decay * ep->weight_bound;
+    if (!(gmax <= EP_WEIGHT_LIMIT)) return INFINITY;
     return ep->weight_bound + u->optimizer->bound(u->step, u->t, gmax, u->smax);
 }
 
@@ -441,11 +442,10 @@ int ep_accumulate_labels(ep_t *ep, const void *x, const int32_t *labels, uint32_
     return accumulate(ep, x, &target, n, loss);
 }
 
-/* Euclidean norm, in units of the largest element lest a square overflows, in blocks lest small terms get lost. */
+/* Euclidean norm in units of the largest element, in which no square overflows; in blocks lest small terms get lost. */
 static float norm(const float *g, uint32_t count, float largest)
 {
     float sum = 0;
-    if (largest < FLT_MIN) return 0;
     for (uint32_t i = 0; i < count;) {
         float block = 0;
         for (uint32_t end = count - i < 64 ? count : i + 64; i < end; i++) {
@@ -454,17 +454,17 @@ static float norm(const float *g, uint32_t count, float largest)
         }
         sum += block;
     }
-    return largest * sqrtf(sum);
+    return sqrtf(sum);
 }
 
 /* What to multiply the sums by: the mean over the samples, shortened to clip_norm. */
 static float mean_factor(const ep_step *step, uint32_t samples, const float *sums, uint32_t count, float largest)
 {
     const float mean = 1.0f / (float)samples;
-    float length;
-    if (step->clip_norm == 0) return mean;
-    length = norm(sums, count, largest) * mean;
-    return length > step->clip_norm ? mean * (step->clip_norm / length) : mean;
+    float units;
+    if (step->clip_norm == 0 || largest < FLT_MIN) return mean;
+    units = norm(sums, count, largest);
+    return largest * mean * units > step->clip_norm ? step->clip_norm / largest / units : mean;
 }
 
 int ep_apply(ep_t *ep, const ep_step *step)

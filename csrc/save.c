@@ -195,5 +195,8 @@ int ep_save(ep_t *ep, const ep_storage *storage)
     rc = write_record(ep, storage, target * storage->slot_size, sequence);
     if (rc != EP_OK) return rc;
     written = inspect(ep, storage, target);
-    return written.state == OURS && written.sequence == sequence ? EP_OK : EP_ERR_IO;
+    if (written.state != OURS || written.sequence != sequence) return EP_ERR_IO;
+    /* What could not be read now may be read later, and be a record with a higher number. */
+    if (slots[!target].state != UNREADABLE) return EP_OK;
+    return storage->erase(storage->user, !target * storage->slot_size, storage->slot_size) == 0 ? EP_OK : EP_ERR_IO;
 }

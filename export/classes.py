@@ -83,9 +83,11 @@ def _by_index(labels: Mapping[Any, Any]) -> dict[int, Any]:
 
 def _name_of(label: Any) -> str:
     """A name as text."""
-    if isinstance(label, bytes):
-        return label.decode("utf-8")
-    text = str(label)
+    try:
+        text = label.decode("utf-8") if isinstance(label, bytes) else str(label)
+        text.encode("utf-8")  # half a surrogate pair is no text
+    except UnicodeError as error:
+        raise ExportError(f"{label!r} among the labels is not UTF-8: give one text per class") from error
     is_none = label is None or text in ("nan", "<NA>", "NaT") or np.ndim(label) > 0
     if not text or (is_none and not isinstance(label, str)):
         raise ExportError(f"{text or repr(label)} among the labels is no name of a class: give one text per class")

@@ -297,6 +297,8 @@ def clip_gradients(
         for grad in grads:
             np.clip(grad, -clip_value, clip_value, out=grad)
     norm = math.sqrt(sum(float(np.vdot(grad, grad)) for grad in grads))
+    if math.isinf(norm):  # a square was beyond float32, which would make a step of nothing
+        norm = math.sqrt(sum(float(np.square(grad, dtype=np.float64).sum()) for grad in grads))
     if clip_norm is not None and norm > clip_norm:
         for grad in grads:
             grad *= clip_norm / norm

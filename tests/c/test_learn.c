@@ -286,6 +286,23 @@ static double norm_of(const float *a, const float *b, uint32_t count)
     return sqrt(sum);
 }
 
+/* A gradient whose norm no float holds is shortened like any other; its step is not left out in silence. */
+static void clipping_takes_a_norm_beyond_floats(void)
+{
+    static const float none[28];
+    const float x[6] = {2e19f, 2e19f, 2e19f, 2e19f, 2e19f, 2e19f}, target[4] = {5e18f, 5e18f, 5e18f, 5e18f};
+    ep_t ep;
+    net_head(&m, &ep_mse);
+    void *arena = net_start(&ep, &m, 1, EP_FOR_TRAIN | EP_FOR_SUMS, NULL);
+    CHECK_RC(ep_set_params(&ep, none, 28), EP_OK);
+    for (int k = 0; k < 4; k++) CHECK_RC(ep_accumulate(&ep, x, target, 1, NULL), EP_OK);
+    CHECK_RC(ep_apply(&ep, &(ep_step){.lr = 1, .clip_norm = 1}), EP_OK);
+    double length = 0;
+    for (int i = 0; i < 28; i++) length += (double)ep_params(&ep, NULL)[i] * (double)ep_params(&ep, NULL)[i];
+    CHECK(fabs(sqrt(length) - 1) < 1e-6);
+    free(arena);
+}
+
 static void clipping_limits_the_whole_gradient(void)
 {
     const int32_t labels[2] = {0, 1};
@@ -431,6 +448,37 @@ static void diverging_steps_change_nothing(void)
             CHECK_RC(ep_learn_label(&ep, x, label, &step, &loss), EP_OK);
             free(arena);
         }
+    }
+}
+
+/* What weight decay adds may be near the largest float though the step is small: rounding could take it beyond. */
+static void large_decays_are_refused(void)
+{
+    static const ep_optimizer *const all[] = {&ep_sgd, &ep_momentum, &ep_nesterov, &ep_adam};
+    for (int o = 0; o < 4; o++) {
+        float x[6], values[256];
+        uint32_t count;
+        snapshot s;
+        ep_t ep;
+        build(1);
+        fill_random(x, 6);
+        void *arena = net_start(&ep, &m, 1, EP_FOR_SUMS, all[o]);
+        ep_params(&ep, &count);
+        for (uint32_t i = 0; i < count; i++) values[i] = 1e-3f;
+        values[0] = 3e8f; /* of what the features of this sample do not reach */
+        x[0] = 0;
+        CHECK_RC(ep_set_params(&ep, values, count), EP_OK);
+        CHECK_RC(ep_accumulate_labels(&ep, x, &(int32_t){0}, 1, NULL), EP_OK);
+        take(&s, &ep);
+        const ep_step step = {.lr = 1e-9f, .optimizer = all[o], .weight_decay = 1e30f};
+        CHECK_RC(ep_learn_label(&ep, x, 0, &step, NULL), EP_ERR_DIVERGED);
+        CHECK(unchanged(&s, &ep));
+        CHECK_RC(ep_apply(&ep, &step), EP_ERR_DIVERGED);
+        s.ep.samples = 0; /* the sums are dropped */
+        CHECK(unchanged(&s, &ep));
+        CHECK_RC(ep_learn_label(&ep, x, 0, &(ep_step){.lr = 1e-9f, .optimizer = all[o], .weight_decay = 1e3f}, NULL),
+                 EP_OK);
+        free(arena);
     }
 }
 
@@ -733,8 +781,10 @@ int main(void)
     adam_keeps_its_bias_correction_exact();
     another_optimizer_starts_afresh();
     clipping_limits_the_whole_gradient();
+    clipping_takes_a_norm_beyond_floats();
     bad_steps_and_targets_are_refused();
     diverging_steps_change_nothing();
+    large_decays_are_refused();
     gradients_and_loss_are_checked_apart();
     large_rates_of_small_gradients_are_exact();
     a_refused_batch_leaves_the_sums();

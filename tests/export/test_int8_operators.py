@@ -353,3 +353,20 @@ def test_operators_without_an_integer_kernel_are_float_and_the_report_says_so(na
     assert figures["arithmetic"].startswith("int8: ")
     assert figures["arithmetic"].endswith("; float32: op")
     assert figures["arithmetic"] in to_markdown(program)
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (1, 3, 5)])
+def test_products_with_weights_that_have_zero_points(shape: tuple[int, ...]) -> None:
+    """As of a quantizer that is not symmetric: an op of its own, whose output is as large as that of any product."""
+    rng = np.random.default_rng(0)
+    g = Graph()
+    x = g.dequantize(g.feed("x", rng.integers(-128, 128, shape).astype(np.int8)), np.float32(0.05), np.int8(3))
+    zero = np.int8(-90)
+    w = g.dequantize(g.constant(rng.integers(-128, 128, (5, 4)).astype(np.int8)), np.float32(0.02), zero)
+    product = g.dequantize(g.quantize(g.op("MatMul", x, w), np.float32(0.2), np.int8(-7)), np.float32(0.2), np.int8(-7))
+    proto = g.model(g.quantize(g.op("Tanh", product), np.float32(0.01), np.int8(0)), np.int8)
+    result = check(proto)
+    assert result.status == "ok", str(result)
+    program = lower(proto)
+    assert [op.kind for op in program.ops] == ["conv2d_zero_s8", "lut_s8"]
+    assert program.tensors[program.ops[0].outputs[0]].shape == (*shape[1:-1], 4)

@@ -131,3 +131,10 @@ def test_a_frozen_model_knows_the_loss_it_was_exported_for(tmp_path: Path) -> No
     values = saved(tmp_path, net(t.Sigmoid(), size=1), loss="mse")
     assert not hasattr(values, "classes_")
     np.testing.assert_array_equal(values.predict(X), values.run(X)[0])
+
+
+@pytest.mark.parametrize("label", ["\ud800", b"\xff"])
+def test_a_label_that_is_not_utf_8(tmp_path: Path, label: Any) -> None:
+    with pytest.raises(ExportError, match="among the labels is not UTF-8: give one text per class"):
+        saved(tmp_path, net(), labels=[label, "run", "walk"])
+    assert list(tmp_path.iterdir()) == []

@@ -98,6 +98,12 @@ def test_torch_group_norm() -> None:
     assert [t.shape for t in lower(proto, trainable="norm", loss="mse").trainable()] == [(6,), (6,)]
 
 
+def test_a_norm_without_a_bias_trains_its_scale() -> None:
+    nodes = [node("LayerNormalization", ["x", "norm.scale"], ["y"], name="norm")]
+    proto = model(nodes, {"x": ["N", 6]}, ["y"], {"norm.scale": np.ones(6, np.float32)}, opset=17)
+    assert [t.name for t in lower(proto, trainable="norm", loss="mse").trainable()] == ["norm.scale"]
+
+
 def spelled_out(square: str, divide: str, affine: bool, axes: list[int], center: bool, opset: int) -> onnx.ModelProto:
     """A layer norm of single nodes."""
     constants: dict[str, Any] = {"two": np.float32(2), "eps": np.float32(1e-3), "axes": np.array(axes)}

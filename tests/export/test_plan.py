@@ -136,6 +136,17 @@ def test_packing_that_greedy_orders_miss():
     assert packing.bytes >= live_bound(blocks)
 
 
+def test_branch_and_bound_takes_no_more_than_it_may():
+    """One block looked at, or none."""
+    random = np.random.default_rng(1)
+    for _ in range(1000):
+        drawn = zip(random.integers(0, 16, 40), random.integers(0, 5, 40), random.integers(1, 6, 40), strict=True)
+        blocks = [(Span(int(start), int(start + n), 16 * int(size)),) for start, n, size in drawn]
+        if not pack(blocks, 0).optimal:
+            break
+    assert [pack(blocks, effort).effort for effort in (0, 1)] == [0, 1]
+
+
 def test_what_branch_and_bound_takes_is_limited(monkeypatch):
     """Also where a graph is packed again and again without one of the blocks that share a place."""
     limit, taken = 20_000, []

@@ -11,7 +11,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeprop import Model, export
 from edgeprop.export.check import check
+from edgeprop.export.graph.reference import run
+from edgeprop.export.graph.samples import random_inputs
 from edgeprop.export.lower import UnsupportedError, lower
+from edgeprop.export.quantization.simplify import simplify
 from edgeprop.export.writers.image import to_image
 from tests.support import interpreter
 from tests.support.graphs import model, node
@@ -174,6 +177,15 @@ def attention(ranks: int, mask: Any = None, **attributes: Any) -> onnx.ModelProt
 )
 def test_attention(ranks: int, mask: Any, attributes: dict[str, Any]) -> None:
     assert same(attention(ranks, mask, **attributes)).count("matmul_f32") == 2
+
+
+def test_attention_whose_cache_nobody_reads() -> None:
+    """It is named all the same, as exporters do."""
+    cached = attention(4)
+    cached.graph.node[0].output.extend(["keys", "values"])
+    assert same(cached).count("matmul_f32") == 2
+    inputs = random_inputs(cached.graph, 0, 2)
+    np.testing.assert_allclose(run(simplify(cached), inputs)["y"], run(attention(4), inputs)["y"], rtol=1e-5, atol=1e-6)
 
 
 def test_attention_that_is_more_than_that() -> None:

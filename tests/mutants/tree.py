@@ -162,9 +162,7 @@ class Tree:
                 start_new_session=True,
             )  # fmt: skip
             try:
-                code = process.wait(timeout)
-            except subprocess.TimeoutExpired:
-                code = None
+                code = _wait(process, timeout)
             finally:
                 _end(process)
         if timeout is not None:  # what was compiled of a fault is of no use to the next
@@ -181,6 +179,28 @@ class Tree:
             for test, row in known["tests"].items():
                 tests[test] = Called(row["seconds"], frozenset(functions[i] for i in row["called"]))
         return tests
+
+
+def _wait(process: subprocess.Popen[bytes], timeout: float | None) -> int | None:
+    """What a process that leads a session ends with; None where it takes too long, or with all it started half of the
+    machine's memory, as after a fault in what bounds it."""
+    end = None if timeout is None else time.monotonic() + timeout
+    most = os.sysconf("SC_PHYS_PAGES") // 2
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(0.5)
+        if (end is not None and time.monotonic() > end) or _resident(process.pid) > most:
+            return None
+
+
+def _resident(session: int) -> int:
+    """Pages of memory that the processes of a session hold."""
+    pages = 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it may have ended
+            fields = path.read_text().rpartition(")")[2].split()
+            pages += int(fields[21]) if int(fields[3]) == session else 0
+    return pages
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import warnings
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -130,3 +132,107 @@ def test_no_name_is_left_for_a_file_beside(tmp_path: Path, monkeypatch: pytest.M
     assert caught.value.errno == errno.EBUSY
     assert all(name.read_bytes() == b"of another" for name in names)
     assert not path.exists()
+
+
+BEYOND = 10**400
+
+
+def values_model() -> edgeprop.Model:
+    return edgeprop.Model(image(mlp(loss="mse")))
+
+
+@pytest.mark.parametrize("x", [[[BEYOND] * 6], [[1.5, BEYOND, 1, 1, 1, 1]], [[Fraction(-BEYOND)] * 6]])
+def test_numbers_beyond_float64_are_no_samples_and_no_values(x: list[list[Any]]) -> None:
+    """NumPy says so by an error of its own kind."""
+    m, values = model(), values_model()
+    calls = (
+        lambda: m.run(x),
+        lambda: values.partial_fit(np.ones((1, 6)), [x[0][:4]]),
+        lambda: m.set_parameters({"fc1.bias": x[0][:4]}),
+    )
+    for call in calls:
+        with pytest.raises(edgeprop.Error, match="too large for float64") as caught:
+            call()
+        assert caught.value.code == "EP_ERR_ARG"
+
+
+@pytest.mark.parametrize("label", [BEYOND, -BEYOND, 2**70, Fraction(BEYOND)])
+def test_a_number_beyond_float64_is_no_label(label: Any) -> None:
+    m = model()
+    for call in (m.score, m.partial_fit, m.gradients):
+        with pytest.raises(edgeprop.Error, match=r"at y\[1\] is outside 0 .. 3") as caught:
+            call(np.ones((2, 6)), [1, label])
+        assert caught.value.code == "EP_ERR_LABEL"
+
+
+def test_a_label_that_numpy_would_cut_is_no_class() -> None:
+    m = edgeprop.Model(image(mlp(labels=["a", "b", "c", "d"])))
+    for y in (["a\0"], np.array(["a\0"], object), [b"a\0"]):
+        with pytest.raises(edgeprop.Error, match="zero byte"):
+            m.partial_fit(np.ones((1, 6)), y)
+    with pytest.raises(edgeprop.Error, match="zero byte") as caught:
+        edgeprop.Model(image(mlp(labels=["a", "a\0", "c", "d"])))
+    assert caught.value.code == "EP_ERR_IMAGE"
+
+
+def test_weights_are_refused_as_samples_are() -> None:
+    """What a mask hides is not taken; the message names the weight and where, not a step and its learning rate."""
+    m = model()
+    before = m.parameters()
+    said = {
+        r"fc1.bias\[1\] is masked": {"fc1.bias": np.ma.masked_array(np.ones(4), [0, 1, 0, 0])},
+        r"fc1.bias is not an array": {"fc1.bias": [[1], [1, 2]]},
+        r"fc1.bias\[2\] is nan, not finite": {"fc1.bias": [0, 0, np.nan, 0]},
+        r"fc1.bias\[0\] is 1e\+300, too large for float32": {"fc1.bias": np.full(4, 1e300)},
+        r"weights are a list": [("fc1.bias", np.ones(4))],
+    }
+    for message, values in said.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(edgeprop.Error, match=message):
+                m.set_parameters(values)  # type: ignore[arg-type]
+        assert all(np.array_equal(value, before[name]) for name, value in m.parameters().items())
+
+
+def test_skipping_is_for_single_samples() -> None:
+    for more in ({"batch_size": 2}, {"clip_norm": 1.0}):
+        for rule in ("skip_below", "skip_share"):
+            with pytest.raises(edgeprop.Error, match="skip_share look at single samples") as caught:
+                model().partial_fit(np.ones((2, 6)), [0, 1], **more, **{rule: 0.5})  # type: ignore[arg-type]
+            assert caught.value.code == "EP_ERR_ARG"
+
+
+@pytest.mark.parametrize("path", [None, 1.5, True, "a\0b", b"a\0b", "\ud800", bytearray(3)])
+def test_what_is_no_path(path: Any) -> None:
+    for call in (model().restore, model().save, model().check_save):
+        with pytest.raises(edgeprop.Error, match="is no path; give the name of a file") as caught:
+            call(path)
+        assert caught.value.code == "EP_ERR_ARG"
+
+
+def test_a_number_is_no_file_that_happens_to_be_open(tmp_path: Path) -> None:
+    saved = tmp_path / "head"
+    model().save(saved)
+    number = os.open(saved, os.O_RDONLY)
+    try:
+        with pytest.raises(edgeprop.Error, match="is no path"):
+            model().restore(number)  # type: ignore[arg-type]
+        os.fstat(number)  # still open
+    finally:
+        os.close(number)
+
+
+def test_paths_may_be_bytes(tmp_path: Path) -> None:
+    m, path = model(), os.fsencode(tmp_path / "head")
+    m.partial_fit(np.ones((2, 6)), [0, 1], lr=0.1)
+    m.save(path)  # type: ignore[arg-type]
+    twin = model().restore(path)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(m.run(np.ones((1, 6)))[0], twin.run(np.ones((1, 6)))[0])
+
+
+def test_a_name_of_thousands_of_digits_is_a_text() -> None:
+    """int() refuses so many."""
+    m = edgeprop.Model(image(mlp(labels=["9" * 5000, "1", "2", "3"])))
+    twin = m.clone().partial_fit(np.ones((2, 6)), ["9" * 5000, "1"])
+    m.partial_fit(np.ones((2, 6)), [0, 1])
+    assert all(np.array_equal(value, twin.parameters()[name]) for name, value in m.parameters().items())

@@ -162,6 +162,7 @@ BAD = {
     "another type": (row("inputs", dtype="i8"), "dtype of x"),
     "another scale": (row("inputs", scale=0.5), "scale of x"),
     "no number for a scale": (row("inputs", scale=float("nan")), "scale of x"),
+    "a scale beyond float32": (row("inputs", scale=1e308), "scale of x"),
     "a scale beyond all floats": (row("inputs", scale=10**400), "meta"),
     "another zero point": (row("inputs", zero_point=3), "zero_point of x"),
     "another loss": (edited(loss="mse"), "loss mse"),
@@ -175,6 +176,7 @@ BAD = {
 }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(("data", "message"), BAD.values(), ids=BAD)
 def test_meta_that_does_not_fit_is_refused(data: bytes, message: str) -> None:
     refused(data, message)

@@ -305,6 +305,18 @@ def test_an_end_that_hangs_is_ended(tmp_path: Path) -> None:
     assert tree.test(["test_it.py"], 60) == 1
 
 
+def test_an_end_that_takes_the_memory_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a fault does where a bound of memory was, in whatever process of the tests."""
+    from tests.mutants import tree
+
+    small_tree(tmp_path)
+    hold = "bytearray(200 << 20), __import__('time').sleep(5)"
+    text = f"import subprocess, sys\n\ndef test_it():\n    subprocess.run([sys.executable, '-c', \"{hold}\"])\n"
+    (tmp_path / "tree" / "test_it.py").write_text(text)
+    monkeypatch.setattr(tree.os, "sysconf", lambda name: (300 << 20) // 4096)
+    assert tree.Tree(ROOT, tmp_path).test(["test_it.py"], 50) is None
+
+
 def test_no_tool_is_imported_by_the_table_of_c() -> None:
     """The rest of the tests do not need cosmic-ray."""
     for name in ("c_faults", "areas", "fault", "tree", "tracing"):

@@ -110,6 +110,13 @@ def test_clipping():
     assert parameters[1].grad == -3.5
 
 
+def test_gradients_whose_squares_pass_float32_are_clipped_not_dropped():
+    grads = [np.array([3e25], "f4"), np.array([4e25], "f4")]
+    parameters = [t.Parameter("w", np.zeros(1, "f4"), grad) for grad in grads]
+    assert t.clip_gradients(parameters, clip_norm=1.0) == pytest.approx(5e25)
+    np.testing.assert_allclose(np.concatenate(grads), [0.6, 0.8], rtol=1e-6)
+
+
 def test_fit_clips():
     for clip in ({"clip_norm": 0.5}, {"clip_value": 0.5}):
         net = t.Sequential(t.Dense(1, init="zeros", bias=False, name="d"))

@@ -21,6 +21,8 @@ def _array(x: ArrayLike, name: str) -> NDArray[Any]:
         raise Error("EP_ERR_ARG", f"{name}{at} is masked; fill it, or leave such samples out")
     try:
         array = np.asarray(x)
+    except OverflowError as error:
+        raise _too_large(name) from error
     except (ValueError, TypeError, RuntimeError) as error:
         raise Error("EP_ERR_ARG", f"{name} is not an array: {error}; every sample needs the same shape") from error
     if array.dtype.kind in "UST":
@@ -38,7 +40,14 @@ def _of_objects(array: NDArray[Any], name: str) -> NDArray[np.float64]:
         if not isinstance(value, numbers.Real):
             what = f"{name}{list(at)} is {value!r:.40}" if at else f"it is one {type(value).__name__}"
             raise Error("EP_ERR_ARG", f"{name} has dtype object, and {what}; give real numbers, for example float32")
-    return array.astype(np.float64)
+    try:
+        return array.astype(np.float64)
+    except OverflowError as error:
+        raise _too_large(name) from error
+
+
+def _too_large(name: str) -> Error:
+    return Error("EP_ERR_ARG", f"{name} holds a number too large for float64; clean or scale the data")
 
 
 def _shape(shape: tuple[int, ...]) -> str:
@@ -104,13 +113,13 @@ def _reshaped(shape: tuple[int, ...], wanted: tuple[int, ...], name: str, n: str
     return f"if its values are in the order of these axes, give {name}{last}"
 
 
-def _float32(x: NDArray[Any], name: str) -> NDArray[np.float32]:
+def _float32(x: NDArray[Any], name: str, code: str = "EP_ERR_ARG") -> NDArray[np.float32]:
     with np.errstate(over="ignore"):
         values = x.astype(np.float32, copy=False)
     if not np.isfinite(values).all():
         at = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
         why = "not finite" if not np.isfinite(x[at]) else "too large for float32"
-        raise Error("EP_ERR_ARG", f"{name}{list(at)} is {x[at]}, {why}; clean or scale the data")
+        raise Error(code, f"{name}{list(at)} is {x[at]}, {why}; clean or scale the data")
     return values
 
 
@@ -153,6 +162,19 @@ def as_input(x: ArrayLike, port: Port, name: str = "x") -> NDArray[Any]:
     array = _array(x, name)
     _check_shape(array, port.sample_shape, name)
     return port.to_device(_float32(array, name) if port.dtype.kind == "f" else _integers(array, port, name))
+
+
+def as_weights(value: ArrayLike, shape: tuple[int, ...], name: str) -> NDArray[np.float32]:
+    """A weight in the model's shape.
+
+    Raises
+    ------
+    Error : EP_ERR_ARG for a wrong shape or dtype, EP_ERR_DIVERGED for NaN, infinity and what float32 makes infinity of
+    """
+    array = _array(value, name)
+    if array.shape != shape:
+        raise Error("EP_ERR_ARG", f"{name} is {array.shape} {array.dtype}, the model takes {shape} real numbers")
+    return _float32(array, name, "EP_ERR_DIVERGED")
 
 
 def _check_length(y: NDArray[Any], n: int) -> None:

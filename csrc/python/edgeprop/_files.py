@@ -43,6 +43,17 @@ def _regular(path: PathLike, mode: int) -> None:
         raise Error("EP_ERR_ARG", f"{os.fspath(path)} is {what_is(mode)}; give the path of a regular file")
 
 
+def name_of(path: PathLike) -> str:
+    """A path as a text. Raises Error (EP_ERR_ARG) for what names no file: a number would be an open one."""
+    try:
+        name = os.fsdecode(path)
+        if b"\0" not in os.fsencode(name):
+            return name
+    except (TypeError, UnicodeError):
+        pass
+    raise Error("EP_ERR_ARG", f"{path!r:.60} is no path; give the name of a file")
+
+
 @contextmanager
 def reading(path: PathLike) -> Iterator[BinaryIO]:
     """A regular file open for reading.
@@ -52,6 +63,7 @@ def reading(path: PathLike) -> Iterator[BinaryIO]:
     Error : EP_ERR_ARG: `path` is a folder, a device, a pipe or a socket
     OSError : the file cannot be read
     """
+    path = name_of(path)
     _regular(path, os.stat(path).st_mode)
     with open(path, "rb", opener=_without_waiting) as file:
         _regular(path, os.fstat(file.fileno()).st_mode)  # what was looked at may have been replaced
@@ -86,9 +98,10 @@ class Replacement:
     """
 
     def __init__(self, path: PathLike, size: int) -> None:
+        path = name_of(path)
         self.path = Path(os.path.realpath(path))
-        if os.fspath(path).endswith(tuple(filter(None, (os.sep, os.altsep)))):
-            raise Error("EP_ERR_ARG", f"{os.fspath(path)} is the name of a folder; give the path of a file")
+        if path.endswith(tuple(filter(None, (os.sep, os.altsep)))):
+            raise Error("EP_ERR_ARG", f"{path} is the name of a folder; give the path of a file")
         self.old = _stat(self.path)
         if self.old is not None:
             _regular(path, self.old.st_mode)

@@ -15,6 +15,8 @@ from .errors import Error
 
 #: a number as text, as str() writes it
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+#: characters of such a text, at most: more digits than any float has, and fewer than int() refuses
+_DIGITS = 400
 #: what is True and what is False in words
 _TRUTHS = {"false": False, "true": True, "no": False, "yes": True, "off": False, "on": True}
 _WHAT = "labels are names of classes or integers"
@@ -58,14 +60,21 @@ def as_labels(y: ArrayLike, classes: Sequence[str], count: int, n: int, *, colum
     if by_number:
         return _by_name(labels.tolist(), by_number, classes)
     if labels.dtype.kind == "f":
+        for at, label in enumerate(labels.tolist()):
+            if abs(label) >= 1 << 63:  # whole, or a whole number that only a float could hold
+                raise _outside(label, at, count)
         raise Error("EP_ERR_ARG", f"y has dtype {labels.dtype}, {_WHAT}; give y.astype(int)")
     named = {name: i for i, name in enumerate(classes)}
     for at, label in enumerate(labels.tolist()):
         if named.get(str(label), label) != label:
             raise Error("EP_ERR_LABEL", f"label {label} at y[{at}] is the name of one class and the index of another")
         if not 0 <= label < count:
-            raise Error("EP_ERR_LABEL", f"label {label} at y[{at}] is outside 0 .. {count - 1}; see model.classes_")
+            raise _outside(label, at, count)
     return labels.astype(np.int32)
+
+
+def _outside(label: float, at: int, count: int) -> Error:
+    return Error("EP_ERR_LABEL", f"label {label} at y[{at}] is outside 0 .. {count - 1}; see model.classes_")
 
 
 def _truths(classes: Sequence[str], count: int) -> dict[Any, int]:
@@ -93,7 +102,7 @@ def numbered(classes: Sequence[str]) -> dict[float, int]:
     ------
     Error : EP_ERR_LABEL: two names are one number, as 1 and 01
     """
-    if not all(_NUMBER.fullmatch(name) for name in classes):
+    if not all(len(name) <= _DIGITS and _NUMBER.fullmatch(name) for name in classes):
         return {}
     found: dict[float, int] = {
         (float(name) if set(name) & set(".eE") else int(name)): i for i, name in enumerate(classes)
@@ -136,9 +145,9 @@ def plain(y: ArrayLike) -> NDArray[Any]:
         raise _missing(np.ma.getmaskarray(y), "masked")
     try:
         array = np.asarray(y)
-        if array.dtype.kind == "U" and not isinstance(y, np.ndarray):
-            array = np.asarray(y, object)  # a number or NaN among texts has become a text
-    except (ValueError, TypeError, RuntimeError) as error:
+        if array.dtype.kind in "US" and not isinstance(y, np.ndarray):
+            array = np.asarray(y, object)  # among texts a number or NaN is one by now, and zeros at the end are gone
+    except (ValueError, TypeError, RuntimeError, OverflowError) as error:
         raise Error("EP_ERR_ARG", f"y is not an array: {error}; {_WHAT}") from error
     kind = array.dtype.kind
     if kind in "OTS":
@@ -162,27 +171,36 @@ def _of_objects(array: NDArray[Any]) -> NDArray[Any]:
         return np.array(values, bool).reshape(array.shape)
     if all(isinstance(value, numbers.Integral) for value in values):
         wide = any(not -(1 << 63) <= int(value) < 1 << 63 for value in values)
-        return np.array([float(value) if wide else int(value) for value in values]).reshape(array.shape)
+        return np.array([_float(value) if wide else int(value) for value in values]).reshape(array.shape)
     if all(isinstance(value, numbers.Real) for value in values):
-        return np.array([float(value) for value in values]).reshape(array.shape)
+        return np.array([_float(value) for value in values]).reshape(array.shape)
     kinds = ", ".join(sorted({type(value).__name__ for value in values}))
     raise Error("EP_ERR_ARG", f"y holds objects of type {kinds}; {_WHAT}, all of one kind")
+
+
+def _float(value: Any) -> float:
+    """Infinity for a number beyond float64: neither is a class."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def _is_missing(value: Any) -> bool:
     """None, NaN, and what pandas has for them."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
-    return isinstance(value, numbers.Real) and math.isnan(value)
+    return isinstance(value, numbers.Real) and bool(value != value)
 
 
 def _text(value: str | bytes) -> str:
-    if isinstance(value, str):
-        return value
     try:
-        return value.decode("utf-8")
+        text = value if isinstance(value, str) else value.decode("utf-8")
     except UnicodeDecodeError as error:
         raise Error("EP_ERR_ARG", f"y holds the label {value!r}, which is not UTF-8; give texts") from error
+    if text.endswith("\0"):  # NumPy would cut it off
+        raise Error("EP_ERR_ARG", f"y holds the label {text!r}, which ends in a zero byte; give texts")
+    return text
 
 
 def _missing(gone: NDArray[np.bool_], what: str) -> Error:

@@ -186,7 +186,9 @@ def _port(default_name: str, row: dict[str, Any], index: int, model: Any) -> Por
     known = {"dtype": _NAMES[tensor.dtype], "scale": tensor.scale, "zero_point": tensor.zero_point}
     for key, value in known.items():
         given = row.get(key, value)
-        if type(given) not in (int, type(value)) or (float(np.float32(given)) if key == "scale" else given) != value:
+        with np.errstate(over="ignore"):
+            same = type(given) in (int, type(value)) and (np.float32(given) if key == "scale" else given) == value
+        if not same:
             raise ValueError(f"{key} of {name} is not that of the model")
     return Port(name, shape, DTYPES[tensor.dtype], tensor.scale, tensor.zero_point, tuple(perm), index)
 
@@ -235,6 +237,8 @@ def _check_labels(meta: Meta, model: Any) -> None:
     scores = math.prod(shape)
     if len(set(labels)) != len(labels):
         raise ValueError("two classes have the same name")
+    if any(name.endswith("\0") for name in labels):  # NumPy would cut it off, and may make two names one
+        raise ValueError("the name of a class ends in a zero byte")
     takes_labels = model.train != ffi.NULL and model.train.loss.labels
     if len(labels) not in {0, scores, *shape} | ({2} if scores == 1 and not takes_labels else set()):
         raise ValueError(f"{len(labels)} labels for {scores} scores")

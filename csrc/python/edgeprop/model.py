@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _learning, _records, _summary, _trace
-from ._arrays import as_input, as_probabilities, as_values
+from ._arrays import as_input, as_probabilities, as_values, as_weights
 from ._context import Context, Weights, capacity
 from ._core import ffi, lib
 from ._image import Image, Port, Source
@@ -443,6 +443,9 @@ class Model:
             lr, optimizer, momentum, beta2, epsilon, weight_decay, clip_norm, skip_below, skip_share
         )
         key = (optimizer, batch_size, batch_size > 1 or clip_norm > 0)
+        if key[-1] and step.skip != ffi.NULL:
+            both = "skip_below and skip_share look at single samples"
+            raise Error("EP_ERR_ARG", f"{both}; give batch_size=1 and no clip_norm, or neither of them")
         batch = min(batch_size, len(xs)) if key[-1] else 0
         random = _learning.make_random(seed)
         with self._change:
@@ -529,17 +532,15 @@ class Model:
         ------
         Error : EP_ERR_ARG (unknown name, wrong shape or dtype), EP_ERR_DIVERGED (not finite)
         """
+        if not isinstance(values, Mapping):
+            raise Error("EP_ERR_ARG", f"weights are a {type(values).__name__}; give a dict of arrays by name")
         with self._change:
             flat = self._flat()
             named = {self._image.tensor_name(i): part for i, part in self._image.split(flat).items()}
             for name, value in values.items():
                 if name not in named:
                     raise Error("EP_ERR_ARG", f"no trainable weight {name!r}; there are {', '.join(named) or 'none'}")
-                array = np.asarray(value)
-                if array.shape != named[name].shape or array.dtype.kind not in "biuf":
-                    takes = f"{named[name].shape} real numbers"
-                    raise Error("EP_ERR_ARG", f"{name} is {array.shape} {array.dtype}, the model takes {takes}")
-                named[name][...] = array
+                named[name][...] = as_weights(value, named[name].shape, name)
             self._publish(self._restorable(flat))
 
     def _flat(self) -> NDArray[np.float32]:
