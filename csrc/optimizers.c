@@ -63,7 +63,8 @@ static float momentum_bound(const ep_step *step, uint32_t t, float gmax, float s
     return step->lr * velocity_bound(step, gmax, smax);
 }
 
-const ep_optimizer ep_momentum = {.slots = 1, .apply = momentum_apply, .bound = momentum_bound, .place = ep_place_state};
+const ep_optimizer ep_momentum = {
+    .slots = 1, .apply = momentum_apply, .bound = momentum_bound, .place = ep_place_state};
 
 /* v = momentum * v + g;  w -= lr * (g + momentum * v)   (Nesterov 1983 in the form of Sutskever et al. 2013) */
 static void nesterov_apply(const ep_step *step, uint32_t t, float *w, float *s0, float *s1, float a, const float *g,
@@ -84,7 +85,8 @@ static float nesterov_bound(const ep_step *step, uint32_t t, float gmax, float s
     return step->lr * (gmax + momentum_of(step) * velocity_bound(step, gmax, smax));
 }
 
-const ep_optimizer ep_nesterov = {.slots = 1, .apply = nesterov_apply, .bound = nesterov_bound, .place = ep_place_state};
+const ep_optimizer ep_nesterov = {
+    .slots = 1, .apply = nesterov_apply, .bound = nesterov_bound, .place = ep_place_state};
 
 /* 1 - beta^t by squaring, on q = 1 - beta^k itself: 1 - beta^(j+k) = p + (1 - p) q has no cancellation, which
  * 1 - powf() has while t is small. At most 32 rounds. */

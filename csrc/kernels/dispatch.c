@@ -63,9 +63,7 @@ static const struct {
 const ep_kernels *ep_list_kernels(unsigned i)
 {
     for (unsigned k = 0; k < sizeof table / sizeof *table; k++) {
-        if (table[k].there() && i-- == 0) {
-            return table[k].kernels;
-        }
+        if (table[k].there() && i-- == 0) return table[k].kernels;
     }
     return NULL;
 }

@@ -69,9 +69,7 @@ static inline float ep_soft_fma(float a, float b, float c)
     const int64_t ma = ep_split(a, &ea), mb = ep_split(b, &eb);
     int64_t m = ma * mb, mc = ep_split(c, &ec); /* |m| < 2^48, |mc| < 2^24 */
     int32_t e = ea + eb;
-    if (m == 0 || mc == 0) {
-        return m == 0 ? ep_join(mc, ec) : ep_join(m, e);
-    }
+    if (m == 0 || mc == 0) return m == 0 ? ep_join(mc, ec) : ep_join(m, e);
     if (e >= ec) { /* the product has the larger unit */
         const int32_t up = e - ec < 14 ? e - ec : 14;
         m *= (int64_t)1 << up;

@@ -35,12 +35,8 @@ static inline uint64_t ep_round_24(uint64_t v, int32_t *dropped)
 {
     int32_t drop = 0;
     uint64_t top = v;
-    for (; top >> 32 != 0; top >>= 8) {
-        drop += 8;
-    }
-    for (uint32_t t = (uint32_t)top; t >= 0x1000000u; t >>= 1) {
-        drop++;
-    }
+    for (; top >> 32 != 0; top >>= 8) drop += 8;
+    for (uint32_t t = (uint32_t)top; t >= 0x1000000u; t >>= 1) drop++;
     *dropped = drop;
     return drop == 0 ? v : ep_round_shift(v, drop);
 }
@@ -79,9 +75,7 @@ static inline int32_t ep_scale_magnitude(uint32_t s, const ep_factor *f)
 {
     int32_t d = f->shift - 9;
     uint32_t v = s;
-    for (; v >= 0x10000u; v >>= 1) {
-        d--;
-    }
+    for (; v >= 0x10000u; v >>= 1) d--;
     if (d > 31) { /* less than a half */
         return 0;
     }
@@ -105,9 +99,7 @@ static inline int32_t ep_scale_magnitude(uint32_t s, const ep_factor *f)
     if (d > 31 && s < 0x1000000u) { /* less than a half */
         return 0;
     }
-    if (d < 9 || s >= 0x1000000u) {
-        return ep_scale_exactly(s, f);
-    }
+    if (d < 9 || s >= 0x1000000u) return ep_scale_exactly(s, f);
     const uint32_t most = (uint32_t)(((uint64_t)(s << 7) * (f->mantissa << 8)) >> 32) + (1u << (d - 1)) + EP_SPAN;
     const uint32_t code = most >> d;
     return (most - 2 * EP_SPAN) >> d == code ? (int32_t)code : ep_scale_exactly(s, f);

@@ -39,22 +39,14 @@ static inline int8_t ep_requantize(int32_t sum, float multiplier, float lo, floa
 static inline int8_t *ep_copy_s8(int8_t *to, const int8_t *x, int32_t count)
 {
     int32_t i = 0;
-    while (i + 16 <= count) {
-        EP_MOVE(16);
-    }
+    while (i + 16 <= count) EP_MOVE(16);
     if (count >= 16 && i < count) { /* the last ones once more: what is there already stays the same */
         i = count - 16;
         EP_MOVE(16);
     }
-    if (i + 8 <= count) {
-        EP_MOVE(8);
-    }
-    if (i + 4 <= count) {
-        EP_MOVE(4);
-    }
-    while (i < count) {
-        EP_MOVE(1);
-    }
+    if (i + 8 <= count) EP_MOVE(8);
+    if (i + 4 <= count) EP_MOVE(4);
+    while (i < count) EP_MOVE(1);
     return to + count;
 }
 #undef EP_MOVE
@@ -71,9 +63,7 @@ static inline int8_t *ep_copy_s8(int8_t *to, const int8_t *x, int32_t count)
             memcpy(EP_WORDS(to + i), &word, 4);
         }
     }
-    for (; i < count; i++) {
-        to[i] = x[i];
-    }
+    for (; i < count; i++) to[i] = x[i];
     return to + count;
 }
 #endif
@@ -83,9 +73,7 @@ static inline int8_t *ep_copy_s8(int8_t *to, const int8_t *x, int32_t count)
 /* count times `value`; the end of `to`. Mostly a few codes, for which a call of memset() is long. */
 static inline int8_t *ep_fill_s8(int8_t *to, int32_t value, int32_t count)
 {
-    for (int32_t i = 0; i < count; i += EP_FILL) {
-        memset(to + i, value, EP_FILL);
-    }
+    for (int32_t i = 0; i < count; i += EP_FILL) memset(to + i, value, EP_FILL);
     return to + count;
 }
 
@@ -93,9 +81,7 @@ static inline int8_t *ep_fill_s8(int8_t *to, int32_t value, int32_t count)
 static inline int32_t ep_dot_s8(const int8_t *x, const int8_t *w, int32_t count)
 {
     int32_t sum = 0;
-    for (int32_t i = 0; i < count; i++) {
-        sum += (int32_t)x[i] * w[i];
-    }
+    for (int32_t i = 0; i < count; i++) sum += (int32_t)x[i] * w[i];
     return sum;
 }
 

@@ -85,9 +85,7 @@ static inline float ep_total(ep_vec v)
     float lane[EP_VEC];
     memcpy(lane, &v, sizeof lane);
     for (int i = EP_VEC / 2; i > 0; i /= 2) {
-        for (int j = 0; j < i; j++) {
-            lane[j] += lane[j + i];
-        }
+        for (int j = 0; j < i; j++) lane[j] += lane[j + i];
     }
     return lane[0];
 }
@@ -108,9 +106,7 @@ static inline float ep_dot_f32(const float *restrict x, const float *restrict w,
         s1 = ep_mac(s1, ep_get(x + i + EP_VEC), ep_get(w + i + EP_VEC));
     }
     float sum = ep_total(s0 + s1);
-    for (; i < count; i++) {
-        sum = ep_mac1(sum, x[i], w[i]);
-    }
+    for (; i < count; i++) sum = ep_mac1(sum, x[i], w[i]);
     return sum;
 }
 
@@ -192,9 +188,7 @@ void EP_NAME(dots_f32)(const ep_dots_f32 *d)
         const int32_t wide = d->columns - k >= 4 ? 4 : 1;
         int32_t r = 0;
 #ifndef __OPTIMIZE_SIZE__
-        for (; wide == 4 && r + 2 <= d->rows; r += 2) {
-            ep_dot_2x4(d, r, k);
-        }
+        for (; wide == 4 && r + 2 <= d->rows; r += 2) ep_dot_2x4(d, r, k);
 #endif
         for (; r < d->rows; r++) {
             if (wide == 4) {
@@ -280,24 +274,16 @@ void EP_NAME(outer_f32)(const ep_outer_f32 *o)
 #ifndef __OPTIMIZE_SIZE__
     for (; r + 4 <= o->rows; r += 4) {
         int32_t j = 0;
-        for (; j + 2 * EP_VEC <= o->columns; j += 2 * EP_VEC) {
-            ep_outer_4x2(o, r, j);
-        }
+        for (; j + 2 * EP_VEC <= o->columns; j += 2 * EP_VEC) ep_outer_4x2(o, r, j);
         for (; j < o->columns; j++) {
-            for (int32_t i = r; i < r + 4; i++) {
-                ep_outer_1x1(o, i, j);
-            }
+            for (int32_t i = r; i < r + 4; i++) ep_outer_1x1(o, i, j);
         }
     }
 #endif
     for (; r < o->rows; r++) {
         int32_t j = 0;
-        for (; j + 4 * EP_VEC <= o->columns; j += 4 * EP_VEC) {
-            ep_outer_1x4(o, r, j);
-        }
-        for (; j < o->columns; j++) {
-            ep_outer_1x1(o, r, j);
-        }
+        for (; j + 4 * EP_VEC <= o->columns; j += 4 * EP_VEC) ep_outer_1x4(o, r, j);
+        for (; j < o->columns; j++) ep_outer_1x1(o, r, j);
     }
 }
 
@@ -345,12 +331,8 @@ void EP_NAME(depthwise_f32)(const ep_depthwise_f32 *d)
         const float *x = d->x + l * d->x_line + p * d->x_step;
         float *y = d->y + l * d->y_line + p * d->y_step;
         int32_t c = 0;
-        for (; c + EP_BLOCK <= d->channels; c += EP_BLOCK) {
-            ep_depthwise_block(d, x, y, c);
-        }
-        for (; c < d->channels; c++) {
-            y[c] = ep_depthwise_one(d, x, c);
-        }
+        for (; c + EP_BLOCK <= d->channels; c += EP_BLOCK) ep_depthwise_block(d, x, y, c);
+        for (; c < d->channels; c++) y[c] = ep_depthwise_one(d, x, c);
     }
 }
 
@@ -362,12 +344,8 @@ void EP_NAME(axpy_f32)(float *restrict y, float a, const float *restrict x, size
 {
     const ep_vec v = ep_splat(a);
     size_t i = 0;
-    for (; i + EP_VEC <= count; i += EP_VEC) {
-        ep_put(y + i, ep_mac(ep_get(y + i), v, ep_get(x + i)));
-    }
-    for (; i < count; i++) {
-        y[i] = ep_mac1(y[i], a, x[i]);
-    }
+    for (; i + EP_VEC <= count; i += EP_VEC) ep_put(y + i, ep_mac(ep_get(y + i), v, ep_get(x + i)));
+    for (; i < count; i++) y[i] = ep_mac1(y[i], a, x[i]);
 }
 
 void EP_NAME(multiply_add_f32)(float *restrict y, const float *restrict x, const float *restrict w, size_t count)
@@ -376,18 +354,14 @@ void EP_NAME(multiply_add_f32)(float *restrict y, const float *restrict x, const
     for (; i + EP_VEC <= count; i += EP_VEC) {
         ep_put(y + i, ep_mac(ep_get(y + i), ep_get(x + i), ep_get(w + i)));
     }
-    for (; i < count; i++) {
-        y[i] = ep_mac1(y[i], x[i], w[i]);
-    }
+    for (; i < count; i++) y[i] = ep_mac1(y[i], x[i], w[i]);
 }
 
 #ifndef EP_OWN_ROWS
 
 void EP_NAME(add_f32)(float *restrict y, const float *restrict x, size_t count)
 {
-    for (size_t i = 0; i < count; i++) {
-        y[i] += x[i];
-    }
+    for (size_t i = 0; i < count; i++) y[i] += x[i];
 }
 
 /* The comparisons let NaN pass. */
@@ -401,9 +375,7 @@ void EP_NAME(clamp_f32)(float *y, float lo, float hi, size_t count)
 
 void EP_NAME(mask_f32)(float *restrict dy, const float *restrict y, float lo, float hi, size_t count)
 {
-    for (size_t i = 0; i < count; i++) {
-        dy[i] = y[i] <= lo || y[i] >= hi ? 0.0f : dy[i];
-    }
+    for (size_t i = 0; i < count; i++) dy[i] = y[i] <= lo || y[i] >= hi ? 0.0f : dy[i];
 }
 
 /* Without the sign, floats are ordered as their bits are, infinity above all numbers and NaN above infinity. */

@@ -12,12 +12,8 @@ typedef struct ep_taps {
 static inline ep_taps ep_taps_inside(int32_t start, int32_t kernel, int32_t dilation, int32_t size)
 {
     ep_taps t = {0, 0};
-    if (start < 0) {
-        t.begin = (dilation - 1 - start) / dilation;
-    }
-    if (start < size) {
-        t.end = (size - start + dilation - 1) / dilation;
-    }
+    if (start < 0) t.begin = (dilation - 1 - start) / dilation;
+    if (start < size) t.end = (size - start + dilation - 1) / dilation;
     t.end = t.end > kernel ? kernel : t.end;
     t.begin = t.begin > t.end ? t.end : t.begin;
     return t;
@@ -46,9 +42,7 @@ static inline ep_axis ep_make_axis(int32_t in, int32_t out, int32_t kernel, int3
                  .pad = pad,
                  .full_begin = (pad + stride - 1) / stride};
     const int32_t last_start = in - 1 - (kernel - 1) * dilation;
-    if (last_start + pad >= 0) {
-        a.full_end = (last_start + pad) / stride + 1;
-    }
+    if (last_start + pad >= 0) a.full_end = (last_start + pad) / stride + 1;
     a.full_end = a.full_end > out ? out : a.full_end;
     return a;
 }

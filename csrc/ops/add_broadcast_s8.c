@@ -40,9 +40,7 @@ const ep_op ep_add_broadcast_s8 = {forward};
 
 int ep_check_add_broadcast_s8(const ep_model *model, const ep_node *node)
 {
-    if (!ep_valid_binary_s8(model, node)) {
-        return EP_ERR_IMAGE;
-    }
+    if (!ep_valid_binary_s8(model, node)) return EP_ERR_IMAGE;
     const ep_tensor *a = &model->tensors[node->io[0]], *b = &model->tensors[node->io[1]],
                     *y = &model->tensors[node->io[2]];
     return a->scale / y->scale < 1.0e30f && b->scale / y->scale < 1.0e30f ? EP_OK : EP_ERR_IMAGE;

@@ -7,9 +7,7 @@ static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
     const size_t count = (size_t)n * (size_t)attr->count;
     const float *a = ep_in(ep, node, 0), *b = ep_in(ep, node, 1);
     float *y = ep_out(ep, node, 0);
-    for (size_t i = 0; i < count; i++) {
-        y[i] = a[i] + b[i];
-    }
+    for (size_t i = 0; i < count; i++) y[i] = a[i] + b[i];
     ep_clamp_output(ep, y, attr->lo, attr->hi, count);
 }
 

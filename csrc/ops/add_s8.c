@@ -15,9 +15,7 @@ const ep_op ep_add_s8 = {forward};
 
 int ep_check_add_s8(const ep_model *model, const ep_node *node)
 {
-    if (!ep_valid_io_s8(model, node, 2, 2)) {
-        return EP_ERR_IMAGE;
-    }
+    if (!ep_valid_io_s8(model, node, 2, 2)) return EP_ERR_IMAGE;
     const ep_elementwise_attr *attr = node->attr;
     const ep_tensor *a = &model->tensors[node->io[0]], *b = &model->tensors[node->io[1]],
                     *y = &model->tensors[node->io[2]];

@@ -9,9 +9,7 @@ static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
     const float *x = ep_in(ep, node, 0), *scale = ep_in(ep, node, 1), *offset = ep_in(ep, node, 2);
     float *y = ep_out(ep, node, 0);
     for (uint32_t r = 0; r < rows; r++, x += a->channels, y += a->channels) {
-        for (int32_t c = 0; c < a->channels; c++) {
-            y[c] = x[c] * scale[c] + offset[c];
-        }
+        for (int32_t c = 0; c < a->channels; c++) y[c] = x[c] * scale[c] + offset[c];
         ep_clamp_output(ep, y, a->lo, a->hi, (size_t)a->channels);
     }
 }
@@ -58,12 +56,8 @@ static void params(const ep_t *ep, const ep_node *node, uint32_t n, const ep_sin
 {
     const ep_affine_attr *a = node->attr;
     const uint32_t rows = n * (uint32_t)a->rows;
-    if (ep_trains(ep, node, 1)) {
-        emit_scale(ep, node, sink, rows);
-    }
-    if (ep_trains(ep, node, 2)) {
-        ep_emit_bias(ep, node, sink, a->channels, rows);
-    }
+    if (ep_trains(ep, node, 1)) emit_scale(ep, node, sink, rows);
+    if (ep_trains(ep, node, 2)) ep_emit_bias(ep, node, sink, a->channels, rows);
 }
 
 static float bound(const ep_t *ep, const ep_node *node, uint32_t n)
@@ -78,9 +72,7 @@ const ep_grad ep_affine_f32_grad = {backward, params, bound};
 int ep_check_affine_f32(const ep_model *model, const ep_node *node)
 {
     const ep_affine_attr *a = node->attr;
-    if (a == NULL) {
-        return EP_ERR_IMAGE;
-    }
+    if (a == NULL) return EP_ERR_IMAGE;
     const uint32_t count = ep_product(a->rows, a->channels, 1), channels = ep_product(a->channels, 1, 1);
     return ep_valid_layer_f32(model, node, count, channels, channels, count) && a->lo <= a->hi ? EP_OK : EP_ERR_IMAGE;
 }

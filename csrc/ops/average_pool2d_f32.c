@@ -29,9 +29,7 @@ static void forward_window(const ep_t *ep, const ep_pool2d_attr *a, const float 
             EP_KERNEL(ep, add_f32)(y, x + ep_pool_pixel(a, at, ky, kx), (size_t)a->channels);
         }
     }
-    for (int32_t c = 0; c < a->channels; c++) {
-        y[c] *= weight;
-    }
+    for (int32_t c = 0; c < a->channels; c++) y[c] *= weight;
 }
 
 static void forward(const ep_t *ep, const ep_node *node, uint32_t n)

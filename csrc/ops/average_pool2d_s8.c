@@ -114,9 +114,7 @@ static int meets(int32_t in, int32_t out, int32_t kernel, int32_t stride, int32_
 
 int ep_check_average_pool2d_s8(const ep_model *model, const ep_node *node)
 {
-    if (!ep_valid_io_s8(model, node, 1, 1) || !ep_valid_pool_s8(model, node)) {
-        return EP_ERR_IMAGE;
-    }
+    if (!ep_valid_io_s8(model, node, 1, 1) || !ep_valid_pool_s8(model, node)) return EP_ERR_IMAGE;
     const ep_pool2d_attr *a = node->attr;
     const uint32_t taps = ep_product(a->kernel_h, a->kernel_w, 1);
     const int ok = taps != 0 && a->count_include_pad >= 0 && a->count_include_pad <= 3 && a->dilation_h == 1 &&

@@ -16,9 +16,7 @@ static inline int ep_next_row(const ep_binary_attr *attr, ep_rows *r)
     for (int k = 4; k >= 0; k--) {
         r->a += attr->a_strides[k];
         r->b += attr->b_strides[k];
-        if (++r->at[k] < attr->dims[k]) {
-            return 1;
-        }
+        if (++r->at[k] < attr->dims[k]) return 1;
         r->at[k] = 0;
         r->a -= (ptrdiff_t)attr->a_strides[k] * attr->dims[k];
         r->b -= (ptrdiff_t)attr->b_strides[k] * attr->dims[k];

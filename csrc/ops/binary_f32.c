@@ -30,12 +30,8 @@ void ep_broadcast_gradient(const ep_t *ep, const ep_node *node, uint32_t n, unsi
     const float *a = ep_in(ep, node, 0), *b = ep_in(ep, node, 1);
     const size_t count = ep_in_tensor(ep, node, i)->count;
     float *to = ep_din(ep, node, i);
-    if (to == NULL) {
-        return;
-    }
-    if (!ep_accumulates(node, i)) {
-        memset(to, 0, (size_t)n * count * sizeof *to);
-    }
+    if (to == NULL) return;
+    if (!ep_accumulates(node, i)) memset(to, 0, (size_t)n * count * sizeof *to);
     ep_row r = {
         .dy = ep_dout(ep, node, 0), .a_step = attr->a_strides[5], .b_step = attr->b_strides[5], .count = attr->dims[5]};
     r.to_step = i == 0 ? r.a_step : r.b_step;

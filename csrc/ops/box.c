@@ -19,9 +19,7 @@ static int next_row(const ep_box_attr *a, place *p)
     for (int k = 4; k >= 0; k--) {
         p->x += a->x_strides[k];
         p->y += a->y_strides[k];
-        if (++p->index[k] < a->dims[k]) {
-            return 1;
-        }
+        if (++p->index[k] < a->dims[k]) return 1;
         p->x -= (ptrdiff_t)a->x_strides[k] * a->dims[k];
         p->y -= (ptrdiff_t)a->y_strides[k] * a->dims[k];
         p->index[k] = 0;
@@ -67,9 +65,7 @@ static void copy_bytes(const ep_box_attr *a, const uint8_t *x, uint8_t *y)
 static size_t volume(const ep_box_attr *a)
 {
     size_t count = 1;
-    for (int k = 0; k < 6; k++) {
-        count *= (size_t)a->dims[k];
-    }
+    for (int k = 0; k < 6; k++) count *= (size_t)a->dims[k];
     return count;
 }
 
@@ -80,9 +76,7 @@ static void fill(const ep_box_attr *a, void *y, size_t count)
         return;
     }
     float *words = y;
-    for (size_t i = 0; i < count; i++) {
-        words[i] = a->fill;
-    }
+    for (size_t i = 0; i < count; i++) words[i] = a->fill;
 }
 
 static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
@@ -91,9 +85,7 @@ static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
     const size_t in = ep_in_tensor(ep, node, 0)->count, out = ep_out_tensor(ep, node, 0)->count;
     const uint8_t *x = ep_in(ep, node, 0);
     uint8_t *y = ep_out(ep, node, 0);
-    if (volume(a) != out) {
-        fill(a, y, n * out);
-    }
+    if (volume(a) != out) fill(a, y, n * out);
     for (uint32_t i = 0; i < n; i++) {
         if (a->size == 4) {
             copy_words(a, (const float *)(const void *)x + i * in, (float *)(void *)y + i * out);
@@ -139,25 +131,19 @@ const ep_grad ep_box_grad = {backward, NULL, NULL};
 
 static int is_fill(const ep_box_attr *a, uint8_t dtype)
 {
-    if (dtype == EP_F32) {
-        return 1;
-    }
+    if (dtype == EP_F32) return 1;
     return dtype == EP_I32 ? a->fill == 0.0f : a->fill >= -128.0f && a->fill <= 255.0f;
 }
 
 int ep_check_box(const ep_model *model, const ep_node *node)
 {
     const ep_box_attr *a = node->attr;
-    if (!ep_valid_arity(node, 1, 0)) {
-        return EP_ERR_IMAGE;
-    }
+    if (!ep_valid_arity(node, 1, 0)) return EP_ERR_IMAGE;
     const ep_tensor *x = &model->tensors[node->io[0]], *y = &model->tensors[node->io[1]];
     uint32_t count = 1;
     for (int k = 0; k < 6; k++) {
         count = ep_product((int32_t)count, a->dims[k], 1);
-        if (count == 0 || a->y_strides[k] < 0) {
-            return EP_ERR_IMAGE;
-        }
+        if (count == 0 || a->y_strides[k] < 0) return EP_ERR_IMAGE;
     }
     const int ok = a->size == (x->dtype == EP_F32 || x->dtype == EP_I32 ? 4 : 1) && count <= y->count &&
                    ep_valid_activation(model, node, 0, x->dtype, x->count) &&

@@ -8,13 +8,9 @@
 
 uint32_t ep_product(int32_t a, int32_t b, int32_t c)
 {
-    if (a <= 0 || b <= 0 || c <= 0) {
-        return 0;
-    }
+    if (a <= 0 || b <= 0 || c <= 0) return 0;
     const int64_t ab = (int64_t)a * b;
-    if (ab > (int64_t)EP_COUNT_MAX || ab * c > (int64_t)EP_COUNT_MAX) {
-        return 0;
-    }
+    if (ab > (int64_t)EP_COUNT_MAX || ab * c > (int64_t)EP_COUNT_MAX) return 0;
     return (uint32_t)(ab * c);
 }
 
@@ -23,13 +19,9 @@ int ep_valid_box(const int32_t *dims, const int32_t *strides, int32_t offset, ui
     int64_t first = offset, last = offset;
     for (int k = 0; k < 6; k++) {
         const int64_t stride = strides[k], reach = ((int64_t)dims[k] - 1) * stride;
-        if (dims[k] <= 0 || (stride < 0 ? -stride : stride) > (int64_t)EP_COUNT_MAX) {
-            return 0;
-        }
+        if (dims[k] <= 0 || (stride < 0 ? -stride : stride) > (int64_t)EP_COUNT_MAX) return 0;
         *(reach < 0 ? &first : &last) += reach;
-        if (first < 0 || last >= (int64_t)count) {
-            return 0;
-        }
+        if (first < 0 || last >= (int64_t)count) return 0;
     }
     return 1;
 }
@@ -115,14 +107,10 @@ int ep_valid_weight(const ep_model *model, const ep_node *node, unsigned index, 
 
 int ep_valid_indices(const ep_model *model, const ep_node *node, unsigned index, uint32_t count, int32_t limit)
 {
-    if (!ep_valid_const(model, node, index, EP_I32, count)) {
-        return 0;
-    }
+    if (!ep_valid_const(model, node, index, EP_I32, count)) return 0;
     const int32_t *v = model->tensors[node->io[index]].data;
     for (uint32_t i = 0; i < count; i++) {
-        if (v[i] < 0 || v[i] >= limit) {
-            return 0;
-        }
+        if (v[i] < 0 || v[i] >= limit) return 0;
     }
     return 1;
 }

@@ -10,13 +10,9 @@ static int valid_activation(const ep_tensor *t)
 
 int ep_valid_io_s8(const ep_model *model, const ep_node *node, unsigned n_in, unsigned n_act)
 {
-    if (node->n_in != n_in || node->n_out != 1 || node->attr == NULL) {
-        return 0;
-    }
+    if (node->n_in != n_in || node->n_out != 1 || node->attr == NULL) return 0;
     for (unsigned i = 0; i < n_act; i++) {
-        if (!valid_activation(&model->tensors[node->io[i]])) {
-            return 0;
-        }
+        if (!valid_activation(&model->tensors[node->io[i]])) return 0;
     }
     return valid_activation(&model->tensors[node->io[n_in]]);
 }
@@ -62,13 +58,9 @@ int ep_valid_operand_s8(const ep_model *model, const ep_node *node, unsigned ind
 
 int ep_valid_binary_s8(const ep_model *model, const ep_node *node)
 {
-    if (!ep_valid_arity(node, 2, 0)) {
-        return 0;
-    }
+    if (!ep_valid_arity(node, 2, 0)) return 0;
     for (unsigned i = 0; i < 3; i++) {
-        if (!ep_valid_operand_s8(model, node, i)) {
-            return 0;
-        }
+        if (!ep_valid_operand_s8(model, node, i)) return 0;
     }
     const ep_binary_attr *attr = node->attr;
     const uint32_t count =

@@ -22,12 +22,8 @@ float *ep_begin_din(const ep_t *ep, const ep_node *node, uint32_t n)
 
 void ep_pass_gradient(float *dx, const float *dy, int add, size_t count)
 {
-    if (dx == NULL || (dx == dy && !add)) {
-        return;
-    }
-    for (size_t i = 0; i < count; i++) {
-        dx[i] = add ? dx[i] + dy[i] : dy[i];
-    }
+    if (dx == NULL || (dx == dy && !add)) return;
+    for (size_t i = 0; i < count; i++) dx[i] = add ? dx[i] + dy[i] : dy[i];
 }
 
 float ep_bound_layer(const ep_t *ep, const ep_node *node, uint32_t n, float terms)
@@ -36,9 +32,7 @@ float ep_bound_layer(const ep_t *ep, const ep_node *node, uint32_t n, float term
     float factor = 1.0f;
     if (ep_trains(ep, node, 1)) {
         factor = EP_KERNEL(ep, max_abs_f32)(ep_in(ep, node, 0), nx);
-        if (ep_trains(ep, node, 2) && factor < 1.0f) {
-            factor = 1.0f;
-        }
+        if (ep_trains(ep, node, 2) && factor < 1.0f) factor = 1.0f;
     }
     const float bound = EP_KERNEL(ep, max_abs_f32)(ep_dout(ep, node, 0), ny) * factor;
     /* A sum of rounded terms may end above the exact one. */

@@ -11,9 +11,7 @@
 /* y, clamped by an activation fused into the op, if there is one. */
 static inline void ep_clamp_output(const ep_t *ep, float *y, float lo, float hi, size_t count)
 {
-    if (lo != -INFINITY || hi != INFINITY) {
-        EP_KERNEL(ep, clamp_f32)(y, lo, hi, count);
-    }
+    if (lo != -INFINITY || hi != INFINITY) EP_KERNEL(ep, clamp_f32)(y, lo, hi, count);
 }
 
 /* 1 / (1 + exp(-x)), by the exponential of a negative number only, which cannot overflow. */

@@ -20,9 +20,7 @@ static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
         const size_t inner = ep_in_tensor(ep, node, i)->count / (size_t)a->outer * size;
         const size_t own = is_constant(ep, node, i) ? (size_t)a->outer : rows;
         const uint8_t *x = ep_in(ep, node, i);
-        for (size_t r = 0; r < rows; r++) {
-            memmove(y + r * y_step, x + r % own * inner, inner);
-        }
+        for (size_t r = 0; r < rows; r++) memmove(y + r * y_step, x + r % own * inner, inner);
         y += inner;
     }
 }

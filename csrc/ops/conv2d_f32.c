@@ -74,9 +74,7 @@ typedef struct place {
 
 static float *zeros(float *to, int32_t count)
 {
-    for (int32_t i = 0; i < count; i++) {
-        to[i] = 0.0f;
-    }
+    for (int32_t i = 0; i < count; i++) to[i] = 0.0f;
     return to + count;
 }
 
@@ -92,18 +90,14 @@ static float *copy(float *restrict to, const float *restrict x, int32_t count)
         to[2] = x[2];
         to[3] = x[3];
     }
-    for (; count > 0; count--) {
-        *to++ = *x++;
-    }
+    for (; count > 0; count--) *to++ = *x++;
     return to;
 }
 
 /* Taps t of a kernel row, all channels of the group; x: at the first of them. */
 static float *gather_taps(const conv *c, float *to, const float *x, ep_taps t)
 {
-    if (c->joined) {
-        return copy(to, x, (t.end - t.begin) * c->group_in);
-    }
+    if (c->joined) return copy(to, x, (t.end - t.begin) * c->group_in);
     for (; t.begin < t.end; t.begin++, x += (ptrdiff_t)c->attr.dilation_w * c->attr.in_c) {
         to = copy(to, x, c->group_in);
     }
@@ -255,9 +249,7 @@ static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
     for (int32_t group = 0; gathered && group < c.attr.groups; group++) {
         forward_gathered(&c, group, x + group * c.group_in, y + group * c.group_out);
     }
-    if (!gathered) {
-        forward_direct(&c, x, y);
-    }
+    if (!gathered) forward_direct(&c, x, y);
     if (!gathered || c.attr.groups > 1) {
         ep_clamp_output(ep, y, c.attr.lo, c.attr.hi, (size_t)n * ep_out_tensor(ep, node, 0)->count);
     }
@@ -274,9 +266,7 @@ static int next_piece(const conv *c, int joined, ep_span *s)
 {
     const ep_conv2d_attr *a = &c->attr;
     while (joined && ep_next_span(&c->columns, s)) {
-        if (s->taps.begin < s->taps.end) {
-            return 1;
-        }
+        if (s->taps.begin < s->taps.end) return 1;
     }
     while (!joined && s->taps.end < a->kernel_w) {
         const ep_taps see = ep_taps_inside(s->taps.end * a->dilation_w - a->pad_left, a->out_w, a->stride_w, a->in_w);
@@ -284,9 +274,7 @@ static int next_piece(const conv *c, int joined, ep_span *s)
         s->at = see.begin;
         s->run = see.end - see.begin;
         s->start = s->at * a->stride_w - a->pad_left;
-        if (s->run > 0) {
-            return 1;
-        }
+        if (s->run > 0) return 1;
     }
     return 0;
 }
@@ -377,12 +365,8 @@ static void add_image(const conv *c, const float *x, const float *dy, const tile
     x += p->k / c->group_out * c->group_in;
     for (int32_t oy = 0; oy < a->out_h; oy++, dy += a->out_w * a->out_c) {
         const ep_taps rows = rows_inside(c, oy);
-        if (p->ky < rows.begin || p->ky >= rows.end) {
-            continue;
-        }
-        for (ep_span s = {0}; next_piece(c, joins(c), &s);) {
-            add_piece(c, &o, x, dy, p, oy, &s);
-        }
+        if (p->ky < rows.begin || p->ky >= rows.end) continue;
+        for (ep_span s = {0}; next_piece(c, joins(c), &s);) add_piece(c, &o, x, dy, p, oy, &s);
     }
 }
 
@@ -489,9 +473,7 @@ static void emit_weights(const conv *c, const ep_node *node, const ep_sink *sink
 static void params(const ep_t *ep, const ep_node *node, uint32_t n, const ep_sink *sink)
 {
     const conv c = make_conv(ep, node, n);
-    if (ep_trains(ep, node, 1)) {
-        emit_weights(&c, node, sink);
-    }
+    if (ep_trains(ep, node, 1)) emit_weights(&c, node, sink);
     if (ep_trains(ep, node, 2)) {
         ep_emit_bias(ep, node, sink, c.attr.out_c, (uint32_t)all_places(&c));
     }

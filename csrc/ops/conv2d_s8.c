@@ -22,9 +22,7 @@ typedef struct conv { /* what stays the same over the batch */
 static int8_t *gather_taps(const conv *c, int8_t *to, const int8_t *x, int32_t first, int32_t end)
 {
     const ep_conv2d_attr *a = c->attr;
-    if (a->dilation_w == 1 && a->groups == 1) {
-        return ep_copy_s8(to, x, (end - first) * a->in_c);
-    }
+    if (a->dilation_w == 1 && a->groups == 1) return ep_copy_s8(to, x, (end - first) * a->in_c);
     for (; first < end; first++, x += (ptrdiff_t)a->dilation_w * a->in_c) {
         to = ep_copy_s8(to, x, c->group_in);
     }
@@ -54,9 +52,7 @@ static void gather_inside(const conv *c, int8_t *to, const int8_t *x)
     const ep_conv2d_attr *a = c->attr;
     const ptrdiff_t row = (ptrdiff_t)a->dilation_h * a->in_w * a->in_c;
     const int32_t count = a->kernel_w * a->in_c;
-    for (int32_t ky = 0; ky < a->kernel_h; ky++, x += row) {
-        to = ep_copy_s8(to, x, count);
-    }
+    for (int32_t ky = 0; ky < a->kernel_h; ky++, x += row) to = ep_copy_s8(to, x, count);
 }
 
 static int inside(const conv *c, const ep_window *at)
@@ -103,9 +99,7 @@ static void queue_span(const conv *c, ep_gemm_s8 *g, queue *q, const int8_t *x, 
         } else {
             gather(c, to, x, at);
         }
-        if (++q->rows == q->most) {
-            flush(c, g, q);
-        }
+        if (++q->rows == q->most) flush(c, g, q);
     }
 }
 
@@ -155,9 +149,7 @@ static int conv_lines(const conv *c, const ep_gemm_s8 *g, const int8_t *x, int8_
                       .pieces = a->kernel_h,
                       .piece = a->kernel_w * a->in_c,
                       .narrow = g->narrow};
-    if (a->dilation_w != 1 || a->groups != 1 || p.most == 0) {
-        return 0;
-    }
+    if (a->dilation_w != 1 || a->groups != 1 || p.most == 0) return 0;
     for (int32_t oy = 0; oy < a->out_h; oy += job.lines) {
         job.lines = ep_pad_lines(&p, lines, x, oy);
         job.y = y + oy * job.y_line;
@@ -182,9 +174,7 @@ static int conv_lines(const conv *c, const ep_gemm_s8 *g, const int8_t *x, int8_
 static void add_tap(const conv *c, int32_t *sums, const int8_t *x, const int8_t *w, int32_t lanes)
 {
     for (int32_t k = 0; k < lanes; k++, w += c->gemm.count) {
-        for (int32_t i = 0; i < c->group_in; i++) {
-            sums[k] += (x != NULL ? x[i] : c->x_zero) * w[i];
-        }
+        for (int32_t i = 0; i < c->group_in; i++) sums[k] += (x != NULL ? x[i] : c->x_zero) * w[i];
     }
 }
 
@@ -301,9 +291,7 @@ const ep_op ep_conv2d_s8 = {forward};
 
 int ep_check_conv2d_s8(const ep_model *model, const ep_node *node)
 {
-    if (!ep_valid_io_s8(model, node, 4, 1)) {
-        return EP_ERR_IMAGE;
-    }
+    if (!ep_valid_io_s8(model, node, 4, 1)) return EP_ERR_IMAGE;
     const ep_conv2d_attr *a = node->attr;
     const uint32_t x = ep_product(a->in_h, a->in_w, a->in_c), y = ep_product(a->out_h, a->out_w, a->out_c);
     if (x == 0 || y == 0 || model->tensors[node->io[0]].count != x || model->tensors[node->io[4]].count != y ||

@@ -21,17 +21,13 @@ typedef struct conv { /* what stays the same over the batch */
 static void add_tap(const conv *c, int32_t *sums, const int8_t *x, const int8_t *w, const int8_t *zeros, int32_t lanes)
 {
     int32_t total = 0;
-    for (int32_t i = 0; x != NULL && i < c->group_in; i++) {
-        total += x[i];
-    }
+    for (int32_t i = 0; x != NULL && i < c->group_in; i++) total += x[i];
     for (int32_t k = 0; k < lanes; k++, w += c->taps) {
         if (x != NULL) {
             sums[k] += ep_dot_s8(x, w, c->group_in) - zeros[k] * total;
             continue;
         }
-        for (int32_t i = 0; i < c->group_in; i++) {
-            sums[k] += c->x_zero * (w[i] - zeros[k]);
-        }
+        for (int32_t i = 0; i < c->group_in; i++) sums[k] += c->x_zero * (w[i] - zeros[k]);
     }
 }
 
@@ -98,18 +94,14 @@ static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
     c.taps = a->kernel_h * a->kernel_w * c.group_in;
     const int8_t *x = ep_in(ep, node, 0);
     int8_t *y = ep_out(ep, node, 0);
-    for (uint32_t i = 0; i < n; i++, x += tx->count, y += ty->count) {
-        conv_image(&c, x, y);
-    }
+    for (uint32_t i = 0; i < n; i++, x += tx->count, y += ty->count) conv_image(&c, x, y);
 }
 
 const ep_op ep_conv2d_zero_s8 = {forward};
 
 int ep_check_conv2d_zero_s8(const ep_model *model, const ep_node *node)
 {
-    if (!ep_valid_io_s8(model, node, 5, 1)) {
-        return EP_ERR_IMAGE;
-    }
+    if (!ep_valid_io_s8(model, node, 5, 1)) return EP_ERR_IMAGE;
     const ep_conv2d_attr *a = node->attr;
     const uint32_t x = ep_product(a->in_h, a->in_w, a->in_c), y = ep_product(a->out_h, a->out_w, a->out_c);
     if (x == 0 || y == 0 || model->tensors[node->io[0]].count != x || model->tensors[node->io[5]].count != y ||

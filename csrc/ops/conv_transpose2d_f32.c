@@ -167,9 +167,7 @@ static void backward(const ep_t *ep, const ep_node *node, uint32_t n)
     ep_mask_output(ep, node, a->lo, a->hi, n);
     gradients i = {
         .x = ep_in(ep, node, 0), .w = ep_in(ep, node, 1), .dy = ep_dout(ep, node, 0), .dx = ep_begin_din(ep, node, n)};
-    if (i.dx != NULL) {
-        visit_batch(ep, node, n, dx_part, &i);
-    }
+    if (i.dx != NULL) visit_batch(ep, node, n, dx_part, &i);
 }
 
 /* What tap (ky, kx) of some weights sums over one image; o: into a tile. */
@@ -180,9 +178,7 @@ static void add_tap(const deconv *d, int32_t ky, int32_t kx, ep_outer_f32 *o, co
     const ep_taps run = ep_taps_inside(left, a->in_w, a->stride_w, a->out_w);
     for (int32_t iy = 0; iy < a->in_h; iy++) {
         const int32_t oy = iy * a->stride_h - a->pad_top + ky * a->dilation_h;
-        if (oy < 0 || oy >= a->out_h || run.end == run.begin) {
-            continue;
-        }
+        if (oy < 0 || oy >= a->out_h || run.end == run.begin) continue;
         o->a = x + ((ptrdiff_t)iy * a->in_w + run.begin) * a->in_c;
         o->b = dy + ((ptrdiff_t)oy * a->out_w + left + run.begin * a->stride_w) * a->out_c;
         o->count = run.end - run.begin;

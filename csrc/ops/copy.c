@@ -29,9 +29,7 @@ const ep_grad ep_copy_grad = {backward, NULL, NULL};
 int ep_check_copy(const ep_model *model, const ep_node *node)
 {
     const ep_elementwise_attr *a = node->attr;
-    if (!ep_valid_arity(node, 1, 0)) {
-        return EP_ERR_IMAGE;
-    }
+    if (!ep_valid_arity(node, 1, 0)) return EP_ERR_IMAGE;
     const uint8_t dtype = model->tensors[node->io[0]].dtype;
     const uint32_t count = ep_product(a->count, 1, 1);
     const int ok = ep_valid_activation(model, node, 0, dtype, count) &&

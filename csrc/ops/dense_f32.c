@@ -89,9 +89,7 @@ static void params_of_row(const ep_t *ep, const ep_node *node, uint32_t n, const
             ep_emit_rank_one(ep, sink, node->io[1], (uint32_t)a->n_out, (uint32_t)a->n_in, sum.a, sum.b);
         }
     }
-    if (ep_trains(ep, node, 2)) {
-        ep_emit_bias(ep, node, sink, a->n_out, (uint32_t)rows);
-    }
+    if (ep_trains(ep, node, 2)) ep_emit_bias(ep, node, sink, a->n_out, (uint32_t)rows);
 }
 
 static void params(const ep_t *ep, const ep_node *node, uint32_t n, const ep_sink *sink)
@@ -102,12 +100,8 @@ static void params(const ep_t *ep, const ep_node *node, uint32_t n, const ep_sin
         params_of_row(ep, node, n, sink);
         return;
     }
-    if (ep_trains(ep, node, 1)) {
-        emit_tiles(ep, node, sink, rows);
-    }
-    if (ep_trains(ep, node, 2)) {
-        ep_emit_bias(ep, node, sink, a->n_out, (uint32_t)rows);
-    }
+    if (ep_trains(ep, node, 1)) emit_tiles(ep, node, sink, rows);
+    if (ep_trains(ep, node, 2)) ep_emit_bias(ep, node, sink, a->n_out, (uint32_t)rows);
 }
 
 static float bound(const ep_t *ep, const ep_node *node, uint32_t n)
@@ -122,9 +116,7 @@ const ep_grad ep_dense_row_f32_grad = {backward, params_of_row, bound};
 
 int ep_check_dense_f32(const ep_model *model, const ep_node *node)
 {
-    if (node->attr == NULL) {
-        return EP_ERR_IMAGE;
-    }
+    if (node->attr == NULL) return EP_ERR_IMAGE;
     const ep_dense_attr *a = node->attr;
     const int ok = ep_valid_layer_f32(model, node, ep_product(a->rows, a->n_in, 1), ep_product(a->n_out, a->n_in, 1),
                                       ep_product(a->n_out, 1, 1), ep_product(a->rows, a->n_out, 1)) &&

@@ -23,9 +23,7 @@ const ep_op ep_dense_s8 = {forward};
 
 int ep_check_dense_s8(const ep_model *model, const ep_node *node)
 {
-    if (!ep_valid_io_s8(model, node, 4, 1)) {
-        return EP_ERR_IMAGE;
-    }
+    if (!ep_valid_io_s8(model, node, 4, 1)) return EP_ERR_IMAGE;
     const ep_dense_attr *attr = node->attr;
     const uint32_t x = ep_product(attr->rows, attr->n_in, 1), y = ep_product(attr->rows, attr->n_out, 1);
     const int ok = x != 0 && y != 0 && model->tensors[node->io[0]].count == x &&

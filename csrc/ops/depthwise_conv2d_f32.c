@@ -130,9 +130,7 @@ static void backward_tap(const depthwise *d, float *restrict dx, const float *re
         return;
     }
     for (int32_t c = 0; c < d->attr->in_c; c++, dy += d->per_input, w += d->per_input) {
-        for (int32_t i = 0; i < d->per_input; i++) {
-            dx[c] += dy[i] * w[i];
-        }
+        for (int32_t i = 0; i < d->per_input; i++) dx[c] += dy[i] * w[i];
     }
 }
 
@@ -184,9 +182,7 @@ static void add_outputs(const depthwise *d, float *restrict sum, const float *x,
             EP_KERNEL(d->ep, multiply_add_f32)(sum, x + k, dy + k, (size_t)lanes);
             continue;
         }
-        for (int32_t j = 0; j < lanes; j++) {
-            sum[j] += x[(k + j) / d->per_input] * dy[k + j];
-        }
+        for (int32_t j = 0; j < lanes; j++) sum[j] += x[(k + j) / d->per_input] * dy[k + j];
     }
 }
 

@@ -32,9 +32,7 @@ static void pad_bias(const depthwise *d, int32_t *bias, const ep_window *at, int
             }
         }
     }
-    for (int32_t i = 0; i < lanes; i++) {
-        bias[i] = d->bias[k + i] + d->x_zero * bias[i];
-    }
+    for (int32_t i = 0; i < lanes; i++) bias[i] = d->bias[k + i] + d->x_zero * bias[i];
 }
 
 /* Channels k .. k + lanes - 1 of `lines` x `run` positions, whose taps `at` says. x, y: the image, y at the first position. */
@@ -130,9 +128,7 @@ static int depthwise_lines(const depthwise *d, const int8_t *x, int8_t *y)
 static void depthwise_image(const depthwise *d, const int8_t *x, int8_t *y)
 {
     const ep_conv2d_attr *a = d->attr;
-    if (depthwise_lines(d, x, y)) {
-        return;
-    }
+    if (depthwise_lines(d, x, y)) return;
     const ep_axis columns = ep_make_axis(a->in_w, a->out_w, a->kernel_w, a->stride_w, a->dilation_w, a->pad_left);
     for (ep_span s = {0}; ep_next_span(&columns, &s);) {
         for (int32_t k = 0; k < a->out_c; k += EP_DEPTHWISE_LANES) {
@@ -201,9 +197,7 @@ const ep_op ep_depthwise_conv2d_s8 = {forward};
 
 int ep_check_depthwise_conv2d_s8(const ep_model *model, const ep_node *node)
 {
-    if (!ep_valid_io_s8(model, node, 4, 1)) {
-        return EP_ERR_IMAGE;
-    }
+    if (!ep_valid_io_s8(model, node, 4, 1)) return EP_ERR_IMAGE;
     const ep_conv2d_attr *a = node->attr;
     const uint32_t x = ep_product(a->in_h, a->in_w, a->in_c), y = ep_product(a->out_h, a->out_w, a->out_c);
     const uint32_t taps = ep_product(a->kernel_h, a->kernel_w, 1);

@@ -25,9 +25,7 @@ const ep_op ep_dequantize = {forward};
 int ep_check_dequantize(const ep_model *model, const ep_node *node)
 {
     const ep_elementwise_attr *a = node->attr;
-    if (!ep_valid_arity(node, 1, 0)) {
-        return EP_ERR_IMAGE;
-    }
+    if (!ep_valid_arity(node, 1, 0)) return EP_ERR_IMAGE;
     const uint32_t count = ep_product(a->count, 1, 1);
     const int ok = ep_valid_codes(model, node, 0, count) && ep_valid_activation(model, node, 1, EP_F32, count) &&
                    node->grad == NULL;

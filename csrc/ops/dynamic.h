@@ -47,14 +47,10 @@ static inline void ep_add_products(int32_t *sums, const int16_t *codes, const in
                                    int32_t channels, int32_t step, const int8_t *zeros)
 {
     int32_t total = 0;
-    for (int32_t i = 0; i < count; i++) {
-        total += codes[i];
-    }
+    for (int32_t i = 0; i < count; i++) total += codes[i];
     for (int32_t k = 0; k < channels; k++, w += step) {
         int32_t sum = -total * zeros[k];
-        for (int32_t i = 0; i < count; i++) {
-            sum += codes[i] * w[i];
-        }
+        for (int32_t i = 0; i < count; i++) sum += codes[i] * w[i];
         sums[k] += sum;
     }
 }

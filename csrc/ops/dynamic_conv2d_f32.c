@@ -36,9 +36,7 @@ static void gather(patch *p, const ep_conv2d_attr *a, const float *x, ep_coding 
             memset(p->codes + p->held, 0, (size_t)take * sizeof *p->codes);
         }
         p->held += take;
-        if (p->held == EP_CODES) {
-            flush(p, a);
-        }
+        if (p->held == EP_CODES) flush(p, a);
     }
 }
 
@@ -65,9 +63,7 @@ static void position(const ep_conv2d_attr *a, const float *x, const int8_t *w, c
                 gather(&p, a, tap, c);
             }
         }
-        if (p.held > 0) {
-            flush(&p, a);
-        }
+        if (p.held > 0) flush(&p, a);
     }
 }
 
@@ -95,9 +91,7 @@ const ep_op ep_dynamic_conv2d_f32 = {forward};
 int ep_check_dynamic_conv2d_f32(const ep_model *model, const ep_node *node)
 {
     const ep_conv2d_attr *a = node->attr;
-    if (!ep_valid_arity(node, 1, 4)) {
-        return EP_ERR_IMAGE;
-    }
+    if (!ep_valid_arity(node, 1, 4)) return EP_ERR_IMAGE;
     if (a->groups <= 0 || a->in_c % a->groups != 0 || a->out_c % a->groups != 0) {
         return EP_ERR_IMAGE;
     }

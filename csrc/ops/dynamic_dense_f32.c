@@ -14,9 +14,7 @@ static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
     int16_t codes[EP_CODES];
     for (size_t r = 0; r < rows; r++, x += a->n_in, y += a->n_out) {
         int32_t *sums = (int32_t *)(void *)y;
-        if (r % (size_t)a->rows == 0) {
-            c = ep_code_range(x, (size_t)a->rows * (size_t)a->n_in);
-        }
+        if (r % (size_t)a->rows == 0) c = ep_code_range(x, (size_t)a->rows * (size_t)a->n_in);
         memset(sums, 0, (size_t)a->n_out * sizeof *sums);
         for (int32_t i = 0; i < a->n_in; i += EP_CODES) {
             const int32_t count = a->n_in - i < EP_CODES ? a->n_in - i : EP_CODES;
@@ -33,9 +31,7 @@ const ep_op ep_dynamic_dense_f32 = {forward};
 int ep_check_dynamic_dense_f32(const ep_model *model, const ep_node *node)
 {
     const ep_dense_attr *a = node->attr;
-    if (!ep_valid_arity(node, 1, 4)) {
-        return EP_ERR_IMAGE;
-    }
+    if (!ep_valid_arity(node, 1, 4)) return EP_ERR_IMAGE;
     const uint32_t outputs = ep_product(a->n_out, 1, 1);
     const int ok = a->n_in <= EP_DYNAMIC_MAX &&
                    ep_valid_activation(model, node, 0, EP_F32, ep_product(a->rows, a->n_in, 1)) &&

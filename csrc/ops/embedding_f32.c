@@ -62,15 +62,11 @@ static void params(const ep_t *ep, const ep_node *node, uint32_t n, const ep_sin
     const size_t rows = (size_t)n * (size_t)a->rows, width = (size_t)a->width;
     const int32_t *ids = ep_in(ep, node, 0);
     const float *dy = ep_dout(ep, node, 0);
-    if (!ep_trains(ep, node, 1)) {
-        return;
-    }
+    if (!ep_trains(ep, node, 1)) return;
     float *sums = ep_sink_sums(ep, sink, node->io[1]);
     for (size_t r = 0; sums != NULL && r < rows; r++) {
         const int64_t row = row_of(a, ids[r]);
-        if (row >= 0) {
-            EP_KERNEL(ep, add_f32)(sums + (size_t)row * width, dy + r * width, width);
-        }
+        if (row >= 0) EP_KERNEL(ep, add_f32)(sums + (size_t)row * width, dy + r * width, width);
     }
     for (int32_t row = 0; sums == NULL && row < a->vocabulary; row++) {
         emit_row(ep, node, sink, rows, row);

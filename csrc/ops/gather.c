@@ -26,9 +26,7 @@ static void backward(const ep_t *ep, const ep_node *node, uint32_t n)
     const int32_t *index = ep_in(ep, node, 1);
     const float *dy = ep_dout(ep, node, 0);
     float *dx = ep_begin_din(ep, node, n);
-    if (dx == NULL) {
-        return;
-    }
+    if (dx == NULL) return;
     for (size_t o = 0; o < outer; o++, dx += (size_t)a->in * inner) {
         for (int32_t j = 0; j < a->out; j++, dy += inner) {
             EP_KERNEL(ep, add_f32)(dx + (size_t)index[j] * inner, dy, inner);
@@ -43,9 +41,7 @@ const ep_grad ep_gather_grad = {backward, NULL, NULL};
 int ep_check_gather(const ep_model *model, const ep_node *node)
 {
     const ep_gather_attr *a = node->attr;
-    if (!ep_valid_arity(node, 1, 1)) {
-        return EP_ERR_IMAGE;
-    }
+    if (!ep_valid_arity(node, 1, 1)) return EP_ERR_IMAGE;
     const uint8_t dtype = model->tensors[node->io[0]].dtype;
     const int ok = ep_valid_activation(model, node, 0, dtype, ep_product(a->outer, a->in, a->inner)) &&
                    ep_valid_activation(model, node, 2, dtype, ep_product(a->outer, a->out, a->inner)) &&

@@ -40,9 +40,7 @@ const ep_op ep_global_average_pool_s8 = {forward};
 
 int ep_check_global_average_pool_s8(const ep_model *model, const ep_node *node)
 {
-    if (!ep_valid_io_s8(model, node, 1, 1)) {
-        return EP_ERR_IMAGE;
-    }
+    if (!ep_valid_io_s8(model, node, 1, 1)) return EP_ERR_IMAGE;
     const ep_global_pool_attr *a = node->attr;
     const ep_tensor *x = &model->tensors[node->io[0]], *y = &model->tensors[node->io[1]];
     const uint32_t count = ep_product(a->size, a->channels, 1);

@@ -48,9 +48,7 @@ static moments measure(const ep_group_norm_attr *a, const float *x)
 {
     const float count = count_of(a);
     moments m = {0, 0};
-    if (a->center) {
-        m.mean = sum_group(a, x, 0, 0) / count;
-    }
+    if (a->center) m.mean = sum_group(a, x, 0, 0) / count;
     const float variance = sum_group(a, x, m.mean, 1) / count + a->epsilon;
     m.inverse = variance == 0 ? 0 : 1.0f / sqrtf(variance);
     return m;
@@ -152,9 +150,7 @@ static void emit_scale(const ep_t *ep, const ep_node *node, const ep_sink *sink,
     for (int32_t c = 0; c < a->channels; c += TILE) {
         const int32_t lanes = a->channels - c < TILE ? a->channels - c : TILE;
         memset(sum, 0, sizeof sum);
-        for (size_t r = 0; r < rows; r++) {
-            add_row(a, x + r * row, dy + r * row, c, lanes, sum);
-        }
+        for (size_t r = 0; r < rows; r++) add_row(a, x + r * row, dy + r * row, c, lanes, sum);
         ep_emit(ep, sink, node->io[1], (uint32_t)c, (uint32_t)lanes, 1.0f, sum);
     }
 }
@@ -163,12 +159,8 @@ static void params(const ep_t *ep, const ep_node *node, uint32_t n, const ep_sin
 {
     const ep_group_norm_attr *a = node->attr;
     const uint32_t rows = n * (uint32_t)a->rows;
-    if (ep_trains(ep, node, 1)) {
-        emit_scale(ep, node, sink, rows);
-    }
-    if (ep_trains(ep, node, 2)) {
-        ep_emit_bias(ep, node, sink, a->channels, rows * (uint32_t)a->size);
-    }
+    if (ep_trains(ep, node, 1)) emit_scale(ep, node, sink, rows);
+    if (ep_trains(ep, node, 2)) ep_emit_bias(ep, node, sink, a->channels, rows * (uint32_t)a->size);
 }
 
 /* |z| is at most sqrt(count); twice that allows for squares that underflow. Where squares overflow there is no bound. */
@@ -195,9 +187,7 @@ const ep_grad ep_group_norm_f32_grad = {backward, params, bound};
 int ep_check_group_norm_f32(const ep_model *model, const ep_node *node)
 {
     const ep_group_norm_attr *a = node->attr;
-    if (a == NULL) {
-        return EP_ERR_IMAGE;
-    }
+    if (a == NULL) return EP_ERR_IMAGE;
     const uint32_t count = ep_product(a->rows, a->size, a->channels), channels = ep_product(a->channels, 1, 1);
     const int ok = ep_valid_layer_f32(model, node, count, channels, channels, count) && a->groups > 0 &&
                    a->channels % a->groups == 0 && a->epsilon >= 0 && a->epsilon <= FLT_MAX && a->lo <= a->hi;

@@ -17,9 +17,7 @@ static void look_at_reset(const ep_cell *cell)
                            .rows = 1,
                            .columns = n,
                            .count = n};
-    for (int32_t i = 0; i < n; i++) {
-        reset[i] = cell->kept[n + i] * cell->h[i];
-    }
+    for (int32_t i = 0; i < n; i++) reset[i] = cell->kept[n + i] * cell->h[i];
     EP_KERNEL(cell->ep, add_f32)(sum, cell->b + 5 * n, (size_t)n);
     EP_KERNEL(cell->ep, dots_f32)(&d);
 }
@@ -48,9 +46,7 @@ static void step(const ep_cell *cell)
     const int32_t n = cell->attr->n_hidden;
     float *gate = cell->kept;
     ep_cell_sums(cell, 3, 2);
-    for (int32_t i = 0; i < 2 * n; i++) {
-        gate[i] = ep_sigmoid(gate[i]);
-    }
+    for (int32_t i = 0; i < 2 * n; i++) gate[i] = ep_sigmoid(gate[i]);
     if (cell->attr->variant == 0) {
         look_at_reset(cell);
     } else {
@@ -83,9 +79,7 @@ static void step_back(const ep_cell *cell)
         cell->h[i] = dh * z;
         dreset[i] = 0.0f;
     }
-    if (cell->attr->variant == 0) {
-        ep_cell_back(cell, dreset, gate + 2 * n, r_n, n);
-    }
+    if (cell->attr->variant == 0) ep_cell_back(cell, dreset, gate + 2 * n, r_n, n);
     for (int32_t i = 0; i < n; i++) {
         const float r = gate[n + i];
         float dr;
@@ -99,9 +93,7 @@ static void step_back(const ep_cell *cell)
         gate[n + i] = dr * r * (1.0f - r);
     }
     ep_cell_back(cell, cell->h, gate, cell->r, 2 * n);
-    if (cell->attr->variant != 0) {
-        ep_cell_back(cell, cell->h, gate + 3 * n, r_n, n);
-    }
+    if (cell->attr->variant != 0) ep_cell_back(cell, cell->h, gate + 3 * n, r_n, n);
 }
 
 #endif

@@ -8,9 +8,7 @@ static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
     const float alpha = a->alpha;
     const float *x = ep_in(ep, node, 0);
     float *y = ep_out(ep, node, 0);
-    for (size_t i = 0; i < count; i++) {
-        y[i] = x[i] < 0.0f ? alpha * x[i] : x[i];
-    }
+    for (size_t i = 0; i < count; i++) y[i] = x[i] < 0.0f ? alpha * x[i] : x[i];
 }
 
 const ep_op ep_leaky_relu_f32 = {forward};

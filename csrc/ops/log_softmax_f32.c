@@ -4,17 +4,13 @@
 static void log_softmax_row(const float *x, float *y, int32_t channels)
 {
     float largest = x[0], sum = 0.0f;
-    for (int32_t c = 1; c < channels; c++) {
-        largest = x[c] > largest ? x[c] : largest;
-    }
+    for (int32_t c = 1; c < channels; c++) largest = x[c] > largest ? x[c] : largest;
     for (int32_t c = 0; c < channels; c++) { /* no exponent above 0: nothing overflows */
         sum += expf(x[c] - largest);
     }
     /* cppcheck-suppress invalidFunctionArg ; there is a channel, so sum is 1 or more */
     const float log_sum = logf(sum);
-    for (int32_t c = 0; c < channels; c++) {
-        y[c] = (x[c] - largest) - log_sum;
-    }
+    for (int32_t c = 0; c < channels; c++) y[c] = (x[c] - largest) - log_sum;
 }
 
 static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
@@ -42,9 +38,7 @@ static void backward(const ep_t *ep, const ep_node *node, uint32_t n)
     float *dx = ep_din(ep, node, 0);
     for (uint32_t r = 0; dx != NULL && r < rows; r++, dx += a->channels, y += a->channels, dy += a->channels) {
         float sum = 0.0f;
-        for (int32_t c = 0; c < a->channels; c++) {
-            sum += dy[c];
-        }
+        for (int32_t c = 0; c < a->channels; c++) sum += dy[c];
         for (int32_t c = 0; c < a->channels; c++) {
             const float d = dy[c] - expf(y[c]) * sum;
             dx[c] = add ? dx[c] + d : d;

@@ -119,15 +119,11 @@ static void backward(const ep_t *ep, const ep_node *node, uint32_t n)
     const size_t batch = (size_t)n * (size_t)m->batch;
     ep_mask_output(ep, node, m->lo, m->hi, n);
     float *da = ep_begin_din(ep, node, n), *db = ep_din(ep, node, 1);
-    if (da != NULL) {
-        backward_a(ep, node, da, batch);
-    }
+    if (da != NULL) backward_a(ep, node, da, batch);
     if (db != NULL && !ep_accumulates(node, 1)) {
         memset(db, 0, batch * (size_t)m->count * (size_t)m->columns * sizeof *db);
     }
-    if (db != NULL) {
-        backward_b(ep, node, db, batch);
-    }
+    if (db != NULL) backward_b(ep, node, db, batch);
 }
 
 const ep_grad ep_matmul_f32_grad = {backward, NULL, NULL};

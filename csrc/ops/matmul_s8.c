@@ -12,9 +12,7 @@
 static int32_t sum_of(const int8_t *v, int32_t count)
 {
     int32_t sum = 0;
-    for (int32_t i = 0; i < count; i++) {
-        sum += v[i];
-    }
+    for (int32_t i = 0; i < count; i++) sum += v[i];
     return sum;
 }
 
@@ -33,9 +31,7 @@ static void multiply_columns(const ep_t *ep, const ep_gemm_s8 *g, int32_t za, in
     part.rows = zb == 0 ? g->rows : 1;
     for (int32_t r = 0; r < g->rows; r += part.rows, part.x += g->x_step, part.y += g->y_step) {
         const int32_t of_row = zb == 0 ? 0 : zb * sum_of(part.x, g->count);
-        for (int32_t k = 0; k < width; k++) {
-            bias[k] = fixed[k] - of_row;
-        }
+        for (int32_t k = 0; k < width; k++) bias[k] = fixed[k] - of_row;
         EP_KERNEL(ep, gemm_s8)(&part);
     }
 }
@@ -55,9 +51,7 @@ static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
                     .columns = m->columns,
                     .count = m->count,
                     .narrow = 0 /* b may be any codes */};
-    for (int32_t k = 0; k < COLUMNS; k++) {
-        multiplier[k] = a->scale * b->scale / y->scale;
-    }
+    for (int32_t k = 0; k < COLUMNS; k++) multiplier[k] = a->scale * b->scale / y->scale;
     for (size_t i = 0; i < (size_t)n * (size_t)m->batch; i++) {
         for (int32_t first = 0; first < m->columns; first += COLUMNS) {
             const int32_t width = m->columns - first < COLUMNS ? m->columns - first : COLUMNS;
@@ -74,9 +68,7 @@ const ep_op ep_matmul_s8 = {forward};
 int ep_check_matmul_s8(const ep_model *model, const ep_node *node)
 {
     const ep_matmul_attr *m = node->attr;
-    if (!ep_valid_io_s8(model, node, 2, 2)) {
-        return EP_ERR_IMAGE;
-    }
+    if (!ep_valid_io_s8(model, node, 2, 2)) return EP_ERR_IMAGE;
     const float scale = model->tensors[node->io[0]].scale * model->tensors[node->io[1]].scale;
     const int ok = m->transposed == 1 && m->count <= COUNT_MAX &&
                    ep_valid_activation(model, node, 0, EP_I8, ep_product(m->batch, m->rows, m->count)) &&

@@ -3,17 +3,13 @@
 
 static void max_tap(float *restrict y, const float *restrict x, int32_t channels)
 {
-    for (int32_t c = 0; c < channels; c++) {
-        y[c] = x[c] > y[c] ? x[c] : y[c];
-    }
+    for (int32_t c = 0; c < channels; c++) y[c] = x[c] > y[c] ? x[c] : y[c];
 }
 
 /* All channels at one position. */
 static void forward_window(const ep_pool2d_attr *a, const float *x, float *y, const ep_window *at)
 {
-    for (int32_t c = 0; c < a->channels; c++) {
-        y[c] = -INFINITY;
-    }
+    for (int32_t c = 0; c < a->channels; c++) y[c] = -INFINITY;
     for (int32_t ky = at->rows.begin; ky < at->rows.end; ky++) {
         for (int32_t kx = at->columns.begin; kx < at->columns.end; kx++) {
             max_tap(y, x + ep_pool_pixel(a, at, ky, kx), a->channels);

@@ -8,9 +8,7 @@ static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
     const float *x = ep_in(ep, node, 0), *slope = ep_in(ep, node, 1);
     float *y = ep_out(ep, node, 0);
     for (uint32_t r = 0; r < rows; r++, x += a->channels, y += a->channels) {
-        for (int32_t c = 0; c < a->channels; c++) {
-            y[c] = x[c] < 0.0f ? slope[c] * x[c] : x[c];
-        }
+        for (int32_t c = 0; c < a->channels; c++) y[c] = x[c] < 0.0f ? slope[c] * x[c] : x[c];
     }
 }
 

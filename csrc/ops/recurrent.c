@@ -28,12 +28,8 @@ static uint32_t sequences(const ep_node *node, uint32_t n)
 static const float *initial(const ep_t *ep, const ep_node *node, unsigned i, uint32_t s, int32_t d)
 {
     const ep_recurrent_attr *a = node->attr;
-    if (i >= node->n_in) {
-        return NULL;
-    }
-    if (ep_in_tensor(ep, node, i)->flags & EP_CONST) {
-        s %= (uint32_t)a->sequences;
-    }
+    if (i >= node->n_in) return NULL;
+    if (ep_in_tensor(ep, node, i)->flags & EP_CONST) s %= (uint32_t)a->sequences;
     return (const float *)ep_in(ep, node, i) + ((size_t)s * (size_t)a->directions + (size_t)d) * (size_t)a->n_hidden;
 }
 
@@ -107,9 +103,7 @@ void ep_cell_sums(const ep_cell *cell, int32_t gates, int32_t gates_from_h)
                            .rows = 1,
                            .columns = from_h,
                            .count = a->n_hidden};
-    if (cell->x != NULL) {
-        see_inputs(cell, rows, rows, 1);
-    }
+    if (cell->x != NULL) see_inputs(cell, rows, rows, 1);
     EP_KERNEL(cell->ep, add_f32)(cell->kept, cell->b + rows, (size_t)from_h);
     EP_KERNEL(cell->ep, dots_f32)(&d);
 }
@@ -145,9 +139,7 @@ static void run(ep_cell *cell, const ep_node *node, const ep_cell_kind *kind, ui
         cell->x = kept != NULL ? NULL : x + (size_t)t * (size_t)a->n_in;
         cell->kept = kept != NULL ? kept + kept_at(a, kind, s, d, t) : (float *)ep_scratch(cell->ep);
         kind->step(cell);
-        if (y != NULL) {
-            memmove(y + row_at(a, s, d, t), cell->h, (size_t)a->n_hidden * sizeof *y);
-        }
+        if (y != NULL) memmove(y + row_at(a, s, d, t), cell->h, (size_t)a->n_hidden * sizeof *y);
     }
 }
 
@@ -157,9 +149,7 @@ void ep_recurrent_forward(const ep_t *ep, const ep_node *node, uint32_t n, const
     float *kept = kept_place(ep, node, kind), *y = place(ep, node, Y);
     for (int32_t d = 0; d < a->directions; d++) {
         ep_cell cell = cell_of(ep, node, kind, d);
-        for (uint32_t s = 0; s < sequences(node, n); s++) {
-            run(&cell, node, kind, s, d, kept, y);
-        }
+        for (uint32_t s = 0; s < sequences(node, n); s++) run(&cell, node, kind, s, d, kept, y);
     }
 }
 
@@ -208,9 +198,7 @@ static void walk_back(ep_cell *cell, const ep_node *node, const ep_cell_kind *ki
     float *kept = kept_place(ep, node, kind);
     const int32_t last = kind->kept - 1, ahead = goes_back(a, d) ? -1 : 1;
     start_back(ep, node, H, state_at(a, s, d), cell->h);
-    if (kind->cell_state) {
-        start_back(ep, node, C, state_at(a, s, d), cell->c);
-    }
+    if (kind->cell_state) start_back(ep, node, C, state_at(a, s, d), cell->c);
     for (int32_t k = a->steps; k-- > 0;) {
         const int32_t t = goes_back(a, d) ? a->steps - 1 - k : k;
         if (dy != NULL) {
@@ -229,9 +217,7 @@ static void walk_back(ep_cell *cell, const ep_node *node, const ep_cell_kind *ki
         }
     }
     end_back(ep, node, H0, state_at(a, s, d), cell->h);
-    if (kind->cell_state) {
-        end_back(ep, node, C0, state_at(a, s, d), cell->c);
-    }
+    if (kind->cell_state) end_back(ep, node, C0, state_at(a, s, d), cell->c);
 }
 
 void ep_recurrent_backward(const ep_t *ep, const ep_node *node, uint32_t n, const ep_cell_kind *kind,
@@ -403,13 +389,9 @@ static void emit_sample(const ep_t *ep, const ep_node *node, const ep_sink *sink
         p.b_next = (size_t)a->steps * (size_t)a->n_in;
         emit_product(ep, sink, &p);
     }
-    if (ep_trains(ep, node, B)) {
-        emit_bias(ep, node, sink, (size_t)(d * 2 * all), kept, width, all);
-    }
+    if (ep_trains(ep, node, B)) emit_bias(ep, node, sink, (size_t)(d * 2 * all), kept, width, all);
     for (unsigned i = 0; i < blocks; i++) {
-        if (ep_trains(ep, node, R)) {
-            emit_rows(ep, node, sink, kind, &rows[i], s, d);
-        }
+        if (ep_trains(ep, node, R)) emit_rows(ep, node, sink, kind, &rows[i], s, d);
         if (ep_trains(ep, node, B)) {
             emit_bias(ep, node, sink, (size_t)((d * 2 + 1) * all + rows[i].first * a->n_hidden),
                       kept + rows[i].from * a->n_hidden, width, rows[i].gates * a->n_hidden);
@@ -450,9 +432,7 @@ float ep_recurrent_bound(const ep_t *ep, const ep_node *node, uint32_t n, const 
         if (!(values[i] <= factor)) {
             factor = values[i]; /* NaN too, which then stays */
         }
-        if (!(factor <= INFINITY)) {
-            break;
-        }
+        if (!(factor <= INFINITY)) break;
     }
     return kept * factor * terms * (1.0f + terms * 1.2e-7f);
 }

@@ -34,15 +34,9 @@ static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
     const float *x = ep_in(ep, node, 0);
     float *y = ep_out(ep, node, 0);
     for (size_t o = 0; o < outer; o++, y += a->inner) {
-        for (int32_t i = 0; i < a->inner; i++) {
-            y[i] = start;
-        }
-        for (int32_t s = 0; s < a->size; s++, x += a->inner) {
-            take(ep, a->which, y, x, a->inner);
-        }
-        for (int32_t i = 0; a->which == EP_REDUCE_L2 && i < a->inner; i++) {
-            y[i] = sqrtf(y[i]);
-        }
+        for (int32_t i = 0; i < a->inner; i++) y[i] = start;
+        for (int32_t s = 0; s < a->size; s++, x += a->inner) take(ep, a->which, y, x, a->inner);
+        for (int32_t i = 0; a->which == EP_REDUCE_L2 && i < a->inner; i++) y[i] = sqrtf(y[i]);
     }
 }
 
@@ -83,9 +77,7 @@ static void backward(const ep_t *ep, const ep_node *node, uint32_t n)
     const float *x = ep_in(ep, node, 0), *y = ep_out(ep, node, 0), *dy = ep_dout(ep, node, 0);
     float *dx = ep_begin_din(ep, node, n);
     for (size_t o = 0; dx != NULL && o < outer; o++, x += block, dx += block) {
-        for (int32_t i = 0; i < a->inner; i++) {
-            backward_column(a, dx + i, x + i, *y++, *dy++);
-        }
+        for (int32_t i = 0; i < a->inner; i++) backward_column(a, dx + i, x + i, *y++, *dy++);
     }
 }
 

@@ -6,16 +6,12 @@
 /* y += w * x. Taps of weight 0 fill up rows of the table: what they point at does not count. */
 static void add_tap(const ep_t *ep, float *y, float w, const float *x, int32_t count)
 {
-    if (w == 0.0f) {
-        return;
-    }
+    if (w == 0.0f) return;
     if (count >= NARROW) {
         EP_KERNEL(ep, axpy_f32)(y, w, x, (size_t)count);
         return;
     }
-    for (int32_t i = 0; i < count; i++) {
-        y[i] += w * x[i];
-    }
+    for (int32_t i = 0; i < count; i++) y[i] += w * x[i];
 }
 
 static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
@@ -64,9 +60,7 @@ const ep_grad ep_resample_f32_grad = {backward, NULL, NULL};
 int ep_check_resample_f32(const ep_model *model, const ep_node *node)
 {
     const ep_resample_attr *a = node->attr;
-    if (!ep_valid_arity(node, 1, 2)) {
-        return EP_ERR_IMAGE;
-    }
+    if (!ep_valid_arity(node, 1, 2)) return EP_ERR_IMAGE;
     const uint32_t table = ep_product(a->out, a->taps, 1);
     const int ok = ep_valid_activation(model, node, 0, EP_F32, ep_product(a->outer, a->in, a->inner)) &&
                    ep_valid_indices(model, node, 1, table, a->in) && ep_valid_const(model, node, 2, EP_F32, table) &&

@@ -5,9 +5,7 @@
 static int32_t largest(const int8_t *x, int32_t count)
 {
     int32_t max = x[0];
-    for (int32_t i = 1; i < count; i++) {
-        max = x[i] > max ? x[i] : max;
-    }
+    for (int32_t i = 1; i < count; i++) max = x[i] > max ? x[i] : max;
     return max;
 }
 
@@ -26,9 +24,7 @@ static void softmax_row(const int8_t *x, int8_t *y, const float *table, int32_t 
     const int32_t max = largest(x, channels);
     const double limit = (double)(127 - zero_point);
     float sum = 0.0f;
-    for (int32_t i = 0; i < channels; i++) {
-        sum += table[x[i] - max];
-    }
+    for (int32_t i = 0; i < channels; i++) sum += table[x[i] - max];
     for (int32_t i = 0; i < channels; i++) {
         const double v = (double)table[x[i] - max] * inverse / (double)sum;
         y[i] = (int8_t)(round_positive(v < limit ? v : limit) + zero_point);
@@ -57,18 +53,14 @@ const ep_op ep_softmax_s8 = {forward};
 static int valid_table(const float *table, int32_t channels)
 {
     for (int32_t i = 0; i < 256; i++) {
-        if (!(table[i] >= 0.0f && table[i] <= 3.0e38f / (float)channels)) {
-            return 0;
-        }
+        if (!(table[i] >= 0.0f && table[i] <= 3.0e38f / (float)channels)) return 0;
     }
     return table[255] > 0.0f;
 }
 
 int ep_check_softmax_s8(const ep_model *model, const ep_node *node)
 {
-    if (!ep_valid_io_s8(model, node, 2, 1)) {
-        return EP_ERR_IMAGE;
-    }
+    if (!ep_valid_io_s8(model, node, 2, 1)) return EP_ERR_IMAGE;
     const ep_softmax_attr *attr = node->attr;
     const ep_tensor *y = &model->tensors[node->io[2]];
     const uint32_t count = ep_product(attr->rows, attr->channels, 1);

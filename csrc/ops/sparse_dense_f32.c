@@ -74,9 +74,7 @@ static void emit_values(const ep_t *ep, const ep_node *node, const ep_sink *sink
             lanes = m.starts[k + 1] - i < EP_TILE_COLUMNS ? m.starts[k + 1] - i : EP_TILE_COLUMNS;
             memset(sum, 0, sizeof sum);
             for (uint32_t r = 0; r < rows; r++, x += a->n_in, dy += a->n_out) {
-                for (int32_t j = 0; j < lanes; j++) {
-                    sum[j] += dy[k] * x[column(m.columns, i + j)];
-                }
+                for (int32_t j = 0; j < lanes; j++) sum[j] += dy[k] * x[column(m.columns, i + j)];
             }
             ep_emit(ep, sink, node->io[1], (uint32_t)i, (uint32_t)lanes, 1.0f, sum);
         }
@@ -87,12 +85,8 @@ static void params(const ep_t *ep, const ep_node *node, uint32_t n, const ep_sin
 {
     const ep_sparse_dense_attr *a = node->attr;
     const uint32_t rows = n * (uint32_t)a->rows;
-    if (ep_trains(ep, node, 1)) {
-        emit_values(ep, node, sink, rows);
-    }
-    if (ep_trains(ep, node, 2)) {
-        ep_emit_bias(ep, node, sink, a->n_out, rows);
-    }
+    if (ep_trains(ep, node, 1)) emit_values(ep, node, sink, rows);
+    if (ep_trains(ep, node, 2)) ep_emit_bias(ep, node, sink, a->n_out, rows);
 }
 
 static float bound(const ep_t *ep, const ep_node *node, uint32_t n)
@@ -107,18 +101,12 @@ const ep_grad ep_sparse_dense_f32_grad = {backward, params, bound};
 /* 1 if the rows follow one another from 0 to `stored` and every column is one of x. */
 static int valid_places(const ep_sparse_dense_attr *a, const int32_t *starts, const uint8_t *columns)
 {
-    if (starts[0] != 0 || starts[a->n_out] != a->stored) {
-        return 0;
-    }
+    if (starts[0] != 0 || starts[a->n_out] != a->stored) return 0;
     for (int32_t k = 0; k < a->n_out; k++) {
-        if (starts[k] > starts[k + 1]) {
-            return 0;
-        }
+        if (starts[k] > starts[k + 1]) return 0;
     }
     for (int32_t i = 0; i < a->stored; i++) {
-        if (column(columns, i) >= a->n_in) {
-            return 0;
-        }
+        if (column(columns, i) >= a->n_in) return 0;
     }
     return 1;
 }
@@ -126,9 +114,7 @@ static int valid_places(const ep_sparse_dense_attr *a, const int32_t *starts, co
 int ep_check_sparse_dense_f32(const ep_model *model, const ep_node *node)
 {
     const ep_sparse_dense_attr *a = node->attr;
-    if (!ep_valid_arity(node, 1, 4)) {
-        return EP_ERR_IMAGE;
-    }
+    if (!ep_valid_arity(node, 1, 4)) return EP_ERR_IMAGE;
     const uint32_t starts = a->n_out < INT32_MAX ? ep_product(a->n_out, 1, 1) + 1 : 0;
     const int ok = ep_valid_activation(model, node, 0, EP_F32, ep_product(a->rows, a->n_in, 1)) &&
                    ep_valid_weight(model, node, 1, ep_product(a->stored, 1, 1)) &&

@@ -6,9 +6,7 @@ static void forward(const ep_t *ep, const ep_node *node, uint32_t n)
     const size_t count = (size_t)n * ep_out_tensor(ep, node, 0)->count;
     const float *x = ep_in(ep, node, 0);
     float *y = ep_out(ep, node, 0);
-    for (size_t i = 0; i < count; i++) {
-        y[i] = tanhf(x[i]);
-    }
+    for (size_t i = 0; i < count; i++) y[i] = tanhf(x[i]);
 }
 
 const ep_op ep_tanh_f32 = {forward};

@@ -6,9 +6,7 @@ static int next_row(const ep_transpose_attr *a, int32_t *index, ptrdiff_t *at)
 {
     for (int k = 4; k >= 0; k--) {
         *at += a->strides[k];
-        if (++index[k] < a->dims[k]) {
-            return 1;
-        }
+        if (++index[k] < a->dims[k]) return 1;
         *at -= (ptrdiff_t)a->strides[k] * a->dims[k];
         index[k] = 0;
     }
@@ -22,9 +20,7 @@ static void transpose_words(const ep_transpose_attr *a, const uint32_t *x, uint3
     ptrdiff_t at = 0;
     do {
         const uint32_t *row = x + at;
-        for (int32_t i = 0; i < a->dims[5]; i++, row += step) {
-            *y++ = *row;
-        }
+        for (int32_t i = 0; i < a->dims[5]; i++, row += step) *y++ = *row;
     } while (next_row(a, index, &at));
 }
 
@@ -35,9 +31,7 @@ static void transpose_bytes(const ep_transpose_attr *a, const uint8_t *x, uint8_
     ptrdiff_t at = 0;
     do {
         const uint8_t *row = x + at;
-        for (int32_t i = 0; i < a->dims[5]; i++, row += step) {
-            *y++ = *row;
-        }
+        for (int32_t i = 0; i < a->dims[5]; i++, row += step) *y++ = *row;
     } while (next_row(a, index, &at));
 }
 
@@ -68,9 +62,7 @@ static void backward_sample(const ep_transpose_attr *a, float *dx, const float *
     ptrdiff_t at = 0;
     do {
         float *row = dx + at;
-        for (int32_t i = 0; i < a->dims[5]; i++, row += step) {
-            *row += *dy++;
-        }
+        for (int32_t i = 0; i < a->dims[5]; i++, row += step) *row += *dy++;
     } while (next_row(a, index, &at));
 }
 
@@ -92,9 +84,7 @@ const ep_grad ep_transpose_grad = {backward, NULL, NULL};
 int ep_check_transpose(const ep_model *model, const ep_node *node)
 {
     const ep_transpose_attr *a = node->attr;
-    if (!ep_valid_arity(node, 1, 0)) {
-        return EP_ERR_IMAGE;
-    }
+    if (!ep_valid_arity(node, 1, 0)) return EP_ERR_IMAGE;
     const ep_tensor *x = &model->tensors[node->io[0]];
     const int32_t size = x->dtype == EP_F32 || x->dtype == EP_I32 ? 4 : 1;
     uint32_t count = 1;

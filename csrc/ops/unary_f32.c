@@ -7,9 +7,7 @@ void ep_map(const ep_t *ep, const ep_node *node, uint32_t n, ep_function *value)
     const size_t count = (size_t)n * (size_t)attr->count;
     const float *x = ep_in(ep, node, 0);
     float *y = ep_out(ep, node, 0);
-    for (size_t i = 0; i < count; i++) {
-        y[i] = value(attr, x[i]);
-    }
+    for (size_t i = 0; i < count; i++) y[i] = value(attr, x[i]);
 }
 
 #ifndef EP_NO_TRAIN

@@ -19,9 +19,7 @@ static inline uint32_t ep_word(const int8_t *p)
 static inline uint32_t ep_part_word(const int8_t *p, int32_t n)
 {
     uint32_t v = 0;
-    while (n-- > 0) {
-        v = v << 8 | (uint8_t)p[n];
-    }
+    while (n-- > 0) v = v << 8 | (uint8_t)p[n];
     return v;
 }
 

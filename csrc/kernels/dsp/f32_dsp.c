@@ -123,9 +123,7 @@ static void add_base(float *y, const float *base, const float *sums, int32_t n)
         y[3] = v3;
         return;
     }
-    for (int32_t i = 0; i < n; i++) {
-        y[i] = base[i] + sums[i];
-    }
+    for (int32_t i = 0; i < n; i++) y[i] = base[i] + sums[i];
 }
 
 void ep_dots_f32_dsp(const ep_dots_f32 *d)
@@ -191,12 +189,8 @@ EP_ASSEMBLY static void axpy_eights(float *y __attribute__((unused)), const floa
 void ep_axpy_f32_dsp(float *y, float a, const float *x, size_t count)
 {
     size_t i = count / 8 * 8;
-    if (i != 0) {
-        axpy_eights(y, &a, x, count / 8);
-    }
-    for (; i < count; i++) {
-        y[i] = fmaf(a, x[i], y[i]);
-    }
+    if (i != 0) axpy_eights(y, &a, x, count / 8);
+    for (; i < count; i++) y[i] = fmaf(a, x[i], y[i]);
 }
 
 /* Row by row: rows of c may overlap. */
@@ -276,9 +270,7 @@ static void depthwise_position(const ep_depthwise_f32 *d, depthwise_job *job, co
         job->y = y + c;
         depthwise_eight(job);
     }
-    for (; c < d->channels; c++) {
-        y[c] = depthwise_one(d, x, c);
-    }
+    for (; c < d->channels; c++) y[c] = depthwise_one(d, x, c);
 }
 
 void ep_depthwise_f32_dsp(const ep_depthwise_f32 *d)

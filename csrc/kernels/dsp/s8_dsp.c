@@ -109,9 +109,7 @@ static void add_columns(int32_t *sums, const uint32_t *x16, const int8_t *w, int
     job.end = x16 + 8 * steps;
     job.middle = x16 + 8 * (steps % EP_STEPS_AT_ONCE);
     job.skip = count - 4 * steps;
-    if (job.sums != job.sums_end) {
-        multiply_columns(&job);
-    }
+    if (job.sums != job.sums_end) multiply_columns(&job);
     if (careful) {
         sums = job.sums_end;
         w += (ptrdiff_t)(columns - 1) * count;
@@ -138,9 +136,7 @@ static void gemm_rows(const ep_gemm_s8 *g, const ep_codes *codes, int32_t r, int
         }
         for (int32_t i = 0; i < g->count; i += DEPTH) {
             const int32_t depth = g->count - i < DEPTH ? g->count - i : DEPTH;
-            if (k == 0 || g->count > DEPTH) {
-                expand_rows(x16, x + i, g->x_step, rows, depth);
-            }
+            if (k == 0 || g->count > DEPTH) expand_rows(x16, x + i, g->x_step, rows, depth);
             add_columns(sums, x16, g->w + (ptrdiff_t)k * g->count + i, g->count, columns, depth,
                         k + columns == g->columns);
         }
@@ -201,9 +197,7 @@ static void gemm_row(const ep_gemm_s8 *g, const ep_codes *codes, int32_t r)
     for (; k + 4 <= g->columns; k += 4, w += 4 * (ptrdiff_t)g->count) {
         int32_t sums[4] = {g->bias[k], g->bias[k + 1], g->bias[k + 2], g->bias[k + 3]};
         dot_4(sums, x, w, g->count);
-        for (int32_t i = 0; i < 4; i++) {
-            y[k + i] = code_of(codes, sums[i], g->q.multiplier[k + i]);
-        }
+        for (int32_t i = 0; i < 4; i++) y[k + i] = code_of(codes, sums[i], g->q.multiplier[k + i]);
     }
     for (; k < g->columns; k++, w += g->count) {
         const int32_t sum = g->bias[k] + dot(x, w, g->count);
@@ -215,12 +209,8 @@ void ep_gemm_s8_dsp(const ep_gemm_s8 *g)
 {
     const ep_codes codes = ep_make_codes(&g->q);
     int32_t r = 0;
-    for (; g->rows - r > 2; r += 4) {
-        gemm_rows(g, &codes, r, g->rows - r < 4 ? g->rows - r : 4);
-    }
-    for (; r < g->rows; r++) {
-        gemm_row(g, &codes, r);
-    }
+    for (; g->rows - r > 2; r += 4) gemm_rows(g, &codes, r, g->rows - r < 4 ? g->rows - r : 4);
+    for (; r < g->rows; r++) gemm_row(g, &codes, r);
 }
 
 /* ---- Depthwise: four channels at a time, two taps at a time ------------------------------------------------------ */
@@ -301,9 +291,7 @@ static tap_pair *make_pairs(const ep_depthwise_s8 *d, int32_t c, tap_pair *to)
             if (half == 0) {
                 to->at[1] = to->at[0];
                 w[1] = 0;
-                if (n + 1 != d->kernel_h * d->kernel_w) {
-                    continue;
-                }
+                if (n + 1 != d->kernel_h * d->kernel_w) continue;
             }
             const uint32_t low = (w[0] & 0xFFFF) | w[1] << 16, high = w[0] >> 16 | (w[1] & 0xFFFF0000u);
             to->w[0] = ep_even(low);
@@ -365,9 +353,7 @@ void ep_depthwise_s8_dsp(const ep_depthwise_s8 *d)
     for (; d->kernel_h * d->kernel_w <= 2 * PAIRS && c + 4 <= d->channels; c += 4) {
         depthwise_4(d, &codes, c);
     }
-    for (; c < d->channels; c++) {
-        depthwise_1(d, &codes, c);
-    }
+    for (; c < d->channels; c++) depthwise_1(d, &codes, c);
 }
 
 /* ---- Element by element ------------------------------------------------------------------------------------------ */
@@ -375,9 +361,7 @@ void ep_depthwise_s8_dsp(const ep_depthwise_s8 *d)
 void ep_requantize_s8_dsp(int8_t *y, const int32_t *sums, const ep_requant *q, int32_t count)
 {
     const ep_codes codes = ep_make_codes(q);
-    for (int32_t k = 0; k < count; k++) {
-        y[k] = code_of(&codes, sums[k], q->multiplier[k]);
-    }
+    for (int32_t k = 0; k < count; k++) y[k] = code_of(&codes, sums[k], q->multiplier[k]);
 }
 
 #ifdef EP_FPU
@@ -412,9 +396,7 @@ void ep_max_s8_dsp(int8_t *y, const int8_t *x, int32_t count)
         __asm__("ssub8 %1, %0, %2\n\tsel %0, %0, %2" : "+r"(most), "=&r"(v) : "r"(v) : "cc");
         memcpy(y + i, &most, sizeof most);
     }
-    for (; i < count; i++) {
-        y[i] = x[i] > y[i] ? x[i] : y[i];
-    }
+    for (; i < count; i++) y[i] = x[i] > y[i] ? x[i] : y[i];
 }
 
 void ep_sum_s8_dsp(int32_t *sums, const int8_t *x, int32_t count)
@@ -427,9 +409,7 @@ void ep_sum_s8_dsp(int32_t *sums, const int8_t *x, int32_t count)
         sums[i + 2] += (int8_t)(v >> 16);
         sums[i + 3] += (int8_t)(v >> 24);
     }
-    for (; i < count; i++) {
-        sums[i] += x[i];
-    }
+    for (; i < count; i++) sums[i] += x[i];
 }
 
 #else

@@ -121,9 +121,7 @@ void ep_depthwise_s8_helium(const ep_depthwise_s8 *d)
             depthwise_block(d, &r, c, d->bias + c, d->q.multiplier + c, d->kernel_w, 1, 0);
         }
     }
-    if (c < d->channels) {
-        depthwise_rest(d, &r, c);
-    }
+    if (c < d->channels) depthwise_rest(d, &r, c);
 }
 #else
 typedef int ep_depthwise_s8_helium_left_out; /* ISO C wants a declaration in every file */

@@ -19,9 +19,7 @@ typedef struct row {
 
 static inline int8x16_t load_last(const int8_t *x, int32_t count)
 {
-    if (count < LANES) {
-        return vldrbq_z_s8(x, vctp8q((uint32_t)count));
-    }
+    if (count < LANES) return vldrbq_z_s8(x, vctp8q((uint32_t)count));
     const int32_t seen = -count & (LANES - 1);
     return vldrbq_z_s8(x + count - LANES, (mve_pred16_t)(0xFFFFu << seen));
 }
@@ -29,9 +27,7 @@ static inline int8x16_t load_last(const int8_t *x, int32_t count)
 static inline row load_row(const int8_t *x, int32_t count, const int vectors)
 {
     row r;
-    for (int i = 0; i < vectors - 1; i++) {
-        r.x[i] = vldrbq_s8(x + LANES * i);
-    }
+    for (int i = 0; i < vectors - 1; i++) r.x[i] = vldrbq_s8(x + LANES * i);
     r.x[vectors - 1] = load_last(x, count);
     return r;
 }
@@ -105,9 +101,7 @@ SPECIALIZED void multiply_short(const ep_gemm_s8 *g, const int vectors, const in
             const int32x4_t sums = vaddq_s32(gathered(a, b, c, d), vld1q_s32(bias));
             vstrbq_s32(y, requantized(sums, multiplier, &q));
         }
-        if (fours * 4 < g->columns) {
-            last_columns(g, x, g->y + r * g->y_step, fours * 4);
-        }
+        if (fours * 4 < g->columns) last_columns(g, x, g->y + r * g->y_step, fours * 4);
     }
 }
 
@@ -163,12 +157,8 @@ static void multiply_tile(const ep_gemm_s8 *g, const rounding *q, int32_t r, int
     int32_t sums[TILE_ROWS * COLUMNS];
     const int8_t *x = g->x + r * g->x_step;
     const ptrdiff_t x_1 = rows > 1 ? g->x_step : 0, x_2 = rows > 2 ? 2 * g->x_step : 0; /* else the first row again */
-    for (int32_t j = 0; j < columns; j += 2) {
-        add_tile(g, sums + j, x, x_1, x_2, k + j);
-    }
-    if (g->count % LANES != 0) {
-        add_rest(g, sums, x, k, rows, columns);
-    }
+    for (int32_t j = 0; j < columns; j += 2) add_tile(g, sums + j, x, x_1, x_2, k + j);
+    if (g->count % LANES != 0) add_rest(g, sums, x, k, rows, columns);
     for (int32_t i = 0; i < rows; i++) {
         int8_t *y = g->y + (r + i) * g->y_step + k;
         requantize_row(y, sums + i * COLUMNS, g->q.multiplier + k, q, columns);
@@ -203,9 +193,7 @@ static void multiply_row(const ep_gemm_s8 *g, const rounding *q, int32_t r)
     for (; k + 4 <= g->columns; k += 4) {
         int32_t sums[4];
         add_row(g, sums, x, k);
-        if (g->count % LANES != 0) {
-            add_rest(g, sums, x, k, 1, 4);
-        }
+        if (g->count % LANES != 0) add_rest(g, sums, x, k, 1, 4);
         vstrbq_s32(y + k, requantized(vld1q_s32(sums), g->q.multiplier + k, q));
     }
     last_columns(g, x, y, k);
@@ -225,9 +213,7 @@ static void multiply_long(const ep_gemm_s8 *g)
             last_columns(g, g->x + i * g->x_step, g->y + i * g->y_step, even);
         }
     }
-    for (; r < g->rows; r++) {
-        multiply_row(g, &q, r);
-    }
+    for (; r < g->rows; r++) multiply_row(g, &q, r);
 }
 
 void ep_gemm_s8_helium(const ep_gemm_s8 *g)

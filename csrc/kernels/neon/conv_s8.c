@@ -24,9 +24,7 @@ static void copy_pieces(int8_t *to, const int8_t *x, ptrdiff_t step, int32_t pie
                 vst1q_s8(to + i, u);
                 vst1q_s8(to + i + 16, v);
             }
-            if (i + 16 < piece) {
-                vst1q_s8(to + i, vld1q_s8(x + i));
-            }
+            if (i + 16 < piece) vst1q_s8(to + i, vld1q_s8(x + i));
             vst1q_s8(to + piece - 16, vld1q_s8(x + piece - 16));
         }
     } else if (piece >= 16) {
@@ -34,9 +32,7 @@ static void copy_pieces(int8_t *to, const int8_t *x, ptrdiff_t step, int32_t pie
     } else if (piece >= 8) {
         EP_COPY(8)
     } else if (piece == 4) {
-        for (int32_t s = 0; s < pieces; s++, to += 4, x += step) {
-            memcpy(to, x, 4);
-        }
+        for (int32_t s = 0; s < pieces; s++, to += 4, x += step) memcpy(to, x, 4);
     } else if (piece > 4) {
         EP_COPY(4)
     } else if (piece >= 2) {

@@ -53,9 +53,7 @@ EP_INLINE void any_block(const ep_depthwise_f32 *d, const float *x, float *y, in
 {
     float32x4_t sums[4];
     EP_UNROLL
-    for (int32_t n = 0; n < vectors; n++) {
-        sums[n] = vld1q_f32(d->bias + c + 4 * n);
-    }
+    for (int32_t n = 0; n < vectors; n++) sums[n] = vld1q_f32(d->bias + c + 4 * n);
     for (int32_t ky = 0; ky < d->kernel_h; ky++) {
         const float *v = x + ky * d->x_row + c, *w = d->w + ky * d->w_row + c;
         for (int32_t kx = 0; kx < d->kernel_w; kx++, v += d->x_tap, w += d->w_tap) {
@@ -66,9 +64,7 @@ EP_INLINE void any_block(const ep_depthwise_f32 *d, const float *x, float *y, in
         }
     }
     EP_UNROLL
-    for (int32_t n = 0; n < vectors; n++) {
-        vst1q_f32(y + c + 4 * n, sums[n]);
-    }
+    for (int32_t n = 0; n < vectors; n++) vst1q_f32(y + c + 4 * n, sums[n]);
 }
 
 static float one_channel(const ep_depthwise_f32 *d, const float *x, int32_t c)
@@ -91,15 +87,9 @@ static void any_kernel(const ep_depthwise_f32 *job, int32_t first)
         float *y = d->y + l * d->y_line;
         for (int32_t p = d->run; p > 0; p--, x += d->x_step, y += d->y_step) {
             int32_t c = first;
-            for (; c + 16 <= d->channels; c += 16) {
-                any_block(d, x, y, c, 4);
-            }
-            for (; c + 4 <= d->channels; c += 4) {
-                any_block(d, x, y, c, 1);
-            }
-            for (; c < d->channels; c++) {
-                y[c] = one_channel(d, x, c);
-            }
+            for (; c + 16 <= d->channels; c += 16) any_block(d, x, y, c, 4);
+            for (; c + 4 <= d->channels; c += 4) any_block(d, x, y, c, 1);
+            for (; c < d->channels; c++) y[c] = one_channel(d, x, c);
         }
     }
 }
@@ -108,13 +98,9 @@ void ep_depthwise_f32_neon(const ep_depthwise_f32 *d)
 {
     int32_t c = 0;
     if (d->kernel_h == 3 && d->kernel_w == 3 && (int64_t)d->lines * d->run > 2) {
-        for (; c + 4 * VECTORS <= d->channels; c += 4 * VECTORS) {
-            block_3x3(d, c);
-        }
+        for (; c + 4 * VECTORS <= d->channels; c += 4 * VECTORS) block_3x3(d, c);
     }
-    if (c < d->channels) {
-        any_kernel(d, c);
-    }
+    if (c < d->channels) any_kernel(d, c);
 }
 
 #else

@@ -88,9 +88,7 @@ static int block_3x3(const ep_depthwise_s8 *job, int32_t c)
     int8x16_t w[MOST_TAPS];
     float32x4_t m[4];
     int32x4_t bias[4];
-    if (!load_weights(&d, c, w)) {
-        return 0;
-    }
+    if (!load_weights(&d, c, w)) return 0;
     EP_UNROLL
     for (int32_t i = 0; i < 4; i++) {
         m[i] = vld1q_f32(d.q.multiplier + c + 4 * i);
@@ -127,9 +125,7 @@ static int block8_3x3(const ep_depthwise_s8 *job, int32_t c)
         w[i] = vld1_s8(d.w + i / 3 * d.w_row + i % 3 * d.w_tap + c);
         least = vmin_s8(least, w[i]);
     }
-    if (has_lowest(least)) {
-        return 0;
-    }
+    if (has_lowest(least)) return 0;
     for (int32_t l = 0; l < d.lines; l++) {
         const int8_t *x = d.x + l * d.x_line + c, *x1 = x + d.x_row, *x2 = x1 + d.x_row;
         int8_t *y = d.y + l * d.y_line + c;
@@ -176,13 +172,9 @@ void ep_depthwise_s8_neon(const ep_depthwise_s8 *d)
     }
     for (; d->channels >= 8 && c < d->channels; c += 8) {
         c = c + 8 <= d->channels ? c : d->channels - 8;
-        if (d->kernel_h != 3 || d->kernel_w != 3 || !block8_3x3(d, c)) {
-            any_block(d, c);
-        }
+        if (d->kernel_h != 3 || d->kernel_w != 3 || !block8_3x3(d, c)) any_block(d, c);
     }
-    for (; c < d->channels; c++) {
-        one_channel(d, c);
-    }
+    for (; c < d->channels; c++) one_channel(d, c);
 }
 
 #else

@@ -30,12 +30,8 @@ EP_INLINE void load8(const float **p, float32x4_t v[2])
 EP_INLINE float32x4_t load_last(const float *p, int32_t left)
 {
     float32x4_t v = vsetq_lane_f32(p[0], vdupq_n_f32(0.0f), 0);
-    if (left > 1) {
-        v = vsetq_lane_f32(p[1], v, 1);
-    }
-    if (left > 2) {
-        v = vsetq_lane_f32(p[2], v, 2);
-    }
+    if (left > 1) v = vsetq_lane_f32(p[1], v, 1);
+    if (left > 2) v = vsetq_lane_f32(p[2], v, 2);
     return v;
 }
 
@@ -46,9 +42,7 @@ EP_INLINE float32x4_t fold(const float32x4_t s[4])
 #else
     float32x2_t v[4];
     EP_UNROLL
-    for (int j = 0; j < 4; j++) {
-        v[j] = vadd_f32(vget_low_f32(s[j]), vget_high_f32(s[j]));
-    }
+    for (int j = 0; j < 4; j++) v[j] = vadd_f32(vget_low_f32(s[j]), vget_high_f32(s[j]));
     return vcombine_f32(vpadd_f32(v[0], v[1]), vpadd_f32(v[2], v[3]));
 #endif
 }
@@ -63,9 +57,7 @@ EP_INLINE float fold1(float32x4_t s)
 EP_INLINE void add_column(float32x4_t sums[][8], float32x4_t (*x)[2], int part, float32x4_t w, int32_t j, int32_t rows)
 {
     EP_UNROLL
-    for (int32_t i = 0; i < rows; i++) {
-        sums[i][j] = MAC(sums[i][j], x[i][part], w);
-    }
+    for (int32_t i = 0; i < rows; i++) sums[i][j] = MAC(sums[i][j], x[i][part], w);
 }
 
 /* Rows r .. r + rows - 1 of x by columns k .. k + columns - 1 of w; the sums' lanes are not added up yet. */
@@ -76,22 +68,16 @@ EP_INLINE void sum_block(const ep_dots_f32 *d, float32x4_t sums[][8], int32_t r,
     float32x4_t v[ROWS][2], u[2];
     int32_t left = d->count;
     EP_UNROLL
-    for (int32_t j = 0; j < columns; j++) {
-        w[j] = d->w + (k + j) * d->w_step;
-    }
+    for (int32_t j = 0; j < columns; j++) w[j] = d->w + (k + j) * d->w_step;
     EP_UNROLL
     for (int32_t i = 0; i < rows; i++) {
         x[i] = d->x + (r + i) * d->x_step;
         EP_UNROLL
-        for (int32_t j = 0; j < columns; j++) {
-            sums[i][j] = vdupq_n_f32(0.0f);
-        }
+        for (int32_t j = 0; j < columns; j++) sums[i][j] = vdupq_n_f32(0.0f);
     }
     for (; left >= 8; left -= 8) {
         EP_UNROLL
-        for (int32_t i = 0; i < rows; i++) {
-            load8(&x[i], v[i]);
-        }
+        for (int32_t i = 0; i < rows; i++) load8(&x[i], v[i]);
         EP_UNROLL
         for (int32_t j = 0; j < columns; j++) {
             load8(&w[j], u);
@@ -124,9 +110,7 @@ EP_INLINE void block(const ep_dots_f32 *d, int32_t r, int32_t k, int32_t rows, i
     EP_UNROLL
     for (int32_t i = 0; i < rows; i++) {
         vst1q_f32(y, vaddq_f32(vld1q_f32(base), fold(sums[i])));
-        if (columns == 8) {
-            vst1q_f32(y + 4, vaddq_f32(vld1q_f32(base + 4), fold(sums[i] + 4)));
-        }
+        if (columns == 8) vst1q_f32(y + 4, vaddq_f32(vld1q_f32(base + 4), fold(sums[i] + 4)));
         y += d->y_step;
         base += d->base_step;
     }
@@ -151,23 +135,15 @@ void ep_dots_f32_neon(const ep_dots_f32 *job)
     }
 #endif
     for (; r + ROWS <= d->rows; r += ROWS) {
-        for (int32_t k = 0; k < whole; k += 4) {
-            block(d, r, k, ROWS, 4);
-        }
+        for (int32_t k = 0; k < whole; k += 4) block(d, r, k, ROWS, 4);
     }
     for (; r < d->rows; r++) {
         int32_t k = 0;
-        for (; k + 8 <= whole; k += 8) {
-            block(d, r, k, 1, 8);
-        }
-        if (k < whole) {
-            block(d, r, k, 1, 4);
-        }
+        for (; k + 8 <= whole; k += 8) block(d, r, k, 1, 8);
+        if (k < whole) block(d, r, k, 1, 4);
     }
     for (int32_t k = whole; k < d->columns; k++) {
-        for (r = 0; r < d->rows; r++) {
-            single(d, r, k);
-        }
+        for (r = 0; r < d->rows; r++) single(d, r, k);
     }
 }
 

@@ -15,14 +15,10 @@ static int has_lowest(const int8_t *w, ptrdiff_t count)
     for (; i + 32 <= count; i += 32) {
         least = vminq_s8(least, vminq_s8(vld1q_s8(w + i), vld1q_s8(w + i + 16)));
     }
-    for (; i < count; i++) {
-        lowest |= w[i] == -128;
-    }
+    for (; i < count; i++) lowest |= w[i] == -128;
     int8_t lanes[16];
     vst1q_s8(lanes, least);
-    for (i = 0; i < 16; i++) {
-        lowest |= lanes[i] == -128;
-    }
+    for (i = 0; i < 16; i++) lowest |= lanes[i] == -128;
     return lowest;
 }
 
@@ -90,9 +86,7 @@ EP_INLINE void block(const ep_panel *p, const int16_t *w, int32_t r, int32_t row
     }
     for (; t + 8 <= g->count; t += 8) {
         EP_UNROLL
-        for (int32_t i = 0; i < rows; i++) {
-            x[i] = vmovl_s8(vld1_s8(from[i] + t));
-        }
+        for (int32_t i = 0; i < rows; i++) x[i] = vmovl_s8(vld1_s8(from[i] + t));
         ADD_LANE(0);
         ADD_LANE(1);
         ADD_LANE(2);
@@ -104,9 +98,7 @@ EP_INLINE void block(const ep_panel *p, const int16_t *w, int32_t r, int32_t row
     }
     for (; t < g->count; t++) {
         EP_UNROLL
-        for (int32_t i = 0; i < rows; i++) {
-            x[i] = vdupq_n_s16(from[i][t]);
-        }
+        for (int32_t i = 0; i < rows; i++) x[i] = vdupq_n_s16(from[i][t]);
         ADD_LANE(0);
     }
     ep_store_rows(p, sums, r, rows);
@@ -119,15 +111,9 @@ static void by_panels(const ep_gemm_s8 *g)
         const ep_panel p = ep_make_panel(g, k);
         int32_t r = 0;
         pack(panel, &p);
-        for (; r + EP_ROWS <= g->rows; r += EP_ROWS) {
-            block(&p, panel, r, EP_ROWS);
-        }
-        for (; r + 2 <= g->rows; r += 2) {
-            block(&p, panel, r, 2);
-        }
-        if (r < g->rows) {
-            block(&p, panel, r, 1);
-        }
+        for (; r + EP_ROWS <= g->rows; r += EP_ROWS) block(&p, panel, r, EP_ROWS);
+        for (; r + 2 <= g->rows; r += 2) block(&p, panel, r, 2);
+        if (r < g->rows) block(&p, panel, r, 1);
     }
 }
 #endif

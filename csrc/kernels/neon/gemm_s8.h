@@ -35,16 +35,10 @@ EP_TARGET EP_INLINE void ep_load32(const int8_t **p, int8x16_t v[2])
  * twice the same; where ep_last_mask() is 0 they do not count. */
 EP_TARGET EP_INLINE int8x16_t ep_last16(const int8_t *p, int32_t left, int32_t count)
 {
-    if (count >= 16) {
-        return vld1q_s8(p + left - 16);
-    }
-    if (count >= 8) {
-        return vcombine_s8(vld1_s8(p), vld1_s8(p + count - 8));
-    }
+    if (count >= 16) return vld1q_s8(p + left - 16);
+    if (count >= 8) return vcombine_s8(vld1_s8(p), vld1_s8(p + count - 8));
     int8_t part[16] = {0};
-    for (int32_t i = 0; i < count; i++) {
-        part[i] = p[i];
-    }
+    for (int32_t i = 0; i < count; i++) part[i] = p[i];
     return vld1q_s8(part);
 }
 
@@ -52,9 +46,7 @@ EP_TARGET EP_INLINE int8x16_t ep_last_mask(int32_t count)
 {
     static const int8_t bits[32] = {0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,
                                     -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
-    if (count >= 16) {
-        return vld1q_s8(bits + count % 16);
-    }
+    if (count >= 16) return vld1q_s8(bits + count % 16);
     return count >= 8 ? vcombine_s8(vdup_n_s8(-1), vld1_s8(bits + count)) : vdupq_n_s8(-1);
 }
 
@@ -66,9 +58,7 @@ EP_TARGET EP_INLINE int32x4_t ep_fold(const int32x4_t s[4])
 #else
     int32x2_t v[4];
     EP_UNROLL
-    for (int j = 0; j < 4; j++) {
-        v[j] = vadd_s32(vget_low_s32(s[j]), vget_high_s32(s[j]));
-    }
+    for (int j = 0; j < 4; j++) v[j] = vadd_s32(vget_low_s32(s[j]), vget_high_s32(s[j]));
     return vcombine_s32(vpadd_s32(v[0], v[1]), vpadd_s32(v[2], v[3]));
 #endif
 }
@@ -93,14 +83,10 @@ EP_TARGET EP_INLINE int32x4_t ep_add_products(int32x4_t sum, int8x16_t x, int8x1
 #endif
     const int16x8_t low = vmull_s8(vget_low_s8(x), vget_low_s8(w));
 #ifdef __aarch64__
-    if (how == EP_PAIRED) {
-        return vpadalq_s16(sum, vmlal_high_s8(low, x, w));
-    }
+    if (how == EP_PAIRED) return vpadalq_s16(sum, vmlal_high_s8(low, x, w));
     return vpadalq_s16(vpadalq_s16(sum, low), vmull_high_s8(x, w));
 #else
-    if (how == EP_PAIRED) {
-        return vpadalq_s16(sum, vmlal_s8(low, vget_high_s8(x), vget_high_s8(w)));
-    }
+    if (how == EP_PAIRED) return vpadalq_s16(sum, vmlal_s8(low, vget_high_s8(x), vget_high_s8(w)));
     return vpadalq_s16(vpadalq_s16(sum, low), vmull_s8(vget_high_s8(x), vget_high_s8(w)));
 #endif
 }
@@ -137,9 +123,7 @@ EP_TARGET EP_INLINE void ep_add_column(int32x4_t sums[][8], int8x16_t (*x)[2], i
     }
 #endif
     EP_UNROLL
-    for (int32_t i = 0; i < rows; i++) {
-        sums[i][j] = ep_add_products(sums[i][j], x[i][part], w, how);
-    }
+    for (int32_t i = 0; i < rows; i++) sums[i][j] = ep_add_products(sums[i][j], x[i][part], w, how);
 }
 
 /* Rows r .. r + rows - 1 of x by columns k .. k + columns - 1 of w; left over, the sums' lanes are not added up yet. */
@@ -150,22 +134,16 @@ EP_TARGET EP_INLINE void ep_sum_block(const ep_gemm_s8 *g, int32x4_t sums[][8], 
     int8x16_t v[ROWS][2], u[2];
     int32_t left = g->count;
     EP_UNROLL
-    for (int32_t j = 0; j < columns; j++) {
-        w[j] = g->w + (ptrdiff_t)(k + j) * g->count;
-    }
+    for (int32_t j = 0; j < columns; j++) w[j] = g->w + (ptrdiff_t)(k + j) * g->count;
     EP_UNROLL
     for (int32_t i = 0; i < rows; i++) {
         x[i] = g->x + (r + i) * g->x_step;
         EP_UNROLL
-        for (int32_t j = 0; j < columns; j++) {
-            sums[i][j] = vdupq_n_s32(0);
-        }
+        for (int32_t j = 0; j < columns; j++) sums[i][j] = vdupq_n_s32(0);
     }
     for (; left >= 32; left -= 32) {
         EP_UNROLL
-        for (int32_t i = 0; i < rows; i++) {
-            ep_load32(&x[i], v[i]);
-        }
+        for (int32_t i = 0; i < rows; i++) ep_load32(&x[i], v[i]);
         EP_UNROLL
         for (int32_t j = 0; j < columns; j++) {
             ep_load32(&w[j], u);
@@ -213,9 +191,7 @@ EP_TARGET EP_INLINE void ep_block_4x4(const ep_gemm_s8 *g, const ep_target *t, i
     for (int32_t i = 0; i < 4; i += ROWS) {
         ep_sum_block(g, sums + i, r + i, k, ROWS, 4, how);
         EP_UNROLL
-        for (int32_t n = 0; n < ROWS; n++) {
-            folded[i + n] = vaddq_s32(bias, ep_fold(sums[i + n]));
-        }
+        for (int32_t n = 0; n < ROWS; n++) folded[i + n] = vaddq_s32(bias, ep_fold(sums[i + n]));
     }
     const int8x16_t v = ep_to_codes16(t, folded, ms);
     ep_store4_s8(y, vget_low_s8(v), 0);
@@ -258,26 +234,18 @@ EP_TARGET EP_INLINE void ep_gemm(const ep_gemm_s8 *job, int how)
     int32_t r = 0;
     for (; r + 4 <= g->rows; r += 4) {
         int32_t k = 0;
-        for (; k + 4 <= g->columns; k += 4) {
-            ep_block_4x4(g, &t, r, k, how);
-        }
+        for (; k + 4 <= g->columns; k += 4) ep_block_4x4(g, &t, r, k, how);
         for (; k < g->columns; k++) {
-            for (int32_t i = r; i < r + 4; i++) {
-                ep_block_1x1(g, &t, i, k, how);
-            }
+            for (int32_t i = r; i < r + 4; i++) ep_block_1x1(g, &t, i, k, how);
         }
     }
     for (; r < g->rows; r++) {
         int32_t k = 0;
-        for (; k + 8 <= g->columns; k += 8) {
-            ep_block_1x8(g, &t, r, k, 8, how);
-        }
+        for (; k + 8 <= g->columns; k += 8) ep_block_1x8(g, &t, r, k, 8, how);
         if (k + 4 <= g->columns) {
             ep_block_1x8(g, &t, r, k, 4, how);
             k += 4;
         }
-        for (; k < g->columns; k++) {
-            ep_block_1x1(g, &t, r, k, how);
-        }
+        for (; k < g->columns; k++) ep_block_1x1(g, &t, r, k, how);
     }
 }

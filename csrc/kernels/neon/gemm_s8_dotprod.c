@@ -49,9 +49,7 @@ EP_TARGET EP_INLINE void pack16(int8_t *panel, const ep_panel *p, const int8_t *
         }
         turn(v);
         EP_UNROLL
-        for (int32_t j = 0; j < 4; j++) {
-            vst1q_s8(panel + 32 * j + 16 * half, v[j]);
-        }
+        for (int32_t j = 0; j < 4; j++) vst1q_s8(panel + 32 * j + 16 * half, v[j]);
     }
 }
 
@@ -64,9 +62,7 @@ EP_TARGET static void pack(int8_t *panel, const ep_panel *p)
     for (; p->columns == EP_COLUMNS && t + 16 <= count; t += 16) {
         pack16(panel + t * EP_COLUMNS, p, w + t, 16, EP_COLUMNS);
     }
-    for (; t < count; t += 16) {
-        pack16(panel + t * EP_COLUMNS, p, w + t, count - t, p->columns);
-    }
+    for (; t < count; t += 16) pack16(panel + t * EP_COLUMNS, p, w + t, count - t, p->columns);
 }
 
 /* sums of all rows += four codes of x, lane `lane`, by the panel's. */
@@ -97,9 +93,7 @@ EP_TARGET EP_INLINE void block(const ep_panel *p, const int8_t *w, int32_t r, in
     }
     for (; t + 16 <= g->count; t += 16) {
         EP_UNROLL
-        for (int32_t i = 0; i < rows; i++) {
-            x[i] = vld1q_s8(from[i] + t);
-        }
+        for (int32_t i = 0; i < rows; i++) x[i] = vld1q_s8(from[i] + t);
         ADD_LANE(0);
         ADD_LANE(1);
         ADD_LANE(2);
@@ -126,15 +120,9 @@ EP_TARGET static void by_panels(const ep_gemm_s8 *g)
         const ep_panel p = ep_make_panel(g, k);
         int32_t r = 0;
         pack(panel, &p);
-        for (; r + EP_ROWS <= g->rows; r += EP_ROWS) {
-            block(&p, panel, r, EP_ROWS);
-        }
-        for (; r + 2 <= g->rows; r += 2) {
-            block(&p, panel, r, 2);
-        }
-        if (r < g->rows) {
-            block(&p, panel, r, 1);
-        }
+        for (; r + EP_ROWS <= g->rows; r += EP_ROWS) block(&p, panel, r, EP_ROWS);
+        for (; r + 2 <= g->rows; r += 2) block(&p, panel, r, 2);
+        if (r < g->rows) block(&p, panel, r, 1);
     }
 }
 

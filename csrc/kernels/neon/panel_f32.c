@@ -67,9 +67,7 @@ EP_INLINE void block(const ep_dots_f32 *d, const float *p, int32_t r, int32_t k,
     int32_t t = 0;
     for (; t + 4 <= d->count; t += 4) {
         EP_UNROLL
-        for (int32_t i = 0; i < rows; i++) {
-            x[i] = vld1q_f32(from[i] + t);
-        }
+        for (int32_t i = 0; i < rows; i++) x[i] = vld1q_f32(from[i] + t);
         ADD_LANE(0);
         ADD_LANE(1);
         ADD_LANE(2);
@@ -77,9 +75,7 @@ EP_INLINE void block(const ep_dots_f32 *d, const float *p, int32_t r, int32_t k,
     }
     for (; t < d->count; t++) {
         EP_UNROLL
-        for (int32_t i = 0; i < rows; i++) {
-            x[i] = vld1q_dup_f32(from[i] + t);
-        }
+        for (int32_t i = 0; i < rows; i++) x[i] = vld1q_dup_f32(from[i] + t);
         ADD_LANE(0);
     }
     EP_UNROLL
@@ -103,12 +99,8 @@ static void by_panel(const ep_dots_f32 *d, const float *panel, int32_t k, int32_
     for (; columns == COLUMNS && r + ROWS <= d->rows; r += ROWS) {
         block(d, panel, r, k, ROWS, COLUMNS);
     }
-    for (; columns == COLUMNS && r + 4 <= d->rows; r += 4) {
-        block(d, panel, r, k, 4, COLUMNS);
-    }
-    for (; r < d->rows; r++) {
-        block(d, panel, r, k, 1, columns);
-    }
+    for (; columns == COLUMNS && r + 4 <= d->rows; r += 4) block(d, panel, r, k, 4, COLUMNS);
+    for (; r < d->rows; r++) block(d, panel, r, k, 1, columns);
 }
 
 void ep_dots_panels_f32_neon(const ep_dots_f32 *job)

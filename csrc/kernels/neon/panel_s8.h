@@ -56,9 +56,7 @@ EP_INLINE void ep_store_rows(const ep_panel *p, int32x4_t sums[][2], int32_t r, 
         ep_store_row(p, y + step, vget_high_s8(v));
         y += 2 * step;
     }
-    if (rows == 1) {
-        ep_store_row(p, y, ep_to_codes(&p->target, sums[0][0], sums[0][1], m[0], m[1]));
-    }
+    if (rows == 1) ep_store_row(p, y, ep_to_codes(&p->target, sums[0][0], sums[0][1], m[0], m[1]));
 }
 
 #endif

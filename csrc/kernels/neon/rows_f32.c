@@ -12,9 +12,7 @@ void ep_add_f32_neon(float *y, const float *x, size_t count)
         vst1q_f32(y + i, u);
         vst1q_f32(y + i + 4, v);
     }
-    for (; i < count; i++) {
-        y[i] += x[i];
-    }
+    for (; i < count; i++) y[i] += x[i];
 }
 
 /* The larger, the smaller of a vector's lanes and a bound's are NaN where the lane is. */
@@ -43,9 +41,7 @@ void ep_mask_f32_neon(float *dy, const float *y, float lo, float hi, size_t coun
         const uint32x4_t out = vorrq_u32(vcleq_f32(v, least), vcgeq_f32(v, most));
         vst1q_f32(dy + i, vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(vld1q_f32(dy + i)), out)));
     }
-    for (; i < count; i++) {
-        dy[i] = y[i] <= lo || y[i] >= hi ? 0.0f : dy[i];
-    }
+    for (; i < count; i++) dy[i] = y[i] <= lo || y[i] >= hi ? 0.0f : dy[i];
 }
 
 /* Without the sign, floats are ordered as their bits are, infinity above all numbers and NaN above infinity. */
@@ -64,9 +60,7 @@ float ep_max_abs_f32_neon(const float *v, size_t count)
         bits &= 0x7FFFFFFF;
         most[0] = bits > most[0] ? bits : most[0];
     }
-    for (i = 1; i < 4; i++) {
-        most[0] = most[i] > most[0] ? most[i] : most[0];
-    }
+    for (i = 1; i < 4; i++) most[0] = most[i] > most[0] ? most[i] : most[0];
     float result;
     memcpy(&result, most, sizeof result);
     return result;

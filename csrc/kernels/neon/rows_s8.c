@@ -44,9 +44,7 @@ void ep_add_s8_neon(const ep_add_args *args, int8_t *y, const int8_t *a, const i
 {
     const ep_add_args copy = *args; /* y might be where args is, as far as a compiler knows */
     size_t i = 0;
-    for (; i + 8 <= count; i += 8) {
-        vst1_s8(y + i, add_eight(&copy, vld1_s8(a + i), vld1_s8(b + i)));
-    }
+    for (; i + 8 <= count; i += 8) vst1_s8(y + i, add_eight(&copy, vld1_s8(a + i), vld1_s8(b + i)));
     if (i < count) {
         int8_t p[8] = {0}, q[8] = {0};
         memcpy(p, a + i, count - i);
@@ -68,12 +66,8 @@ void ep_add_s8_neon(const ep_add_args *args, int8_t *y, const int8_t *a, const i
 void ep_max_s8_neon(int8_t *y, const int8_t *x, int32_t count)
 {
     int32_t i = 0;
-    for (; i + 16 <= count; i += 16) {
-        vst1q_s8(y + i, vmaxq_s8(vld1q_s8(y + i), vld1q_s8(x + i)));
-    }
-    for (; i < count; i++) {
-        y[i] = x[i] > y[i] ? x[i] : y[i];
-    }
+    for (; i + 16 <= count; i += 16) vst1q_s8(y + i, vmaxq_s8(vld1q_s8(y + i), vld1q_s8(x + i)));
+    for (; i < count; i++) y[i] = x[i] > y[i] ? x[i] : y[i];
 }
 
 void ep_sum_s8_neon(int32_t *sums, const int8_t *x, int32_t count)
@@ -84,9 +78,7 @@ void ep_sum_s8_neon(int32_t *sums, const int8_t *x, int32_t count)
         vst1q_s32(sums + i, vaddw_s16(vld1q_s32(sums + i), vget_low_s16(v)));
         vst1q_s32(sums + i + 4, vaddw_s16(vld1q_s32(sums + i + 4), vget_high_s16(v)));
     }
-    for (; i < count; i++) {
-        sums[i] += x[i];
-    }
+    for (; i < count; i++) sums[i] += x[i];
 }
 
 #else

@@ -75,9 +75,7 @@ static void depthwise_lanes(const ep_depthwise_s8 *d, const int8_t *x, int8_t *y
     for (int32_t ky = 0; ky < d->kernel_h; ky++) {
         const int8_t *xs = x + ky * d->x_row + c, *ws = d->w + ky * d->w_row + c;
         for (int32_t kx = 0; kx < d->kernel_w; kx++, xs += d->x_tap, ws += d->w_tap) {
-            for (int32_t i = 0; i < lanes; i++) {
-                sums[i] += (int32_t)xs[i] * ws[i];
-            }
+            for (int32_t i = 0; i < lanes; i++) sums[i] += (int32_t)xs[i] * ws[i];
         }
     }
     for (int32_t i = 0; i < lanes; i++) {
@@ -116,14 +114,10 @@ void ep_add_s8_portable(const ep_add_args *args, int8_t *y, const int8_t *a, con
 
 void ep_max_s8_portable(int8_t *y, const int8_t *x, int32_t count)
 {
-    for (int32_t i = 0; i < count; i++) {
-        y[i] = x[i] > y[i] ? x[i] : y[i];
-    }
+    for (int32_t i = 0; i < count; i++) y[i] = x[i] > y[i] ? x[i] : y[i];
 }
 
 void ep_sum_s8_portable(int32_t *sums, const int8_t *x, int32_t count)
 {
-    for (int32_t i = 0; i < count; i++) {
-        sums[i] += x[i];
-    }
+    for (int32_t i = 0; i < count; i++) sums[i] += x[i];
 }

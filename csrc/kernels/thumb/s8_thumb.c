@@ -152,9 +152,7 @@ static void expand_rows(int32_t *x32, const int8_t *x, ptrdiff_t x_step, int32_t
 {
     for (int32_t r = 0; r < 4; r++) {
         const int8_t *from = x, *end = x + depth;
-        for (int32_t *to = x32 + r; from != end; to += 4) {
-            *to = *from++;
-        }
+        for (int32_t *to = x32 + r; from != end; to += 4) *to = *from++;
         x += r + 1 < rows ? x_step : 0;
     }
 }
@@ -201,9 +199,7 @@ static void gemm_rows(const ep_gemm_s8 *g, const ep_codes *codes, int32_t r, int
                                      .w = g->w + (ptrdiff_t)k * g->count + i,
                                      .skip = g->count - depth,
                                      .sums_end = sums + 4 * columns};
-            if (k == 0 || g->count > DEPTH) {
-                expand_rows(x32, x + i, g->x_step, rows, depth);
-            }
+            if (k == 0 || g->count > DEPTH) expand_rows(x32, x + i, g->x_step, rows, depth);
             multiply_columns(&job);
         }
         for (int32_t j = 0; j < columns; j++, y++) {
@@ -240,21 +236,15 @@ static void gemm_row(const ep_gemm_s8 *g, const ep_codes *codes, int32_t r)
         store_code(codes, y + k, sums[0], m[k]);
         store_code(codes, y + k + 1, sums[1], m[k + 1]);
     }
-    if (k < g->columns) {
-        store_code(codes, y + k, g->bias[k] + ep_dot_s8(x, w, g->count), m[k]);
-    }
+    if (k < g->columns) store_code(codes, y + k, g->bias[k] + ep_dot_s8(x, w, g->count), m[k]);
 }
 
 void ep_gemm_s8_thumb(const ep_gemm_s8 *g)
 {
     const ep_codes codes = ep_make_codes(&g->q);
     int32_t r = 0;
-    for (; g->rows - r > 1; r += 4) {
-        gemm_rows(g, &codes, r, g->rows - r < 4 ? g->rows - r : 4);
-    }
-    if (r < g->rows) {
-        gemm_row(g, &codes, r);
-    }
+    for (; g->rows - r > 1; r += 4) gemm_rows(g, &codes, r, g->rows - r < 4 ? g->rows - r : 4);
+    if (r < g->rows) gemm_row(g, &codes, r);
 }
 
 /* ---- Depthwise: four channels at a time -------------------------------------------------------------------------- */
@@ -362,9 +352,7 @@ static const tap *make_taps(const ep_depthwise_s8 *d, int32_t c, tap *to)
         for (int32_t kx = 0; kx < d->kernel_w; kx++, to++) {
             const int8_t *w = d->w + (ky * d->w_row + kx * d->w_tap + c);
             to->at = (int32_t)(ky * d->x_row + kx * d->x_tap);
-            for (int32_t i = 0; i < 4; i++) {
-                to->w[i] = w[i];
-            }
+            for (int32_t i = 0; i < 4; i++) to->w[i] = w[i];
         }
     }
     return to;
@@ -382,9 +370,7 @@ static void depthwise_4(const ep_depthwise_s8 *d, const ep_codes *codes, int32_t
         int8_t *y = d->y + l * d->y_line + c;
         job.x = d->x + l * d->x_line + c;
         for (int32_t p = 0; p < d->run; p++, y += d->y_step, job.x += d->x_step) {
-            for (int32_t i = 0; i < 4; i++) {
-                sums[i] = d->bias[c + i];
-            }
+            for (int32_t i = 0; i < 4; i++) sums[i] = d->bias[c + i];
             depthwise_position(&job);
             store_codes(codes, y, 1, sums, f, 1, 4);
         }
@@ -416,9 +402,7 @@ void ep_depthwise_s8_thumb(const ep_depthwise_s8 *d)
     for (; d->kernel_h * d->kernel_w <= TAPS && c + 4 <= d->channels; c += 4) {
         depthwise_4(d, &codes, c);
     }
-    for (; c < d->channels; c++) {
-        depthwise_1(d, &codes, c);
-    }
+    for (; c < d->channels; c++) depthwise_1(d, &codes, c);
 }
 
 /* ---- Element by element ------------------------------------------------------------------------------------------ */
@@ -426,9 +410,7 @@ void ep_depthwise_s8_thumb(const ep_depthwise_s8 *d)
 void ep_requantize_s8_thumb(int8_t *y, const int32_t *sums, const ep_requant *q, int32_t count)
 {
     const ep_codes codes = ep_make_codes(q);
-    for (int32_t k = 0; k < count; k++) {
-        store_code(&codes, y + k, sums[k], q->multiplier[k]);
-    }
+    for (int32_t k = 0; k < count; k++) store_code(&codes, y + k, sums[k], q->multiplier[k]);
 }
 
 void ep_add_s8_thumb(const ep_add_args *args, int8_t *y, const int8_t *a, const int8_t *b, size_t count)

@@ -67,9 +67,7 @@ EP_AVX512 EP_INLINE void load_words(__m512i v[4], const void *p, int32_t channel
         const int32_t from = channels <= 16 ? 0 : channels == 32 ? i % 2 * 16 : i * 16, left = channels - from;
         const __mmask16 mask = (__mmask16)(left >= 16 ? 0xFFFF : left > 0 ? (1 << left) - 1 : 0);
         v[i] = _mm512_maskz_loadu_epi32(mask, (const int32_t *)p + from);
-        if (channels == 8) {
-            v[i] = _mm512_broadcast_i64x4(_mm512_castsi512_si256(v[i]));
-        }
+        if (channels == 8) v[i] = _mm512_broadcast_i64x4(_mm512_castsi512_si256(v[i]));
     }
     swap_parts(v);
 }
@@ -79,9 +77,7 @@ EP_AVX512 static void make_plan(plan *p, const ep_depthwise_s8 *d, int32_t c, in
 {
     __m512i words[4], extra[4];
     EP_UNROLL
-    for (int j = 0; j < 4; j++) {
-        extra[j] = _mm512_setzero_si512();
-    }
+    for (int j = 0; j < 4; j++) extra[j] = _mm512_setzero_si512();
     for (int32_t ky = 0, at = 0; ky < d->kernel_h; ky += 4) {
         for (int32_t kx = 0; kx < d->kernel_w; kx++, at++) {
             __m512i rows[4];
@@ -99,14 +95,10 @@ EP_AVX512 static void make_plan(plan *p, const ep_depthwise_s8 *d, int32_t c, in
     }
     load_words(words, d->bias + c, channels);
     EP_UNROLL
-    for (int j = 0; j < 4; j++) {
-        p->bias[j] = _mm512_sub_epi32(words[j], extra[j]);
-    }
+    for (int j = 0; j < 4; j++) p->bias[j] = _mm512_sub_epi32(words[j], extra[j]);
     load_words(words, d->q.multiplier + c, channels);
     EP_UNROLL
-    for (int j = 0; j < 4; j++) {
-        p->multiplier[j] = _mm512_castsi512_ps(words[j]);
-    }
+    for (int j = 0; j < 4; j++) p->multiplier[j] = _mm512_castsi512_ps(words[j]);
     p->lo = _mm512_set1_ps(d->q.lo);
     p->hi = _mm512_set1_ps(d->q.hi);
     p->zero_point = _mm512_set1_epi32(d->q.zero_point);
@@ -135,20 +127,12 @@ EP_AVX512 EP_INLINE void add_column(__m512i sums[4], const __m512i w[4], const s
 {
     const __m512i a = load_lanes(s, x, stride);
     __m512i b = a, c = a, d = a, q[4];
-    if (rows > 1) {
-        b = load_lanes(s, x + s->row, stride);
-    }
-    if (rows > 2) {
-        c = load_lanes(s, x + 2 * s->row, stride);
-    }
-    if (rows > 3) {
-        d = load_lanes(s, x + 3 * s->row, stride);
-    }
+    if (rows > 1) b = load_lanes(s, x + s->row, stride);
+    if (rows > 2) c = load_lanes(s, x + 2 * s->row, stride);
+    if (rows > 3) d = load_lanes(s, x + 3 * s->row, stride);
     interleave(q, a, b, c, d);
     EP_UNROLL
-    for (int j = 0; j < 4; j++) {
-        sums[j] = _mm512_dpbusd_epi32(sums[j], q[j], w[j]);
-    }
+    for (int j = 0; j < 4; j++) sums[j] = _mm512_dpbusd_epi32(sums[j], q[j], w[j]);
 }
 
 /* 64 lanes of output. */
@@ -252,9 +236,7 @@ EP_AVX512 EP_INLINE void scattered(const plan *p, const ep_depthwise_s8 *d, cons
             }
         }
         _mm512_store_si512(out, outputs_of(p, d, &s, 1));
-        for (int32_t j = 0; j < n; j++) {
-            memcpy(ys[j], out + j * channels, (size_t)channels);
-        }
+        for (int32_t j = 0; j < n; j++) memcpy(ys[j], out + j * channels, (size_t)channels);
     }
 }
 

@@ -25,9 +25,7 @@ EP_INLINE void ep_one_tile(const ep_tile *t, int tall, int wide, int some)
     EP_UNROLL
     for (int r = 0; r < tall; r++) {
         EP_UNROLL
-        for (int j = 0; j < wide; j++) {
-            sum[r][j] = ep_splat(0.0f);
-        }
+        for (int j = 0; j < wide; j++) sum[r][j] = ep_splat(0.0f);
     }
     for (int32_t i = 0; i < t->count; i++, a += t->a_step, b += t->b_step) {
         EP_UNROLL
@@ -38,9 +36,7 @@ EP_INLINE void ep_one_tile(const ep_tile *t, int tall, int wide, int some)
         for (int r = 0; r < tall; r++) {
             const ep_vec p = ep_splat(a[r * t->a_row]);
             EP_UNROLL
-            for (int j = 0; j < wide; j++) {
-                sum[r][j] = ep_mac(sum[r][j], p, v[j]);
-            }
+            for (int j = 0; j < wide; j++) sum[r][j] = ep_mac(sum[r][j], p, v[j]);
         }
     }
     EP_UNROLL
@@ -81,9 +77,7 @@ EP_INLINE void ep_panel(ep_tile t, int32_t rows, int wide, int some)
         ep_one_tile(&t, 2, wide, some);
         ep_next_rows(&t, 2);
     }
-    if (rows > 0) {
-        ep_one_tile(&t, 1, wide, some);
-    }
+    if (rows > 0) ep_one_tile(&t, 1, wide, some);
 }
 
 #define EP_PANEL(wide, some)                                                                       \
@@ -170,15 +164,11 @@ static void ep_transpose_panel(float *to, int32_t width, const float *w, ptrdiff
             _mm_storeu_ps(p + 3 * width, f);
         }
         for (; t < count; t++) {
-            for (int32_t i = 0; i < 4; i++) {
-                to[t * width + c + i] = w[i * w_step + t];
-            }
+            for (int32_t i = 0; i < 4; i++) to[t * width + c + i] = w[i * w_step + t];
         }
     }
     for (; c < columns; c++, w += w_step) {
-        for (int32_t t = 0; t < count; t++) {
-            to[t * width + c] = w[t];
-        }
+        for (int32_t t = 0; t < count; t++) to[t * width + c] = w[t];
     }
 }
 
@@ -232,9 +222,7 @@ EP_INLINE void ep_dot_terms(const ep_dots_f32 *d, const float *x, const float *w
     for (int c = 0; c < columns; c++) {
         const ep_vec u = n < EP_VEC ? ep_get_some(w + c * d->w_step, n) : ep_get(w + c * d->w_step);
         EP_UNROLL
-        for (int r = 0; r < rows; r++) {
-            sum[r][c] = ep_mac(sum[r][c], v[r], u);
-        }
+        for (int r = 0; r < rows; r++) sum[r][c] = ep_mac(sum[r][c], v[r], u);
     }
 }
 
@@ -247,16 +235,12 @@ EP_INLINE void ep_dot_tile(const ep_dots_f32 *d, int32_t r, int32_t k, int rows,
     EP_UNROLL
     for (int j = 0; j < rows; j++) {
         EP_UNROLL
-        for (int c = 0; c < columns; c++) {
-            sum[j][c] = ep_splat(0.0f);
-        }
+        for (int c = 0; c < columns; c++) sum[j][c] = ep_splat(0.0f);
     }
     for (; i + EP_VEC <= d->count; i += EP_VEC) {
         ep_dot_terms(d, x + i, w + i, sum, rows, columns, EP_VEC);
     }
-    if (i < d->count) {
-        ep_dot_terms(d, x + i, w + i, sum, rows, columns, d->count - i);
-    }
+    if (i < d->count) ep_dot_terms(d, x + i, w + i, sum, rows, columns, d->count - i);
     EP_UNROLL
     for (int j = 0; j < rows; j++) {
         const float *base = d->base + (r + j) * d->base_step + k;
@@ -267,9 +251,7 @@ EP_INLINE void ep_dot_tile(const ep_dots_f32 *d, int32_t r, int32_t k, int rows,
             part[c] = c < columns ? ep_eight(sum[j][c]) : _mm256_setzero_ps();
         }
         _mm256_storeu_ps(total, ep_totals(part));
-        for (int c = 0; c < columns; c++) {
-            y[c] = base[c] + total[c];
-        }
+        for (int c = 0; c < columns; c++) y[c] = base[c] + total[c];
     }
 }
 
@@ -278,21 +260,13 @@ static void ep_dots_few(const ep_dots_f32 *d)
     int32_t k = 0;
     for (; k + EP_DOTS <= d->columns; k += EP_DOTS) {
         int32_t r = 0;
-        for (; r + 3 <= d->rows; r += 3) {
-            ep_dot_tile(d, r, k, 3, EP_DOTS);
-        }
-        for (; r < d->rows; r++) {
-            ep_dot_tile(d, r, k, 1, EP_DOTS);
-        }
+        for (; r + 3 <= d->rows; r += 3) ep_dot_tile(d, r, k, 3, EP_DOTS);
+        for (; r < d->rows; r++) ep_dot_tile(d, r, k, 1, EP_DOTS);
     }
     for (; k < d->columns; k++) {
         int32_t r = 0;
-        for (; r + 3 <= d->rows; r += 3) {
-            ep_dot_tile(d, r, k, 3, 1);
-        }
-        for (; r < d->rows; r++) {
-            ep_dot_tile(d, r, k, 1, 1);
-        }
+        for (; r + 3 <= d->rows; r += 3) ep_dot_tile(d, r, k, 3, 1);
+        for (; r < d->rows; r++) ep_dot_tile(d, r, k, 1, 1);
     }
 }
 

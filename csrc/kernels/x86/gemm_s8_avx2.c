@@ -93,9 +93,7 @@ EP_AVX2 static void pack(__m256i *panel, const int8_t *w, ptrdiff_t step, int32_
         __m256i v[8];
         for (int32_t k = 0; k < 8; k++) {
             int8_t some[16] = {0};
-            if (k < columns) {
-                memcpy(some, w + k * step + i, (size_t)n);
-            }
+            if (k < columns) memcpy(some, w + k * step + i, (size_t)n);
             if (n % 2 != 0) {
                 some[n] = some[n - 1];
                 some[n - 1] = 0;
@@ -103,9 +101,7 @@ EP_AVX2 static void pack(__m256i *panel, const int8_t *w, ptrdiff_t step, int32_
             v[k] = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)some));
         }
         transpose8(v);
-        for (int32_t k = 0; k < (n + 1) / 2; k++) {
-            panel[2 * (i / 2 + k)] = v[k];
-        }
+        for (int32_t k = 0; k < (n + 1) / 2; k++) panel[2 * (i / 2 + k)] = v[k];
     }
 }
 
@@ -137,9 +133,7 @@ EP_AVX2 EP_INLINE void multiply(const ep_conv_s8 *c, const target *t, const __m2
         }
     }
     EP_UNROLL
-    for (int r = 0; r < rows; r++) {
-        store(t, y + r * c->y_step, sums[r]);
-    }
+    for (int r = 0; r < rows; r++) store(t, y + r * c->y_step, sums[r]);
 }
 
 /* Columns k .. k + 15 at all positions of a span, x being its copy. */
@@ -177,9 +171,7 @@ EP_AVX2 static void widen(int16_t *to, const int8_t *x, ptrdiff_t count)
         const __m128i v = _mm_loadu_si128((const __m128i *)(const void *)(x + i));
         _mm256_storeu_si256((__m256i *)(void *)(to + i), _mm256_cvtepi8_epi16(v));
     }
-    for (; i < count; i++) {
-        to[i] = x[i];
-    }
+    for (; i < count; i++) to[i] = x[i];
 }
 
 EP_AVX2 static void multiply_span(const ep_conv_s8 *c, const void *at)
@@ -205,9 +197,7 @@ EP_AVX2 void ep_conv_s8_avx2(const ep_conv_s8 *c)
             at[s * deep + i] = (int32_t)(s * c->x_piece) + (2 * i + 2 <= c->piece ? 2 * i : c->piece - 2);
         }
     }
-    if (!possible || !ep_by_spans(c, SPAN, 4, multiply_span, at)) {
-        ep_conv_s8_portable(c);
-    }
+    if (!possible || !ep_by_spans(c, SPAN, 4, multiply_span, at)) ep_conv_s8_portable(c);
 }
 
 /* ---- A few rows -------------------------------------------------------------------------------------------------- */
@@ -230,9 +220,7 @@ EP_AVX2 EP_INLINE __m128i dot4(const int8_t *x, const int8_t *w, int32_t count, 
     __m256i sums[4];
     int32_t i = 0, rest[4] = {0};
     EP_UNROLL
-    for (int j = 0; j < 4; j++) {
-        sums[j] = _mm256_setzero_si256();
-    }
+    for (int j = 0; j < 4; j++) sums[j] = _mm256_setzero_si256();
     for (; i + 16 <= count; i += 16) {
         const __m256i v = load16(x + i);
         EP_UNROLL
@@ -242,9 +230,7 @@ EP_AVX2 EP_INLINE __m128i dot4(const int8_t *x, const int8_t *w, int32_t count, 
     }
     for (int32_t j = 0; j < 4; j++) {
         const int8_t *column = w + (ptrdiff_t)(j < last ? j : last) * count;
-        for (int32_t t = i; t < count; t++) {
-            rest[j] += x[t] * column[t];
-        }
+        for (int32_t t = i; t < count; t++) rest[j] += x[t] * column[t];
     }
     return _mm_add_epi32(fold4(sums), _mm_loadu_si128((const __m128i *)(const void *)rest));
 }
@@ -273,9 +259,7 @@ EP_AVX2 void ep_gemm_s8_avx2(const ep_gemm_s8 *g)
         ep_conv_s8_avx2(&c);
         return;
     }
-    for (int32_t r = 0; r < g->rows; r++) {
-        dot_row(g, g->x + r * g->x_step, g->y + r * g->y_step);
-    }
+    for (int32_t r = 0; r < g->rows; r++) dot_row(g, g->x + r * g->x_step, g->y + r * g->y_step);
 }
 
 #else

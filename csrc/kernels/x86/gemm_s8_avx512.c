@@ -142,9 +142,7 @@ EP_AVX512 static void pack(__m512i *panel, const int8_t *w, ptrdiff_t step, int3
     }
     if (whole < piece) {
         int32_t last[16] = {0};
-        for (int32_t k = 0; k < 16 && k < columns; k++) {
-            last[k] = last_four(w + k * step, piece);
-        }
+        for (int32_t k = 0; k < 16 && k < columns; k++) last[k] = last_four(w + k * step, piece);
         panel[whole / 4] = _mm512_loadu_si512(last);
     }
 }
@@ -157,9 +155,7 @@ EP_AVX512 EP_INLINE void multiply(const ep_conv_s8 *c, const target *t, const __
     const ptrdiff_t step = c->x_step;
     __m512i sums[8];
     EP_UNROLL
-    for (int r = 0; r < rows; r++) {
-        sums[r] = bias;
-    }
+    for (int r = 0; r < rows; r++) sums[r] = bias;
     for (int32_t i = 0; i < depth; i++) {
         const __m512i w = panel[i];
         const int8_t *p = x + at[i], *p4 = p + 4 * step;
@@ -173,15 +169,11 @@ EP_AVX512 EP_INLINE void multiply(const ep_conv_s8 *c, const target *t, const __
     }
     if (rows % 4 == 0 && t->small) {
         EP_UNROLL
-        for (int r = 0; r < rows; r += 4) {
-            store4(t, y + r * c->y_step, c->y_step, sums + r);
-        }
+        for (int r = 0; r < rows; r += 4) store4(t, y + r * c->y_step, c->y_step, sums + r);
         return;
     }
     EP_UNROLL
-    for (int r = 0; r < rows; r++) {
-        store(t, y + r * c->y_step, sums[r]);
-    }
+    for (int r = 0; r < rows; r++) store(t, y + r * c->y_step, sums[r]);
 }
 
 EP_AVX512 static void multiply_line(const ep_conv_s8 *c, const target *t, const __m512i *panel, __m512i bias,
@@ -244,9 +236,7 @@ EP_AVX512 static void multiply_span(const ep_conv_s8 *c, const void *at)
     ep_conv_s8 copy = *c;
     copy_span((int8_t *)x, c->x, ep_span_of(c, c->lines, c->run));
     copy.x = (const int8_t *)x;
-    for (int32_t k = 0; k < c->columns; k += COLUMNS) {
-        multiply_columns(&copy, at, k);
-    }
+    for (int32_t k = 0; k < c->columns; k += COLUMNS) multiply_columns(&copy, at, k);
 }
 
 EP_AVX512 void ep_conv_s8_avx512(const ep_conv_s8 *c)
@@ -258,9 +248,7 @@ EP_AVX512 void ep_conv_s8_avx512(const ep_conv_s8 *c)
             at[s * deep + i] = (int32_t)(s * c->x_piece) + (4 * i + 4 <= c->piece ? 4 * i : c->piece - 4);
         }
     }
-    if (!possible || !ep_by_spans(c, SPAN, 8, multiply_span, at)) {
-        ep_conv_s8_portable(c);
-    }
+    if (!possible || !ep_by_spans(c, SPAN, 8, multiply_span, at)) ep_conv_s8_portable(c);
 }
 
 /* ---- A few rows -------------------------------------------------------------------------------------------------- */
@@ -306,9 +294,7 @@ EP_AVX512 EP_INLINE __m256i dot8(const int8_t *x, const int8_t *w, int32_t count
     __m256i sums[8];
     int32_t i = 0;
     EP_UNROLL
-    for (int j = 0; j < 8; j++) {
-        sums[j] = _mm256_setzero_si256();
-    }
+    for (int j = 0; j < 8; j++) sums[j] = _mm256_setzero_si256();
     for (; last >= 7 && i + 32 <= count; i += 32) {
         const __m256i v = _mm256_loadu_si256((const __m256i *)(const void *)(x + i));
         EP_UNROLL

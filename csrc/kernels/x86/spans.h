@@ -17,9 +17,7 @@ static inline int ep_by_spans(const ep_conv_s8 *c, ptrdiff_t span, int32_t least
 {
     const ptrdiff_t line = ep_span_of(c, 1, c->run), position = ep_span_of(c, 1, 1);
     ep_conv_s8 part = *c;
-    if (position + (least - 1) * c->x_step > span) {
-        return 0;
-    }
+    if (position + (least - 1) * c->x_step > span) return 0;
     const int32_t run = line <= span ? c->run : (int32_t)((span - position) / c->x_step) + 1;
     const int32_t lines = line <= span && c->lines > 1 ? (int32_t)((span - line) / c->x_line) + 1 : 1;
     for (int32_t l = 0; l < c->lines; l += lines) {
