@@ -14,7 +14,7 @@ import pytest
 from edgeprop import Model, export
 from edgeprop.export.check import check
 from edgeprop.export.errors import TrainableError
-from edgeprop.export.graph import reference
+from edgeprop.export.graph import importer, reference
 from edgeprop.export.graph.importer import load
 from edgeprop.export.graph.normalize import normalize
 from edgeprop.export.lower import UnsupportedError, lower
@@ -369,3 +369,15 @@ def test_inputs_that_nothing_reads_do_not_keep_it_from_learning(extra: list[onnx
     learner.partial_fit(x, y)
     assert not np.array_equal(before, learner.run(x))
     assert [port.name for port in lower(proto).inputs] == ["b", "a"]
+
+
+def test_domains_are_imported_once() -> None:
+    """The checker wants each to be, which not all files do, and onnxruntime does not."""
+    nodes = [node("Relu", ["x"], ["a"], domain="ai.onnx")]
+    nodes += [node("Gelu", [a], [b], domain="com.microsoft") for a, b in (("a", "b"), ("b", "c"))]
+    nodes += [node("Other", [a], [b], domain="org.other") for a, b in (("c", "d"), ("d", "y"))]
+    proto = model(nodes, {"x": ["N", 4]}, ["y"], shapes={"y": ["N", 4]})
+    proto.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    given = [(o.domain, o.version) for o in proto.opset_import]
+    known = importer._known_parts(proto, 17)
+    assert [(o.domain, o.version) for o in known.opset_import] == [*given, ("org.other", 1)]
