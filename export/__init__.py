@@ -1,4 +1,4 @@
-"""From an ONNX model, or a network of `edgeprop.trainer`, to files for the device.
+"""Export an ONNX model, or a network of `edgeprop.trainer`, to files for the device.
 
 >>> from edgeprop import export
 >>> export.save("build/digits", net, calibration=x[:256], trainable="head", labels=range(10))

@@ -1,4 +1,4 @@
-"""The whole road in one call: a model in, ONNX, C header, image and report out."""
+"""Export a model in one call: a model in, ONNX, C header, image and report out."""
 
 from __future__ import annotations
 

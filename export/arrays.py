@@ -1,4 +1,4 @@
-"""Arrays out of .npy and .npz files that may say anything of themselves: what they hold is seen before memory is taken.
+"""Read arrays from untrusted .npy and .npz files: shapes and types are checked before memory is allocated.
 
 Needs numpy alone, as `edgeprop adapt` does.
 """

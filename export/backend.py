@@ -1,4 +1,4 @@
-"""The C runtime as an `onnx.backend`: a model in, an image in memory, the device's C code runs it.
+"""Run ONNX models on the C runtime as an `onnx.backend`: a model in, an image in memory, the device's C code runs it.
 
 What ONNX's own suites run against. A device's program has constant weights, so operands that the device cannot take as
 an input (a weight, a shape, axes) are bound to the values of the first run; the first operand always stays an input of

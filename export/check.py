@@ -1,4 +1,4 @@
-"""Does a model compute on the device what onnxruntime computes? `check` answers for any ONNX file.
+"""Compare a model on the C runtime with onnxruntime, layer by layer: `check` takes any ONNX file.
 
 >>> from edgeprop.export.check import check
 >>> print(check("kws.onnx"))

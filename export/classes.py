@@ -1,4 +1,4 @@
-"""Names of classes: texts in the order of the outputs, from what users have them in, and how many an output may have."""
+"""Normalize class names to a list of texts in the order of the outputs, and check their number."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the exporter refuses, and how it says so."""
+"""Define the exporter's exceptions and how their messages are worded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are replaced whole, all of them or none: what lies in their places is looked at before any work, everything is
+"""Replace files atomically, all of them or none: what lies in their places is looked at before any work, everything is
 written beside and renamed, and what cannot be finished is taken back.
 
 A part that is replaced has `check`, `put`, `undo` and `clean`; `File` is one, `package.folder.Folder` the other.

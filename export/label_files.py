@@ -1,4 +1,4 @@
-"""Names of classes out of a file: one a line, or JSON. What else may be in a file that is called so is told, with the cure.
+"""Read class names from a file: one a line, or JSON. Other kinds of file are recognized and refused, with the cure.
 
 Needs nothing but Python, as `recognize` does.
 """

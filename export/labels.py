@@ -1,4 +1,4 @@
-"""Names of classes held against the model whose classes they name."""
+"""Validate class names against the outputs and the loss of a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes, where it is not what was asked for; and how to get that from it.
+"""Recognize file formats by their first bytes (magic numbers), and say how to convert what was not asked for.
 
 Needs nothing but Python: `edgeprop adapt` and `inspect` use it on devices too.
 """

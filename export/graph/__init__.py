@@ -1,1 +1,1 @@
-"""An ONNX graph, read and brought into the one normal form that the lowering knows; and the desktop's answer to it."""
+"""Import ONNX graphs, normalize them for the lowering, and run them with onnxruntime as the reference."""

@@ -1,4 +1,4 @@
-"""onnxruntime in a process of its own, for models that may end the one they run in, or never come to an end.
+"""Run onnxruntime in a subprocess, for models that may crash it or never end.
 
 Graphs inside nodes (If, Loop, Scan) are what its optimizer has crashed on, by chance rather than always, and what can run
 for any time. Such models run here, unoptimized unless they are quantized, and within limits of time and memory.

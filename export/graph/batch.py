@@ -1,4 +1,4 @@
-"""From a graph over a batch to one over a single sample, and whether that is the same for every sample.
+"""Reduce a graph over a batch to one sample, and check that samples are computed independently.
 
 A batch axis of fixed size is all over a graph: in targets of Reshape, in constants repeated for every sample, in states
 that recurrent operators start from. Each value's batch axis is followed from the inputs on, and every such constant is

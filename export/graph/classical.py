@@ -1,4 +1,4 @@
-"""scikit-learn's models as skl2onnx writes them: operators of `ai.onnx.ml` in ONNX's own, and outputs that are no tensors.
+"""Convert operators of `ai.onnx.ml`, as skl2onnx writes them, to ONNX's own; drop outputs that are no tensors.
 
 A linear classifier becomes Gemm and Softmax, a Scaler Sub and Mul. The predicted label (ArgMax and a table of names, of
 int64 or strings) and ZipMap's list of dictionaries are left out: the scores are the output, the names of the classes go

@@ -1,4 +1,4 @@
-"""Operators that only move elements, which onnxruntime leaves in float32 between DequantizeLinear and QuantizeLinear.
+"""Move data-movement operators from between DequantizeLinear and QuantizeLinear onto the quantized values.
 
 Where both have the same scale and zero point, moving the codes gives the same codes: (q - z) * s / s rounds to q - z.
 """

@@ -1,4 +1,4 @@
-"""Outputs that do not depend on the inputs, such as a version number or a policy's deviation: devices need not compute them."""
+"""Drop outputs that do not depend on the inputs, such as a version number or a policy's deviation."""
 
 from __future__ import annotations
 

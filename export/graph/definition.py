@@ -1,4 +1,4 @@
-"""Where onnxruntime departs from ONNX's own definition of an operator: the same model in a form that it computes right.
+"""Rewrite operators that onnxruntime computes otherwise than ONNX defines them into forms that it computes right.
 
 The device does what ONNX says; what it is compared with must, too (docs/arithmetic.md lists the places).
 """

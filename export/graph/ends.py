@@ -1,4 +1,4 @@
-"""The ends of a graph in what a device has: inputs that are made float32 at once, outputs that only name what is largest.
+"""Fit a graph's inputs and outputs to the device: drop a Cast behind an input, and an ArgMax or the like before an output.
 
 An input of int16 samples or of uint8 pixels whose every reader is a Cast to float32 becomes a float32 input. Of an output
 that is a label (ArgMax, TopK, a comparison) or a Cast of the result, the scores are the output instead; of ArgMin, whose

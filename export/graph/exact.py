@@ -1,4 +1,4 @@
-"""What a float graph really gives: in float64, for where onnxruntime and the device differ and one of them is off.
+"""Evaluate a float graph in float64, to arbitrate where onnxruntime and the device differ.
 
 onnxruntime's Sigmoid, Tanh, Exp and others are polynomials that are exact to some 1e-7 of 1, which is much where all values
 are small. numpy's float64 knows which of two float32 results is the better.

@@ -1,4 +1,4 @@
-"""An ONNX model out of a file, whole: weights that stand in files beside it (external data) are read into it.
+"""Read an ONNX file with its external data: weights that stand in files beside it are read into it.
 
 Such files are looked for beside the model and nowhere else, whatever the current folder is, and are regular files there:
 in the folder of the path given, else, where that path is a link, in the folder of the file it points at. The name that

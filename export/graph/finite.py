@@ -1,4 +1,4 @@
-"""Which constants of a model are NaN or infinite, where something computed or exported has become so."""
+"""Find constants that are NaN or infinite, to name the cause of a value that is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bring an ONNX model in: read it, check it, note where it came from and how its batch axis behaves."""
+"""Import an ONNX model: read it, check it, note its source and how its batch axis behaves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layers that onnxruntime leaves in float32 between DequantizeLinear and QuantizeLinear, turned into integer ones.
+"""Fuse layers that onnxruntime leaves in float32 between DequantizeLinear and QuantizeLinear into integer ones.
 
 That happens where a Relu or Clip does not coincide with the saturation of the QuantizeLinear behind it. Integer
 arithmetic is smaller and faster, and the float sum has no defined order anyway; the result may be one step apart

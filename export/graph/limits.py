@@ -1,4 +1,4 @@
-"""What a model may ask for: a small file can be a graph of 2^40 nodes, or a constant of terabytes once it is folded.
+"""Limit what a model may ask for: a small file can be a graph of 2^40 nodes, or a constant of terabytes once it is folded.
 
 All of it is seen before anything is computed, and refused by name.
 """

@@ -1,4 +1,4 @@
-"""The normal form the lowering reads: one sample, constants folded, QDQ groups fused as onnxruntime fuses them."""
+"""Normalize a graph for the lowering: one sample, constants folded, QDQ groups fused as onnxruntime fuses them."""
 
 from __future__ import annotations
 

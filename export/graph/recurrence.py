@@ -1,4 +1,4 @@
-"""Recurrent operators in the form that the lowering reads: time in front, no loops.
+"""Normalize recurrent operators: time-major layout, Scan unrolled.
 
 RNN, GRU and LSTM of layout 1, which onnxruntime does not run, become those of layout 0 between Transposes. A Scan
 becomes its body, once for every step.

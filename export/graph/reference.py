@@ -1,4 +1,4 @@
-"""The desktop's answer: onnxruntime, with the options that make it well defined to the bit (docs/arithmetic.md)."""
+"""Open onnxruntime sessions with the options that make integer results exact on every CPU (docs/arithmetic.md)."""
 
 from __future__ import annotations
 

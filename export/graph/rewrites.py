@@ -1,4 +1,4 @@
-"""What exporters write in several or in other operators, in those that the lowering knows."""
+"""Replace patterns that exporters emit by the operators that they stand for."""
 
 from __future__ import annotations
 

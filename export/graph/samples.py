@@ -1,4 +1,4 @@
-"""Random inputs that a model can take."""
+"""Draw random inputs that a model can take."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Estimators of scikit-learn as ONNX: multi-layer perceptrons, linear models, and what scales their inputs before.
+"""Convert scikit-learn estimators to ONNX: multi-layer perceptrons, linear models, and the scalers before them.
 
 An estimator comes out as its network: Sub and Div of a scaler, a Gemm for a projection and for each layer, the
 activations between, and Softmax or Sigmoid at the end. The last layer is marked trainable, with the loss that fits.

@@ -1,4 +1,4 @@
-"""Operators that the device has not, spelled out in those that it has.
+"""Decompose operators that the runtime lacks into ones that it has.
 
 Truth values are float32 there, 0 or 1: a comparison is a difference that is clipped steeply, a choice a weighted sum.
 What depends on an index alone is a row of a table. Sums that run along an axis are products with a triangle of ones.

@@ -1,4 +1,4 @@
-"""What ONNX lets a file leave out, put in: names of outputs that nobody reads, and sizes that are not known.
+"""Fill in what ONNX lets a file leave out: names of outputs that nobody reads, and sizes that are not known.
 
 A Split with one of its parts unnamed has ended the process that onnxruntime ran in, and so has a Slice of an axis of -1
 elements, as some exporters write one that may vary, where onnx infers its shape.

@@ -1,4 +1,4 @@
-"""What nodes read, with the graphs inside them, which may read any value of the graphs around."""
+"""Find what nodes read, subgraphs included, which may read any value of the graphs around them."""
 
 from __future__ import annotations
 

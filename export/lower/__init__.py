@@ -1,4 +1,4 @@
-"""From an ONNX graph to a Program: a table with one small function for every ONNX operator.
+"""Lower an ONNX graph to a Program: a table with one small function for every ONNX operator.
 
 `lower` is the whole of it: import, normal form, one function per node, then ports, trainable weights and loss.
 """

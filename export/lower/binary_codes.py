@@ -1,4 +1,4 @@
-"""Lowering of sums and products of codes: com.microsoft QLinearAdd and QLinearMul, of values or constants, broadcast."""
+"""Lower sums and products of quantized values: com.microsoft QLinearAdd and QLinearMul, with broadcasting."""
 
 from __future__ import annotations
 

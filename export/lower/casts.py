@@ -1,4 +1,4 @@
-"""Lowering of Cast: of what stays as it is."""
+"""Lower casts that change no value."""
 
 from __future__ import annotations
 

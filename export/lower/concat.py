@@ -1,4 +1,4 @@
-"""Lowering of Concat, of floats and of codes."""
+"""Lower Concat, of float32 and of quantized values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the lowering functions share: values met so far, the ops and tensors of the Program being built."""
+"""Hold the state of a lowering: values met so far, the ops and tensors of the Program being built."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lowering of dynamic quantization, as onnxruntime's quantize_dynamic writes it: integer layers with float32 around them.
+"""Lower dynamic quantization, as onnxruntime's quantize_dynamic writes it: integer layers with float32 around them.
 
 The device makes the codes inside the layer that reads them, for every sample with a scale and zero point of its own.
 """

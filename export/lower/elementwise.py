@@ -1,4 +1,4 @@
-"""Lowering of element-wise operators: functions of one element, two operands with NumPy's broadcasting, products of codes."""
+"""Lower element-wise operators: unary functions, binary ones with NumPy's broadcasting, products of quantized values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lowering of float32 operators, one function each."""
+"""Lower float32 layers, pools and activations, one function each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Element-wise float nodes between one DequantizeLinear and one QuantizeLinear: together a function of one code."""
+"""Fuse element-wise nodes between one DequantizeLinear and one QuantizeLinear into a lookup table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lowering of integer operators, as onnxruntime fuses them: QLinearConv, QGemm, QLinearAdd, ... one function each.
+"""Lower integer operators, as onnxruntime fuses them: QLinearConv, QGemm, QLinearAdd, ... one function each.
 
 Codes are int8 on the device. uint8 codes of the graph lie there 128 lower, with their zero points; what every kernel
 computes is the same but for Add (docs/arithmetic.md).

@@ -1,4 +1,4 @@
-"""Where the elements of a value lie, so that Transpose, Reshape, Flatten and Squeeze cost nothing on the device.
+"""Track the memory layout of values, so that Transpose, Reshape, Flatten and Squeeze cost nothing on the device.
 
 ONNX thinks in shapes (NCHW), the device in memory order (NHWC). A `Value` bridges them: each of its ONNX axes is a list
 of factors, and the storage beneath it lists the same factors in memory order. A Transpose permutes the axes, a Reshape

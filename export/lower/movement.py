@@ -1,4 +1,4 @@
-"""Lowering of operators that move, pick and repeat elements.
+"""Lower data movement: Slice, Split, Pad, Gather, Expand, Tile, DepthToSpace and their like.
 
 They work axis by axis on the memory order that a value has (`memory_axes`), whatever its ONNX axes are called.
 """

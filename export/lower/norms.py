@@ -1,4 +1,4 @@
-"""Lowering of normalizations: layer, group, instance and root-mean-square norms, all one op of the device."""
+"""Lower normalizations: layer, group, instance and root-mean-square norms, all one op of the device."""
 
 from __future__ import annotations
 

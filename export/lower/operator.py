@@ -1,4 +1,4 @@
-"""A row of the exporter's table of ONNX operators."""
+"""Define a row of the exporter's table of ONNX operators."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lowering of MatMul, with a constant on either side or with none, and of ConvTranspose."""
+"""Lower MatMul, with a constant on either side or with none, and ConvTranspose."""
 
 from __future__ import annotations
 

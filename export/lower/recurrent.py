@@ -1,4 +1,4 @@
-"""Lowering of RNN, GRU and LSTM: one device op each, which holds both directions."""
+"""Lower RNN, GRU and LSTM to one device op each, which holds both directions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lowering of reductions other than the mean, which is a pool."""
+"""Lower reductions other than the mean, which is a pool."""
 
 from __future__ import annotations
 

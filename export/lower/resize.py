@@ -1,4 +1,4 @@
-"""Lowering of Resize and Upsample."""
+"""Lower Resize and Upsample."""
 
 from __future__ import annotations
 

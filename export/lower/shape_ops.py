@@ -1,4 +1,4 @@
-"""Lowering of operators that move or rename axes: none of them costs anything on the device by itself."""
+"""Lower Transpose, Reshape and their like, which only rename axes and cost nothing on the device by themselves."""
 
 from __future__ import annotations
 

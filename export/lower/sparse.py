@@ -1,4 +1,4 @@
-"""Dense layers of few non-zero weights, stored as those alone."""
+"""Store dense layers of few non-zero weights in compressed sparse form."""
 
 from __future__ import annotations
 

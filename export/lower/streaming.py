@@ -1,4 +1,4 @@
-"""States of a model that runs on a stream: graph inputs that a graph output replaces after every step."""
+"""Mark the states of a streaming model: graph inputs that a graph output replaces after every step."""
 
 from __future__ import annotations
 

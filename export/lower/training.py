@@ -1,4 +1,4 @@
-"""Which weights train, what the loss looks at, and whether a backward pass can get from one to the other."""
+"""Choose trainable weights and the loss, and check that a backward pass leads from one to the other."""
 
 from __future__ import annotations
 

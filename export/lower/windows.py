@@ -1,4 +1,4 @@
-"""Kernel, stride, padding and output size of a Conv or pool, 1-D ones as 2-D of height 1."""
+"""Resolve kernel, stride, padding and output size of a Conv or pool; 1-D ones become 2-D of height 1."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model as the library that a build tool takes: the runtime's sources, the generated header, the tool's metadata and
+"""Package a model as a library for a build tool: the runtime's sources, the generated header, the tool's metadata and
 an example that compiles. One row of `KINDS` a tool, one module a row.
 
 >>> export.save("build/digits", net, calibration=x, package=["arduino", "zephyr"])   # build/arduino/digits/ ...

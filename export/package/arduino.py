@@ -1,4 +1,4 @@
-"""For the Arduino IDE, arduino-cli and whatever takes Arduino libraries: everything in src/, the one folder they search.
+"""Write an Arduino library, for the IDE, arduino-cli and others: everything in src/, the one folder they search.
 
 Arduino has no compiler flags of a library's own; the sources keep products and sums apart by themselves (contract.h).
 """

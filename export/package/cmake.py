@@ -1,4 +1,4 @@
-"""For any CMake project: a folder for add_subdirectory, FetchContent and find_package, before or after installing it."""
+"""Write a CMake project for add_subdirectory, FetchContent and find_package, before or after installing it."""
 
 from __future__ import annotations
 

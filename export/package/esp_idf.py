@@ -1,4 +1,4 @@
-"""For ESP-IDF: a component, and an example project around it."""
+"""Write an ESP-IDF component, and an example project around it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The example in a package: one answer and, where the model learns, one lesson. In C, and as an Arduino sketch."""
+"""Write the example of a package: one inference and, where the model learns, one step. In C, and as an Arduino sketch."""
 
 from __future__ import annotations
 

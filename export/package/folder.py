@@ -1,4 +1,4 @@
-"""A folder that is written whole or not at all, and that never takes the place of what somebody else wrote.
+"""Write a folder whole or not at all, and never over what somebody else wrote.
 
 Its list of checksums, in the format of sha256sum, tells what was written, so that work of the user's in a package (a
 changed example, a build beside it) is seen before it would be lost.

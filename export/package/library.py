@@ -1,4 +1,4 @@
-"""What all packages share: the runtime's files, the model's, and the words about them."""
+"""Collect the files that all packages share: the runtime's, the model's, README and licence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""For PlatformIO: a library with library.json, and an example project that uses it from where it lies."""
+"""Write a PlatformIO library with library.json, and an example project that uses it from where it lies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""For Zephyr: a module with Kconfig, and a sample that twister can run."""
+"""Write a Zephyr module with Kconfig, and a sample that twister can run."""
 
 from __future__ import annotations
 

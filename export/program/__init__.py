@@ -1,1 +1,1 @@
-"""The device's view of a network, and where each of its values lies in memory."""
+"""Represent a network as the device sees it, and plan where each of its values lies in memory."""

@@ -1,4 +1,4 @@
-"""What each layer of a Program costs on the device: the rows that the header's first screen and the report show."""
+"""Tabulate what each layer of a Program costs on the device, for the header's first screen and the report."""
 
 from __future__ import annotations
 

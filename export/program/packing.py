@@ -1,4 +1,4 @@
-"""Giving blocks that live for some time a place in one arena, as small as can be found (dynamic storage allocation).
+"""Pack blocks with lifetimes into one arena, as small as can be found (dynamic storage allocation).
 
 A small graph is solved exactly by branch and bound. A large one gets the best of several greedy orders and of a
 seeded search around them, which for networks nearly always meets the lower bound.

@@ -1,4 +1,4 @@
-"""When each value of a Program must be in memory, and where: the plan for inference and the plan for training.
+"""Plan memory: when each value of a Program must be in memory, and where, for inference and for training.
 
 Both plans come from one description, a list of steps with what each reads and writes. From it follow lifetimes, from
 these the blocks that share memory, and `packing` gives the blocks places.

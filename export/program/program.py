@@ -1,4 +1,4 @@
-"""The device's view of a network: ordered ops, tensors in device layout, and where each value lies in the arena.
+"""Define Program, the device's intermediate representation: ordered ops, tensors in device layout, places in the arena.
 
 `lower` makes a Program from an ONNX graph, `plan` gives its tensors places, and the writers (header, image, report) turn it
 into files. Nothing else knows how a file looks, and a Program knows nothing of ONNX.

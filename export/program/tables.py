@@ -1,4 +1,4 @@
-"""A planned Program as the rows of the runtime's structs. The image and the header write the same rows."""
+"""Flatten a planned Program into the rows of the runtime's structs. The image and the header write the same rows."""
 
 from __future__ import annotations
 

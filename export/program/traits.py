@@ -1,4 +1,4 @@
-"""What the exporter knows of each op of the runtime beyond its attributes: one row per op.
+"""Define the traits of each op of the runtime (in-place, what its backward reads, ...): one row per op.
 
 A row says where an op may write over its input, what its backward reads, the working memory it asks for and its
 multiplications. It mirrors the C file of that op; a new op, or a kernel with other needs, changes its row here and

@@ -1,1 +1,1 @@
-"""From a float32 graph and samples to an int8 one, in QDQ form: ranges, clipping, corrections, and what it costs."""
+"""Quantize a float32 graph to int8, in QDQ form: calibration, clipping, corrections, and what it costs."""

@@ -1,4 +1,4 @@
-"""What int8 does to the answers: each output of the int8 model beside the float one, and whether they still hold.
+"""Judge what int8 does to the answers: each output of the int8 model beside the float one.
 
 One ratio over everything hides much: an output of small values behind one of large ones, a column of small values in
 a table, all the ordinary samples behind one that is a thousand times larger. So every output is judged by itself, by

@@ -1,4 +1,4 @@
-"""How much each layer loses to int8: the signal-to-noise ratio of its output, quantized against float."""
+"""Measure what each layer loses to int8: the signal-to-noise ratio of its output, quantized against float."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ranges of activations: run the float model on samples, watch every value, choose what int8 should cover.
+"""Calibrate: run the float model on samples, observe every activation, choose the range that int8 covers.
 
     ranges = calibrate(model, samples, method="mse")     # {value name: Range(low, high)}
     scale, zero_point = ranges["conv1.output"].affine()

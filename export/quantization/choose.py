@@ -1,4 +1,4 @@
-"""Calibration method "auto": for each value the method that leaves least noise in the network's outputs.
+"""Choose a calibration method for each value ("auto"): the one that leaves least noise in the network's outputs.
 
 The mean squared error of a value says little of what its noise does further on, so the outputs are looked at: the best
 single method first, then, value by value, the others where they would choose a clearly different scale.

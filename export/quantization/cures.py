@@ -1,4 +1,4 @@
-"""Where int8 ruins the answers: what was tried and helps.
+"""Try options that help where int8 ruins the answers.
 
 Trials are few, in the order in which they are likely to help, on some of the samples; only what helps there is tried on
 all. How many there are depends on the model alone, so that a report is the same on every machine.

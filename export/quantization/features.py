@@ -1,4 +1,4 @@
-"""Inputs in different units: every feature brought to the same range in float32, before the first int8 layer.
+"""Scale input features of different units to one range in float32, before the first int8 layer.
 
 One int8 scale for a table of sensors is the scale of the largest: beside a pressure of 100,000 Pa a current of
 1 mA is nothing. Where the graph itself normalises them, that stays float32 and int8 begins behind it. Else a feature's

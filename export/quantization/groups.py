@@ -1,4 +1,4 @@
-"""Element-wise nodes that together are a function of one value: between codes a table, whatever they compute.
+"""Group element-wise nodes that together are a function of one value: quantized, they become one lookup table.
 
 x * Sigmoid(x), x * Clip(x + 3, 0, 6) / 6 or 0.5 * x * (1 + Erf(x / sqrt(2))) would lose twice where every step were
 rounded to int8, and cost a table for each; as one float island between DequantizeLinear and QuantizeLinear they are one

@@ -1,4 +1,4 @@
-"""The surgery: QuantizeLinear and DequantizeLinear into a graph, codes in place of weights."""
+"""Insert QuantizeLinear and DequantizeLinear into a graph, and quantize its weights."""
 
 from __future__ import annotations
 

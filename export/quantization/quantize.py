@@ -1,4 +1,4 @@
-"""From a float32 ONNX model and calibration samples to an int8 one, in QDQ form.
+"""Quantize a float32 ONNX model to int8 with calibration samples, in QDQ form.
 
     int8 = quantize(model, x[:256], trainable="head", labels=range(10))
 

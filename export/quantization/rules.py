@@ -1,4 +1,4 @@
-"""How each operator is quantized: one row an operator."""
+"""Define how each operator is quantized: one row an operator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which layers learn, and which nodes become integers."""
+"""Select the layers that learn and the nodes that become integer ops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which layers int8 hurts most: what the outputs gain where one more of them is left in float32."""
+"""Rank layers by sensitivity to int8: what the outputs gain where one more of them is left in float32."""
 
 from __future__ import annotations
 

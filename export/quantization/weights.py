@@ -1,4 +1,4 @@
-"""Weights and biases as integers."""
+"""Quantize weights and biases."""
 
 from __future__ import annotations
 

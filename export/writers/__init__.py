@@ -1,1 +1,1 @@
-"""A Program as files: the C header, the image, the report."""
+"""Write a Program as files: the C header, the image, the report."""

@@ -1,4 +1,4 @@
-"""Pieces of C: identifiers, comments, strings, numbers and arrays that compile whatever names a model brings along."""
+"""Format pieces of C: identifiers, comments, strings, numbers and arrays that compile whatever names a model has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The C header of a Program: for reading first, then for compiling.
+"""Write the C header of a Program: for reading first, then for compiling.
 
 The first screen tells what the model is and costs; then come sizes as macros and the labels, all clean C89 and C++; and
 under `<NAME>_IMPLEMENTATION`, for exactly one C file, the `const ep_model` with its weights. It holds no date, so the

@@ -1,4 +1,4 @@
-"""The model image (`.ep`): a Program as bytes that the runtime uses where they lie. docs/format.md has every byte."""
+"""Write the model image (`.ep`): a Program as bytes that the runtime uses where they lie. docs/format.md has every byte."""
 
 from __future__ import annotations
 

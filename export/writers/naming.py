@@ -1,4 +1,4 @@
-"""What a model is called in C and by its files: whole, unlike anything that is taken, and unlike its neighbours."""
+"""Name a model in C and its files: whole, unlike anything that is taken, and unlike its neighbours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model costs, layer by layer, for people (Markdown, HTML) and programs (a dict).
+"""Report what a model costs, layer by layer, for people (Markdown, HTML) and programs (a dict).
 
 Flash is of constants and weights; RAM of a layer is what lives while it runs; the signal-to-noise ratio against the
 float model comes from the caller (`export.snr`), by the layer's name or by that of its output.

@@ -1,4 +1,4 @@
-"""Names that a model must not have in C: what a compiler, a C library, a board's headers or a build tool use already.
+"""List names that a model must not have in C: what a compiler, a C library, a board's headers or a build tool use.
 
 `symbol_of` tells what a name is where it stands in a program, `header_of` what a file of that name would stand in for.
 They are compared in lower case: file systems of Windows and macOS take Math.h for math.h.

@@ -1,4 +1,4 @@
-"""What users hand over, checked and turned into what the runtime takes; every refusal says what to do instead."""
+"""Validate arrays from users and convert them to what the runtime takes; every refusal says what to do instead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One `ep_t` with its arena: what a thread needs to run a model."""
+"""Hold one `ep_t` with its arena: what a thread needs to run a model."""
 
 from __future__ import annotations
 

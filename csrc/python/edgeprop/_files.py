@@ -1,4 +1,4 @@
-"""Files, read and replaced with care: regular ones only, no more of them than is meant, and never by half."""
+"""Read and replace files safely: regular ones only, no more of them than is meant, and never by half."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model image (.ep) in memory, loaded: the `ep_model` over it and what its meta section says. See docs/format.md."""
+"""Load a model image (.ep): the `ep_model` over it and what its meta section says. See docs/format.md."""
 
 from __future__ import annotations
 

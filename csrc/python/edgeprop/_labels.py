@@ -1,4 +1,4 @@
-"""Class labels in all the forms that users have them in, turned into indices. A label that could mean two classes is refused."""
+"""Convert class labels, in all the forms that users have them in, to indices. A label that could mean two classes is refused."""
 
 from __future__ import annotations
 

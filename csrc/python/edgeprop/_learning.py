@@ -1,4 +1,4 @@
-"""Steps and passes over samples: from what users ask to what C takes."""
+"""Run steps and epochs over samples: from what users ask to what C takes."""
 
 from __future__ import annotations
 

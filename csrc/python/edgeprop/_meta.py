@@ -1,4 +1,4 @@
-"""The meta section of an image, held against the model it describes. An image is not trusted: see docs/format.md."""
+"""Validate the meta section of an image against the model it describes. An image is not trusted: see docs/format.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Saved heads in files. The record itself is the C runtime's; see docs/format.md."""
+"""Save and restore learned weights in files. The record itself is the C runtime's; see docs/format.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The text of `Model.summary()`."""
+"""Format the text of `Model.summary()`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Copies of activations and gradients, taken by the runtime's trace hook before the arena's plan overwrites them."""
+"""Trace activations and gradients: copies taken by the runtime's hook before the arena's plan overwrites them."""
 
 from __future__ import annotations
 

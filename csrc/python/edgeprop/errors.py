@@ -1,4 +1,4 @@
-"""How a failure of the runtime reaches Python."""
+"""Raise failures of the runtime as Python exceptions."""
 
 from __future__ import annotations
 

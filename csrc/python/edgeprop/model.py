@@ -1,4 +1,4 @@
-"""A model on the device: predict, keep learning, save what was learned."""
+"""Run a model on the device: predict, keep learning, save what was learned."""
 
 from __future__ import annotations
 

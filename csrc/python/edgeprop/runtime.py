@@ -1,4 +1,4 @@
-"""The runtime's constants, for those who write models for it: ops, their attributes, losses, limits.
+"""List the runtime's constants for those who write models for it: ops, their attributes, losses, limits.
 
 Everything here is read from the C headers that this package was compiled with, so it cannot disagree with them.
 """

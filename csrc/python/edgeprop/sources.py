@@ -1,4 +1,4 @@
-"""Where the runtime's C sources lie in an installed package: what one needs to compile a generated header."""
+"""Locate the runtime's C sources in an installed package, to compile a generated header."""
 
 from __future__ import annotations
 
