@@ -1,4 +1,4 @@
-/* A model bound to an arena: its layout, the weights, inference. */
+/* Bind a model to an arena, and run it: layout, weights, states, inference. */
 #include <float.h>
 #include <string.h>
 

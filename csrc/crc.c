@@ -1,4 +1,4 @@
-/* CRC-32 of images and records. */
+/* Compute the CRC-32 of images and records. */
 #include "edgeprop.h"
 
 /* Four bits at a time: a table of 64 bytes, half as many steps as bits by two. */

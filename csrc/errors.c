@@ -1,4 +1,4 @@
-/* What went wrong, in words. */
+/* Describe error codes in words. */
 #include "edgeprop.h"
 
 const char *ep_error(int rc)

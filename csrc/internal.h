@@ -1,4 +1,4 @@
-/* What ops may ask of the core. Not installed; users include edgeprop.h. */
+/* Declare what ops may ask of the core. Not installed; users include edgeprop.h. */
 #ifndef EP_INTERNAL_H
 #define EP_INTERNAL_H
 

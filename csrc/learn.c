@@ -1,4 +1,4 @@
-/* Learning: forward, loss, backward, update.
+/* Learn: forward, loss, backward, update.
  *
  * A step that would leave a weight NaN or infinite is refused whole, in place and without a copy of the weights: the
  * backward walk fills in all dX first, then every trainable node bounds its weights' gradients, and only if the largest

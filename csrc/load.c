@@ -1,4 +1,4 @@
-/* Models from images (docs/format.md).
+/* Load models from images (docs/format.md).
  *
  * An image is not trusted. All that core, learning and ops rely on is checked here: the header and sections, then each
  * tensor, each node, the training plan, and last each op's own `check`. Sizes and places are added up in 64 bits, where

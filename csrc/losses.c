@@ -1,5 +1,5 @@
-/* Losses: the mean over n samples of `count` logits, and in the same pass its gradient. Each reads a logit before it
- * writes that logit's gradient, so both may be the same memory. A NaN among the logits makes the loss NaN. */
+/* Compute losses: the mean over n samples of `count` logits, and in the same pass its gradient. Each reads a logit
+ * before it writes that logit's gradient, so both may be the same memory. A NaN among the logits makes the loss NaN. */
 #include "internal.h"
 
 #ifndef EP_NO_TRAIN

@@ -1,4 +1,4 @@
-/* Optimizers: how a gradient changes the weights, and by how much at most.
+/* Update weights by their gradients (optimizers), and bound by how much at most.
  *
  * The gradient is a * g, with weight_decay * w added. An `apply` is called for one range of weights after the other,
  * so all of them must see the same t. A `bound` must not be smaller than what apply() does, rounding apart, and is

@@ -1,4 +1,4 @@
-/* Everything this library has, for ep_load(). Naming it links all ops; a table with fewer rows links fewer. */
+/* List all ops and losses for ep_load(). Naming the list links all of them; a table with fewer rows links fewer. */
 #include "internal.h"
 
 #define GRAD_G(name) EP_GRAD(name)

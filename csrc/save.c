@@ -1,4 +1,4 @@
-/* Keeping what was learned: records in two slots (docs/format.md). */
+/* Save and restore what was learned: records in two slots (docs/format.md). */
 #include <float.h>
 #include <string.h>
 

@@ -1,4 +1,5 @@
-/* Selective backprop (Jiang et al. 2019): a forward pass tells which samples are worth a backward pass. */
+/* Skip samples of small loss (selective backprop, Jiang et al. 2019): a forward pass tells which are worth a backward
+ * pass. */
 #include <float.h>
 
 #include "internal.h"

@@ -1,4 +1,4 @@
-/* Functions written in assembly, in C files. */
+/* Write functions in assembly, in C files. */
 #ifndef EP_ASSEMBLY_H
 #define EP_ASSEMBLY_H
 

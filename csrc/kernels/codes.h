@@ -1,4 +1,4 @@
-/* Codes from rounded values, for kernels that round first and clamp then. */
+/* Clamp rounded values to int8, for kernels that round first and clamp then. */
 #ifndef EP_CODES_H
 #define EP_CODES_H
 

@@ -1,7 +1,8 @@
-/* Every product is rounded before it is added to, whatever flags the sources are compiled with: build systems without
- * flags of a library's own (Arduino, most IDEs) would else let the compiler fuse the two, and the bits would depend on
- * the board. Included before anything that computes. GCC's pragma costs some bytes at -Os, so it stays away where
- * -std=c99 (as against gnu99) says the same. Where fusing is wanted, the source says so: by fmaf() or an intrinsic. */
+/* Forbid floating-point contraction: every product is rounded before it is added to, whatever flags the sources are
+ * compiled with: build systems without flags of a library's own (Arduino, most IDEs) would else let the compiler fuse
+ * the two, and the bits would depend on the board. Included before anything that computes. GCC's pragma costs some
+ * bytes at -Os, so it stays away where -std=c99 (as against gnu99) says the same. Where fusing is wanted, the source
+ * says so: by fmaf() or an intrinsic. */
 #ifndef EP_CONTRACT_H
 #define EP_CONTRACT_H
 

@@ -1,4 +1,4 @@
-/* Which kernels this processor has, where one build serves many. */
+/* Dispatch to the best kernels that this processor has, where one build serves many. */
 #include "kernels.h"
 
 #ifdef EP_DISPATCH

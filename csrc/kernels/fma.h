@@ -1,4 +1,4 @@
-/* a * b + c of float32 rounded once, the same on every board.
+/* Compute a * b + c of float32 with one rounding (fma), the same on every board.
  *
  * fmaf() is used where it is known to be exact: as an instruction, or from glibc, Apple's or Microsoft's library.
  * Elsewhere (old newlibs compute it in double and round twice) integers do it. EP_SOFT_FMA forces the latter. */

@@ -1,5 +1,6 @@
-/* Rounding (float)sum * multiplier to an integer without floats, for processors that have none. Same bits: the product of
- * two 24-bit mantissas is first rounded to 24 bits, as float32 does, then to an integer, both half to even. */
+/* Requantize without floats, for processors that have none: (float)sum * multiplier, rounded to an integer. Same bits:
+ * the product of two 24-bit mantissas is first rounded to 24 bits, as float32 does, then to an integer, both half to
+ * even. */
 #ifndef EP_INTEGER_S8_H
 #define EP_INTEGER_S8_H
 

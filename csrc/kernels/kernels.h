@@ -1,4 +1,4 @@
-/* The inner loops that all ops are built on, forward and backward: what a version for one instruction set replaces.
+/* Declare the kernels, the inner loops that all ops are built on: what a version for one instruction set replaces.
  *
  * Each has a version in portable C, ep_NAME_portable, which is always there and which all others are tested against. An
  * instruction set has a folder of its own here, with a pick.h that says which kernels it brings and how much working

@@ -1,4 +1,4 @@
-/* What runs where no pick.h says otherwise: the portable version, kernel by kernel. */
+/* Pick the portable version of each kernel that no pick.h has picked another of. */
 #ifndef EP_PICK_gemm_s8
 #define EP_PICK_gemm_s8 portable
 #endif

@@ -1,4 +1,4 @@
-/* What int8 kernels in plain C share: rounding, requantizing, dot products one by one. */
+/* Round, requantize and multiply int8 one by one, for kernels in plain C. */
 #ifndef EP_SCALAR_S8_H
 #define EP_SCALAR_S8_H
 

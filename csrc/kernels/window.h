@@ -1,4 +1,4 @@
-/* Where windows (kernels of convolutions, areas of pools) lie on an axis, and which of their taps are inside. */
+/* Place windows (kernels of convolutions, areas of pools) on an axis, and find which of their taps are inside. */
 #ifndef EP_WINDOW_H
 #define EP_WINDOW_H
 

@@ -1,4 +1,4 @@
-/* What sums of codes share: the constants of ONNX Runtime's QLinearAdd on x86. */
+/* Derive the constants of sums of quantized values, as ONNX Runtime's QLinearAdd on x86 has them. */
 #ifndef EP_ADD_S8_H
 #define EP_ADD_S8_H
 

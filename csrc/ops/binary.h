@@ -1,4 +1,4 @@
-/* Two operands, broadcast: what the ops of ep_binary_attr share. */
+/* Walk over two operands that are broadcast, for the ops of ep_binary_attr. */
 #ifndef EP_BINARY_H
 #define EP_BINARY_H
 

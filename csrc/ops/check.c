@@ -1,4 +1,4 @@
-/* What the checks of the ops share. */
+/* Check shapes, attributes and operands of nodes. */
 #include "check.h"
 
 #define POSITION_MAX (1 << 28) /* so that sums of a few positions on an axis stay in int32 */

@@ -1,4 +1,4 @@
-/* What the checks of the ops share. Used by the image loader only. */
+/* Check shapes, attributes and operands of nodes. Used by the image loader only. */
 #ifndef EP_CHECK_H
 #define EP_CHECK_H
 

@@ -1,4 +1,4 @@
-/* What the checks of the int8 ops share. */
+/* Check operands of int8 nodes. */
 #include "check_s8.h"
 #include "binary.h"
 

@@ -1,4 +1,4 @@
-/* What the checks of the int8 ops share. Used by the image loader only. */
+/* Check operands of int8 nodes. Used by the image loader only. */
 #ifndef EP_CHECK_S8_H
 #define EP_CHECK_S8_H
 

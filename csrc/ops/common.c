@@ -1,4 +1,4 @@
-/* Small loops that several float32 ops share. */
+/* Apply activations, masks and gradients that several float32 ops share. */
 #include "common.h"
 
 #ifndef EP_NO_TRAIN

@@ -1,4 +1,4 @@
-/* What the float32 ops share besides internal.h. */
+/* Help float32 ops: sigmoid, clamping, gradients that are passed on. */
 #ifndef EP_COMMON_H
 #define EP_COMMON_H
 

@@ -1,5 +1,5 @@
-/* Integers whose scale and zero point are found at run time, as ONNX's DynamicQuantizeLinear does, for layers with float32 in
- * and out: codes are made a few at a time on the stack, their sums kept in y until they are complete. */
+/* Quantize dynamically, as ONNX's DynamicQuantizeLinear does: scale and zero point are found at run time, for layers
+ * with float32 in and out: codes are made a few at a time on the stack, their sums kept in y until they are complete. */
 #ifndef EP_DYNAMIC_H
 #define EP_DYNAMIC_H
 

@@ -1,4 +1,4 @@
-/* Lines of an image with their padding, on the stack, so that all taps of all windows are inside. */
+/* Copy lines of an image with their padding onto the stack, so that all taps of all windows are inside. */
 #ifndef EP_PADDED_S8_H
 #define EP_PADDED_S8_H
 

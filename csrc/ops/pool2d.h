@@ -1,4 +1,4 @@
-/* Geometry that the float32 pools share. */
+/* Place the windows of the float32 pools. */
 #ifndef EP_POOL2D_H
 #define EP_POOL2D_H
 

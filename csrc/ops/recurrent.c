@@ -1,5 +1,6 @@
-/* See recurrent.h. Inputs: x, w, r, b [, h at the start [, c at the start]]; outputs: y, h at the end [, c at the end]
- * [, kept]. Of these y may be without a place where nobody reads it, and kept is there only where learning needs it. */
+/* Walk over the steps that RNN, GRU and LSTM share, forward and backward. Inputs: x, w, r, b [, h at the start [, c at
+ * the start]]; outputs: y, h at the end [, c at the end] [, kept]. Of these y may be without a place where nobody
+ * reads it, and kept is there only where learning needs it. */
 #include "recurrent.h"
 
 enum { X = 0, W = 1, R = 2, B = 3, H0 = 4, C0 = 5 }; /* inputs */

@@ -1,5 +1,5 @@
-/* What rnn_f32, gru_f32 and lstm_f32 share: the walk over samples, directions and steps, the gradients of the weights,
- * the check. An op brings one step of its cell, forward and backward. */
+/* Run rnn_f32, gru_f32 and lstm_f32, which share the walk over samples, directions and steps, the gradients of the
+ * weights, the check. An op brings one step of its cell, forward and backward. */
 #ifndef EP_RECURRENT_H
 #define EP_RECURRENT_H
 
