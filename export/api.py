@@ -18,7 +18,8 @@ from .graph.importer import Imported, load
 from .graph.sklearn import from_sklearn, is_estimator
 from .labels import class_names
 from .lower import lower
-from .lower.training import check_loss_output, metadata
+from .lower.training import check_loss_output
+from .marks import metadata
 from .package import package_folders, package_kinds, staged
 from .package.folder import Folder
 from .program.layers import arithmetic, layers, table_bytes

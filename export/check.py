@@ -25,7 +25,7 @@ from .graph.samples import random_inputs, shapes
 from .lower import lower, lower_with_values
 from .lower.context import Context
 from .lower.layout import Value, permute_array
-from .lower.training import metadata
+from .marks import metadata
 from .program.plan import traits
 from .program.program import Program
 from .quantization.accuracy import Accuracy

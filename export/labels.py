@@ -8,7 +8,7 @@ import onnx
 
 from .classes import check_count, names
 from .errors import ExportError
-from .lower.training import metadata
+from .marks import metadata
 
 
 def class_names(

@@ -25,6 +25,7 @@ from ..graph.finite import causes
 from ..graph.importer import Imported, load
 from ..graph.islands import take_islands
 from ..graph.normalize import Normal, normalize
+from ..marks import Marks, metadata
 from ..program.program import Op, Port, Program, Tensor
 from ..writers.c_text import identifier
 from . import (
@@ -49,7 +50,7 @@ from .fusion import find_chains
 from .layout import Order, Storage, Value, new_dims, port_permutation, significant
 from .operator import Operator, merged, operator
 from .sparse import make_sparse
-from .training import Marks, mark_trainable, metadata
+from .training import mark_trainable
 
 __all__ = ["UnsupportedError", "UnsupportedNode", "lower", "supported_operators"]
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from ..lower.fusion import ELEMENTWISE
-from ..lower.training import metadata
+from ..graph.operators import ELEMENTWISE
+from ..marks import metadata
 from .analysis import decibels, quantize_inputs
 from .calibrate import Array, Runner
 

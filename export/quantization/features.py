@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from ..lower.fusion import ELEMENTWISE
+from ..graph.operators import ELEMENTWISE
 from .calibrate import Array, Runner
 from .rules import RULES
 from .selection import NORMALISES, SCALES, bias_behind, choose_nodes, find_nodes, is_layer

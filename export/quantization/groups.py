@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from ..lower.fusion import ELEMENTWISE
+from ..graph.operators import ELEMENTWISE
 from .simplify import ACTIVATIONS, constant
 
 

@@ -10,7 +10,7 @@ import onnx
 import onnx_ir as ir
 
 from ..errors import QuantizeError
-from ..lower.training import Mark, meant, parse_mark
+from ..marks import Mark, meant, parse_mark
 from .calibrate import Array
 from .groups import Group, find_groups
 from .rules import RULES
