@@ -6,6 +6,7 @@ What depends on an index alone is a row of a table. Sums that run along an axis 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
@@ -26,6 +27,13 @@ _INDICES = (ir.DataType.INT32, ir.DataType.INT64)
 MOST_STEPS = 256
 #: factors of a product over an axis, each a Slice and a Mul
 MOST_FACTORS = 32
+
+
+def spell_out_layers(graph: ir.Graph) -> None:
+    """Rewrite the nodes that are layers in other words, so that they are quantized as layers are."""
+    for node in list(graph):
+        if node.op_type in _LAYERS and node.domain in ("", "ai.onnx"):
+            _RULES[node.op_type](_Spelling(graph, node))
 
 
 def spell_out(graph: ir.Graph) -> None:
@@ -201,12 +209,12 @@ def _of_codes(s: _Spelling) -> None:
 def _vector(s: _Spelling) -> None:
     """MatMul with a constant vector: a matrix of one column or row, whose axis goes again."""
     for index, shape, axis in ((1, (-1, 1), -1), (0, (1, -1), -2)):
-        array, other = constant_of(s.value(index)), s.shape(1 - index)
-        if array is not None and array.ndim == 1 and other is not None and len(other) > 1:
+        array, other = constant_of(s.value(index)), s.value(1 - index)
+        rank = len(other.shape) if other is not None and other.shape is not None else 0
+        if array is not None and array.ndim == 1 and rank > 1:
             matrix = s.weight("matrix", array.reshape(shape))
-            operands = [s.value(0), matrix] if index else [matrix, s.value(1)]
-            rank = len(other) + (axis if axis < 0 else 0)
-            s.end(s.axes("Squeeze", s.add("MatMul", *operands), [rank]))
+            operands = [other, matrix] if index else [matrix, other]
+            s.end(s.axes("Squeeze", s.add("MatMul", *operands), [rank + axis]))
             return
 
 
@@ -249,6 +257,8 @@ def _powers(s: _Spelling) -> None:
 
 def _einsum(s: _Spelling) -> None:
     """Products and sums of two operands or more, two at a time."""
+    if _dense_product(s):
+        return
     sides = s.node.attributes.get_string("equation", "").replace(" ", "").split("->")
     terms = [list(term) for term in sides[0].split(",")]
     shapes = [s.shape(i) for i in range(len(s.node.inputs))]
@@ -276,6 +286,24 @@ def _einsum(s: _Spelling) -> None:
     for i, left, term, needed in steps:
         last = _pair(s, last, left, s.value(i), term, needed, size)
     s.end(_permuted(s, last, have, list(sides[1]), always=True))
+
+
+def _dense_product(s: _Spelling) -> bool:
+    """`bi,io->bo`, of any leading axes, or `bi,oi->bo`, with a constant matrix: a MatMul, whatever the sizes are."""
+    equation = s.node.attributes.get_string("equation", "").replace(" ", "")
+    found = re.fullmatch(r"([a-zA-Z]+),([a-zA-Z])([a-zA-Z])->([a-zA-Z]+)", equation)
+    weight = constant_of(s.value(1))
+    if found is None or weight is None or len(s.node.inputs) != 2 or constant_of(s.value(0)) is not None:
+        return False
+    left, (first, second), result = found[1], (found[2], found[3]), found[4]
+    if len(set(left)) != len(left) or first == second or len(left) < 2:
+        return False
+    for given, summed, made in ((weight, first, second), (weight.T, second, first)):
+        if left[-1] == summed and made not in left and result == left[:-1] + made:
+            matrix = s.value(1) if given is weight else s.weight("turned", np.ascontiguousarray(given))
+            s.end(s.add("MatMul", s.value(0), matrix))
+            return True
+    return False
 
 
 def _result(a: Sequence[str], b: Sequence[str], needed: set[str]) -> list[str]:
@@ -595,6 +623,8 @@ _RULES: dict[str, Callable[[_Spelling], None]] = {
     "com.microsoft.BiasGelu": _bias_gelu,
     "com.microsoft.SkipLayerNormalization": _skip_norm,
 }
+#: operators that are layers, or become these
+_LAYERS = ("Einsum", "Gemm", "MatMul")
 
 
 def spelled_out() -> list[str]:

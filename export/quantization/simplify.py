@@ -19,6 +19,7 @@ from ..graph.importer import load
 from ..graph.normalize import fold_all
 from ..graph.rewrites import drop_identities
 from ..graph.rewrites import rewrite as rewrite_foreign
+from ..graph.spelled import spell_out_layers
 from .calibrate import Array
 
 MIN_OPSET = 13  # the oldest whose QuantizeLinear has an axis
@@ -43,6 +44,7 @@ def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
     name_nodes(net.graph)
     fold_constants(net)
     rewrite_foreign(net.graph)
+    spell_out_layers(net.graph)
     for rewrite in REWRITES:
         for node in list(net.graph):
             if node.graph is not None:

@@ -25,6 +25,8 @@ from edgeprop.export.quantization.quantize import quantize
 from edgeprop.export.quantization.selection import find_layers
 from edgeprop.export.quantization.simplify import simplify
 from edgeprop.export.quantization.weights import quantize_weights
+from tests.support.graphs import model as graph_model
+from tests.support.graphs import node
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -428,3 +430,35 @@ def test_mlperf_tiny(name: str, kernels: dict[str, int], models: Callable[[str],
     assert {op: n for op, n in ops.items() if op not in ("Reshape", "Transpose", "Squeeze")} == {**kernels, **still}
     expected = answers(model, x[:1])
     assert np.abs(answers(quantized, x[:1]) - expected).max() < 0.06 * np.abs(expected).max()
+
+
+TWINS: dict[str, tuple[list[onnx.NodeProto], list[int | str], list[str]]] = {
+    "einsum": ([node("Einsum", ["x", "w"], ["y"], equation="bi, io -> bo")], ["N", 6], ["dense_s8"]),
+    "einsum, transposed": ([node("Einsum", ["x", "v"], ["y"], equation="bi,oi->bo")], ["N", 6], ["dense_s8"]),
+    "einsum, of every step": ([node("Einsum", ["x", "w"], ["y"], equation="bti,io->bto")], ["N", 5, 6], ["dense_s8"]),
+    "a vector": (
+        [node("MatMul", ["x", "w"], ["h"]), node("MatMul", ["h", "u"], ["y"])], ["N", 6], ["dense_s8", "dense_s8"]),
+    "a computed bias": (
+        [node("MatMul", ["x", "w"], ["h"]), node("Gemm", ["x", "w", "h"], ["y"])], ["N", 6],
+        ["dense_s8", "dense_s8", "add_s8"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_layers_in_other_words_are_quantized_as_layers_are(name: str) -> None:
+    """A product by Einsum, with a vector or with a bias that is computed is as small on the device as any other."""
+    nodes, shape, kinds = TWINS[name]
+    rng = np.random.default_rng(0)
+    weight, vector = rng.normal(size=(6, 4)).astype(np.float32), rng.normal(size=4).astype(np.float32)
+    constants = {"w": weight, "v": np.ascontiguousarray(weight.T), "u": vector}
+    named = {key: array for key, array in constants.items() if any(key in n.input for n in nodes)}
+    proto = graph_model(nodes, {"x": shape}, ["y"], named)
+    x = rng.normal(size=(64, *shape[1:])).astype(np.float32)
+    quantized = quantize(proto, x)
+    assert [op.kind for op in lower(quantized).ops] == ["quantize", *kinds, "dequantize"]
+    got, want = reference.run(quantized, {"x": x})["y"], reference.run(proto, {"x": x})["y"]
+    assert got.shape == want.shape
+    assert np.abs(got - want).max() < 0.05 * np.abs(want).max()
+    if len(kinds) == 1:  # to the bit as MatMul
+        twin = graph_model([node("MatMul", ["x", "w"], ["y"])], {"x": shape}, ["y"], {"w": weight})
+        np.testing.assert_array_equal(got, reference.run(quantize(twin, x), {"x": x})["y"])
