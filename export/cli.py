@@ -491,10 +491,14 @@ def _add_check(add: Add) -> None:
         "max_abs_error, max_rel_error, mismatches, elements, message.",
     )
     command.add_argument("model", metavar="MODEL.onnx")
-    command.add_argument("--inputs", type=_said, metavar="X.npz", help="arrays by the graph's input names [random ones]")
+    command.add_argument(
+        "--inputs", type=_said, metavar="X.npz", help="arrays by the graph's input names [random ones]"
+    )
     command.add_argument("--seed", type=_count, default=0, help="of the random inputs [0]")
     command.add_argument("--layers", type=_count, default=12, metavar="N", help="show the N worst layers; 0: all [12]")
-    command.add_argument("--calibration", type=_said, metavar="X.npz", help="quantize the model with these samples first")
+    command.add_argument(
+        "--calibration", type=_said, metavar="X.npz", help="quantize the model with these samples first"
+    )
     _add_quantization(command)
     command.add_argument("--json", action="store_true", help="one JSON object on standard output")
 
@@ -512,7 +516,9 @@ def _add_adapt(add: Add) -> None:
     )
     command.add_argument("model", metavar="MODEL.ep")
     command.add_argument("--data", type=_said, required=True, metavar="DATA.npz", help="arrays x and y to learn from")
-    command.add_argument("--validation", type=_said, metavar="DATA.npz", help="arrays x and y to report on, not learned from")
+    command.add_argument(
+        "--validation", type=_said, metavar="DATA.npz", help="arrays x and y to report on, not learned from"
+    )
     command.add_argument("--restore", type=_said, metavar="HEAD", help="start from what was learned before")
     command.add_argument("--save", type=_said, metavar="HEAD", help="keep what was learned; replaced in one step")
     command.add_argument("--force", action="store_true", help="save also what has become worse")

@@ -455,6 +455,6 @@ def test_training_mode_is_refused(name: str, calibrated: bool, tmp_path: Path) -
     nodes = [node("Conv", ["x", "w"], ["c"]), trains, node("Relu", ["n"], ["y"])]
     proto = model(nodes, {"x": ("N", 3, 5, 5)}, ["y"], weights | _STATISTICS, opset=opset)
     samples = random.normal(size=(8, 3, 5, 5)).astype(np.float32) if calibrated else None
-    with pytest.raises(UnsupportedError, match="training.mode"):
+    with pytest.raises(UnsupportedError, match=r"training[ _]mode"):
         save(tmp_path / "net", proto, samples)
     assert not list(tmp_path.iterdir())
