@@ -175,7 +175,14 @@ def save(
         snr=told.snr if told else {},
         accuracy=told.accuracy if told else {},
         ruined=told.ruined if told else [],
-        notes=[*notes, *place.notes, *naming.label_notes(program.labels), *program.notes, *_first_note(program, given)],
+        notes=[
+            *notes,
+            *place.notes,
+            *naming.label_notes(program.labels),
+            *program.notes,
+            *_first_note(program, given),
+            *_sparse_note(program, sparse),
+        ],
     )
     contents = {kind: write(result) for kind, write in _writers().items()}
     _check_loads(program, contents["image"])
@@ -281,6 +288,13 @@ def _first_note(program: Program, model: onnx.ModelProto) -> list[str]:
     if first == next((v.name for v in model.graph.output if v.name in {p.name for p in program.outputs}), first):
         return []
     return [f"output '{first}' comes first on the device, for the loss looks at it"]
+
+
+def _sparse_note(program: Program, sparse: str) -> list[str]:
+    """A sentence where layers were to be sparse and none is."""
+    if sparse != "always" or any(op.kind == "sparse_dense_f32" for op in program.ops):
+        return []
+    return ["sparse='always' (--sparse always) had no effect: no float32 dense layer has zeros among its weights"]
 
 
 def _as_it_is(

@@ -152,6 +152,24 @@ def _find_model(args: argparse.Namespace) -> None:
         raise UserError("no model given: edgeprop export MODEL.onnx")
 
 
+def _said(text: str) -> str:
+    """A path or name that is one: `--save "$HEAD"` of a variable that is not set would otherwise be no option at all."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty: is a variable of the shell not set?")
+    return text
+
+
+def _folder(text: str) -> Path:
+    return Path(_said(text))
+
+
+def _count(text: str) -> int:
+    """A whole number, 0 or more."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number, 0 or more")
+    return int(text)
+
+
 def _pair(text: str) -> tuple[str, str]:
     """`h=h_next`."""
     name, found, following = text.partition("=")
@@ -216,6 +234,8 @@ def _check_quantized(args: argparse.Namespace) -> Any:
     """The model as `export` would quantize it."""
     if args.inputs:
         raise UserError("--inputs goes with a model as it is; with --calibration its samples are the inputs")
+    if args.float == []:
+        raise UserError("--float without a LAYER leaves nothing to quantize: leave --calibration out, or name layers")
     options = {"method": args.method, "keep_float": args.float, "equalization": args.equalize}
     options["scale_inputs"] = args.scale_inputs
     given = {key: value for key, value in options.items() if value}
@@ -379,9 +399,9 @@ def _add_export(add: Add) -> None:
         "edgeprop export model.onnx --float --name motor -o build/",
     )
     command.add_argument("model", metavar="MODEL.onnx", nargs="?")
-    command.add_argument("-o", "--output", type=Path, default=Path(), metavar="DIR", help="where to write [.]")
+    command.add_argument("-o", "--output", type=_folder, default=Path(), metavar="DIR", help="where to write [.]")
     command.add_argument(
-        "--calibration", metavar="X.npz", help="typical inputs: one array, or one by each input's name"
+        "--calibration", type=_said, metavar="X.npz", help="typical inputs: one array, or one by each input's name"
     )
     _add_quantization(command)
     command.add_argument(
@@ -411,7 +431,7 @@ def _add_export(add: Add) -> None:
         choices=("auto", "never", "always"),
         help="float32 dense layers that store their non-zero weights alone [auto: frozen ones of a quarter or less]",
     )
-    command.add_argument("--name", help="prefix of files and C names [the file's name]")
+    command.add_argument("--name", type=_said, help="prefix of files and C names [the file's name]")
     command.add_argument(
         "--package",
         action="append",
@@ -470,10 +490,14 @@ def _add_check(add: Add) -> None:
         "max_abs_error, max_rel_error, mismatches, elements, message.",
     )
     command.add_argument("model", metavar="MODEL.onnx")
-    command.add_argument("--inputs", metavar="X.npz", help="arrays by the graph's input names [random ones]")
-    command.add_argument("--seed", type=int, default=0, help="of the random inputs [0]")
-    command.add_argument("--layers", type=int, default=12, metavar="N", help="show the N worst layers; 0: all [12]")
-    command.add_argument("--calibration", metavar="X.npz", help="quantize the model with these samples first")
+    command.add_argument(
+        "--inputs", type=_said, metavar="X.npz", help="arrays by the graph's input names [random ones]"
+    )
+    command.add_argument("--seed", type=_count, default=0, help="of the random inputs [0]")
+    command.add_argument("--layers", type=_count, default=12, metavar="N", help="show the N worst layers; 0: all [12]")
+    command.add_argument(
+        "--calibration", type=_said, metavar="X.npz", help="quantize the model with these samples first"
+    )
     _add_quantization(command)
     command.add_argument("--json", action="store_true", help="one JSON object on standard output")
 
@@ -490,17 +514,19 @@ def _add_adapt(add: Add) -> None:
         "and nothing is saved.",
     )
     command.add_argument("model", metavar="MODEL.ep")
-    command.add_argument("--data", required=True, metavar="DATA.npz", help="arrays x and y to learn from")
-    command.add_argument("--validation", metavar="DATA.npz", help="arrays x and y to report on, not learned from")
-    command.add_argument("--restore", metavar="HEAD", help="start from what was learned before")
-    command.add_argument("--save", metavar="HEAD", help="keep what was learned; replaced in one step")
+    command.add_argument("--data", type=_said, required=True, metavar="DATA.npz", help="arrays x and y to learn from")
+    command.add_argument(
+        "--validation", type=_said, metavar="DATA.npz", help="arrays x and y to report on, not learned from"
+    )
+    command.add_argument("--restore", type=_said, metavar="HEAD", help="start from what was learned before")
+    command.add_argument("--save", type=_said, metavar="HEAD", help="keep what was learned; replaced in one step")
     command.add_argument("--force", action="store_true", help="save also what has become worse")
     command.add_argument("--lr", type=float, default=0.01, help="learning rate [0.01]")
     command.add_argument("--epochs", type=int, default=1, help="passes over the samples [1]")
     command.add_argument("--optimizer", choices=("sgd", "momentum", "nesterov", "adam"), default="sgd", help="[sgd]")
     command.add_argument("--batch-size", type=int, default=1, help="samples a step [1]")
     command.add_argument("--shuffle", action="store_true", help="a new order every epoch")
-    command.add_argument("--seed", type=int, default=0, help="of the order [0]")
+    command.add_argument("--seed", type=_count, default=0, help="of the order [0]")
 
 
 def _add_version(add: Add) -> None:

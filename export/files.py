@@ -90,7 +90,11 @@ class File:
         """Write the content beside the place, with the mode and owner of what is there."""
         self._lock = os.open(self._new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         _hold(self._lock)
-        write(self._new, content)
+        try:
+            write(self._new, content)
+        except OSError as error:  # of a full disk, which names no file
+            error.filename = error.filename or str(self._target)
+            raise
         with contextlib.suppress(FileNotFoundError):
             _like(self._new, os.stat(self._target))
 

@@ -92,6 +92,13 @@ def require_float32(number: float, what: str) -> float:
     return number
 
 
+def unmasked(values: Any, name: str) -> Any:
+    """Return `values`, or raise ValueError if some are masked: an array of them has whatever lies under the mask."""
+    if isinstance(values, np.ma.MaskedArray) and np.ma.getmaskarray(values).any():
+        raise ValueError(f"{name} has masked values: fill them, or leave such samples out")
+    return values
+
+
 def spawn(rng: np.random.Generator, n: int) -> list[np.random.Generator]:
     """Generators of independent streams, as `rng.spawn(n)` gives them, which NumPy has from 1.25 on."""
     if hasattr(rng, "spawn"):

@@ -250,6 +250,8 @@ class Trainer:
         was_built = self.net.built
         try:
             x, y = self._check_pair(x, y, "x", seed)
+            if validation is not None and not isinstance(validation, (tuple, list)):
+                raise ValueError(f"validation is a {type(validation).__name__}: give a pair (x, y) that is held out")
             if validation is not None and len(validation) != 2:
                 raise ValueError(f"validation holds {len(validation)} things: give a pair (x, y)")
             held_out = validation and self._check_pair(validation[0], validation[1], "validation x", seed)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ._common import Array, lookup, require_int, spawn
+from ._common import Array, lookup, require_int, spawn, unmasked
 from .layers import LAYERS
 from .layers.base import Layer
 from .layers.merge import Add
@@ -546,10 +546,14 @@ def check_finite(x: Any, dtype: Any, name: str = "x") -> Array:
     Raises
     ------
     ValueError
-        If it is no array of numbers or holds NaN or infinity.
+        If it is no array of numbers, some are masked, or it holds NaN or infinity.
     """
+    x = unmasked(x, name)
     try:
-        array = np.asarray(x, dtype)
+        given = np.asarray(x)
+        if given.dtype.kind not in "biufO":
+            raise TypeError(f"they are {given.dtype}")
+        array = given.astype(dtype, copy=False)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} is not an array of numbers: {error}") from None
     if array.ndim < 1:

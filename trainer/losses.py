@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ._common import Array, Shape, lookup, require_number
+from ._common import Array, Shape, lookup, require_number, unmasked
 from .layers.activations import sigmoid
 
 
@@ -88,6 +88,8 @@ class SoftmaxCrossEntropy(Loss):
         require_one_each(self.class_weights, "class_weights", out_shape)
         if np.ndim(target) == 1:
             return check_labels(target, n, out_shape)
+        if np.shape(target) == (n, 1) and out_shape != (1,):
+            raise ValueError(f"labels have shape ({n}, 1): give one label each, np.ravel(y)")
         p = check_like_output(target, n, out_shape, dtype)
         if p.ndim != 2 or (p < 0).any() or not np.allclose(p.sum(axis=1), 1, atol=1e-4):
             raise ValueError("targets must be integer labels (N,), or probabilities (N, K), rows >= 0 with sum 1")
@@ -328,11 +330,13 @@ def check_labels(target: Any, n: int, out_shape: Shape) -> Array:
     if len(out_shape) != 1:
         got = str(("N", *out_shape)).replace("'", "")
         raise ValueError(f"labels need outputs of shape (N, classes), got {got}: end with Flatten() and Dense(classes)")
-    labels = np.asarray(target)
+    labels = np.asarray(unmasked(target, "y"))
     if labels.shape != (n,):
         raise ValueError(f"labels have shape {labels.shape}, x has {n} samples: give one label each, shape ({n},)")
     if labels.dtype.kind not in "iub":
-        raise ValueError(f"labels must be integers, got {labels.dtype}: use y.astype(int), or a dictionary for names")
+        whole = labels.dtype.kind == "f" and np.isfinite(labels).all() and (labels == np.floor(labels)).all()
+        cure = "use y.astype(int)" if whole else "give each class its number, 0 and up, and leave out what has none"
+        raise ValueError(f"labels must be integers, got {labels.dtype}: {cure}")
     if n and (labels.min() < 0 or labels.max() >= out_shape[0]):
         raise ValueError(
             f"labels lie in [{labels.min()}, {labels.max()}], the network has {out_shape[0]} outputs: "
@@ -343,6 +347,7 @@ def check_labels(target: Any, n: int, out_shape: Shape) -> Array:
 
 def check_like_output(target: Any, n: int, out_shape: Shape, dtype: Any) -> Array:
     """Return targets as finite numbers of shape (n, *out_shape); else raise ValueError."""
+    target = unmasked(target, "y")
     try:
         given = np.asarray(target)
         if given.dtype.kind not in "biufO":
@@ -351,10 +356,21 @@ def check_like_output(target: Any, n: int, out_shape: Shape, dtype: Any) -> Arra
     except (TypeError, ValueError) as error:
         raise ValueError(f"targets are not an array of numbers: {error}") from None
     if t.shape != (n, *out_shape):
-        raise ValueError(f"targets have shape {t.shape}, outputs {(n, *out_shape)}: both must be the same; reshape y")
+        cure = _cure(t.shape, (n, *out_shape))
+        raise ValueError(f"targets have shape {t.shape}, outputs {(n, *out_shape)}: both must be the same; {cure}")
     if not np.isfinite(t).all():
         raise ValueError("targets hold NaN or infinity: remove those samples")
     return t
+
+
+def _cure(given: Shape, wanted: Shape) -> str:
+    """What makes targets of one shape those of another; to reshape scrambles axes that only stand in another order."""
+    plain = tuple(size for size in given if size != 1)
+    if plain == tuple(size for size in wanted if size != 1):
+        return "reshape y"
+    if given[::-1] == wanted:
+        return "give y.T"
+    return "give one target for each output of each sample"
 
 
 def mean_of_rows(values: Array) -> Array:

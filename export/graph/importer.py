@@ -19,6 +19,7 @@ from .files import read
 from .limits import MOST_AXES, MOST_ELEMENTS, check_counts, check_ranges, check_sizes, make_shapes
 from .recurrence import time_first
 from .tidy import tidy
+from .training_mode import check_inference
 from .uses import all_nodes
 
 #: oldest opset whose operators mean what the lowering takes them to mean (numpy-style broadcasting)
@@ -68,7 +69,7 @@ def load(model: onnx.ModelProto | bytes | str | os.PathLike[str], *, ends: bool 
     ------
     ValueError : not an ONNX model, its weights are not beside it, the checker rejects it, or its opset is older than 7 or
         newer than onnx knows
-    UnsupportedError : axes of inputs other than the first may vary
+    UnsupportedError : axes of inputs other than the first may vary, or a node is in training mode
     FileNotFoundError : no such file
     """
     whole = read(model)
@@ -89,6 +90,7 @@ def load(model: onnx.ModelProto | bytes | str | os.PathLike[str], *, ends: bool 
     if newer is not copy:
         copy = proto = newer
     check_ranges(copy)
+    check_inference(copy, opsets(copy).get("", MIN_OPSET))
     _check_slices(copy)
     copy = _with_output_shapes(copy)
     _drop_initialized_inputs(copy)

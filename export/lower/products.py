@@ -174,6 +174,8 @@ def _transposed_window(node: ir.Node, sizes: Sequence[int], kernel: Sequence[int
         full = (size - 1) * s + more + (k - 1) * d + 1
         low, high = (given[i], given[i + rank]) if mode == "NOTSET" else (0, 0)
         target = targets[i] if targets[i] is not None else min(size * s, full) if mode.startswith("SAME") else None
+        if target is not None and target >= full + s:  # fewer lie at the end, as of output_padding
+            raise Refusal(f"its output_shape {target} is more than the {full} that it makes", "Pad behind it")
         if target is not None:
             total = max(full - target, 0)
             low = total // 2 if mode == "SAME_UPPER" else total - total // 2

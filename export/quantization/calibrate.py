@@ -285,7 +285,7 @@ class Runner:
         """The samples of one input; raises CalibrationError where they do not fit."""
         kind = self.inputs[name].type.tensor_type
         wanted = [d.dim_value for d in kind.shape.dim]
-        result = np.ascontiguousarray(array, onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
+        result = _as_numbers(name, array, np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)))
         if self.stacked:
             result = stack_inputs(name, result, tuple(wanted))
         elif self.fixed and result.shape[1:] == tuple(wanted):  # whole inputs, one behind the other
@@ -417,3 +417,22 @@ def open_session(model: onnx.ModelProto, values: list[str]) -> ort.InferenceSess
     floats = {output.name for output in session.get_outputs() if output.type == "tensor(float)"} | inputs
     values[:] = [name for name in values if name in floats]
     return session
+
+
+def _as_numbers(name: str, samples: Any, dtype: np.dtype[Any]) -> Array:
+    """Samples in the type of their input, where nothing is lost by that; raises CalibrationError."""
+    if isinstance(samples, np.ma.MaskedArray) and np.ma.getmaskarray(samples).any():
+        raise CalibrationError(f"the samples for {name!r} have masked values: fill them, or leave such samples out")
+    try:
+        given = np.asarray(samples)
+        if given.dtype.kind == "O":
+            given = given.astype(float)
+    except (TypeError, ValueError) as error:
+        raise CalibrationError(f"the samples for {name!r} are not an array of numbers: {error}") from None
+    if given.dtype.kind not in "biuf":
+        raise CalibrationError(f"the samples for {name!r} are {given.dtype}, the model takes {dtype}: give numbers")
+    with np.errstate(all="ignore"):
+        result = np.ascontiguousarray(given, dtype)
+    if dtype.kind in "iu" and not np.array_equal(result, given):
+        raise CalibrationError(f"the samples for {name!r} do not fit {dtype}: give whole numbers within its range")
+    return result

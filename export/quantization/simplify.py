@@ -15,6 +15,7 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
+from ..errors import UnsupportedError, UnsupportedNode
 from ..graph.importer import load
 from ..graph.normalize import fold_all
 from ..graph.rewrites import drop_identities
@@ -163,8 +164,20 @@ def bypass(node: ir.Node, value: ir.Value) -> None:
 
 
 def drop_dropout(node: ir.Node) -> None:
-    """Dropout does nothing in inference."""
-    if node.op_type == "Dropout" and not node.outputs[0].is_graph_output() and node.inputs[0] is not None:
+    """Dropout does nothing in inference.
+
+    Raises
+    ------
+    UnsupportedError : it is in training; onnxruntime would leave it out later on
+    """
+    if node.op_type != "Dropout":
+        return
+    flag = node.inputs[2] if len(node.inputs) > 2 else None
+    on = constant(flag)
+    if flag is not None and (on is None or on.any()):
+        why = "it drops values (training_mode)"
+        raise UnsupportedError([UnsupportedNode(str(node.name), node.op_type, why, "Dropout in inference")])
+    if not node.outputs[0].is_graph_output() and node.inputs[0] is not None:
         node.outputs[0].replace_all_uses_with(node.inputs[0])
         node.graph.remove(node, safe=True)  # type: ignore[union-attr]
 

@@ -99,7 +99,7 @@ def as_it_is(model: onnx.ModelProto, options: Mapping[str, Any], calibrated: boo
         because = "the model is quantized already"
         unused = ["the model is quantized already and stays so: the calibration samples were not used"]
         return [*(unused if calibrated else []), *not_quantizing(options, how, because)]
-    because = "quantized=False was asked for" if calibrated else "there are no calibration samples"
+    because = "quantized=False (--float) was asked for" if calibrated else "there are no calibration samples"
     return not_quantizing(options, how, because)
 
 

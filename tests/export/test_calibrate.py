@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -18,6 +20,7 @@ from edgeprop.export.quantization.calibrate import (
     percentile_range,
     quantization_error,
 )
+from tests.support import graphs
 
 
 def make_model(op: str = "Relu", shape: tuple[object, ...] = ("n", 4), **attributes: object) -> onnx.ModelProto:
@@ -218,3 +221,27 @@ def test_a_value_that_is_not_finite_is_named() -> None:
 def test_unknown_options(options: dict[str, object]) -> None:
     with pytest.raises(CalibrationError, match=next(iter(options))):
         calibrate(make_model(), np.zeros((1, 4)), **options)
+
+
+@pytest.mark.parametrize(
+    ("samples", "says"),
+    [
+        (np.ma.masked_less(np.ones((5, 4), np.float32) * -9999, 0), "masked values"),
+        (np.ones((5, 4)) * 1j, "are complex128, the model takes float32"),
+        (np.full((5, 4), "1.5"), "give numbers"),
+        ([[1.0, 2.0], [3.0]], "not an array of numbers"),
+    ],
+)
+def test_samples_that_are_no_numbers_of_the_model(samples: Any, says: str) -> None:
+    proto = graphs.model([graphs.node("Relu", ["x"], ["y"])], {"x": ("N", 4)}, ["y"])
+    with pytest.raises(CalibrationError, match=says):
+        calibrate(proto, samples)
+
+
+@pytest.mark.parametrize("samples", [np.full((5, 2), 1.5), np.full((5, 2), 2**40), np.full((5, 2), -1e30)])
+def test_indices_that_int32_does_not_hold(samples: Any) -> None:
+    nodes = [graphs.node("Gather", ["t", "x"], ["g"]), graphs.node("Relu", ["g"], ["y"])]
+    kinds = {"dtype": onnx.TensorProto.INT32, "out_dtype": onnx.TensorProto.FLOAT}
+    proto = graphs.model(nodes, {"x": ("N", 2)}, ["y"], {"t": np.ones((3, 4), np.float32)}, **kinds)
+    with pytest.raises(CalibrationError, match="whole numbers within its range"):
+        calibrate(proto, samples)

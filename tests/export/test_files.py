@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -305,3 +306,16 @@ def test_only_what_is_ones_own_is_cleaned(tmp_path: Path) -> None:
     os.utime(held, (time.time() - 1000,) * 2)
     export.save(tmp_path / "net", net())
     assert not held.exists()
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the system says of it names none."""
+
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(api, "_write", full)
+    with pytest.raises(OSError, match="No space left on device") as error:
+        export.save(tmp_path / "net", net())
+    assert str(error.value.filename).startswith(f"{tmp_path}/net.")
+    assert not list(tmp_path.iterdir())

@@ -148,6 +148,19 @@ CASES: dict[str, Case] = {
     "a divisor that does not broadcast": (lambda: one("Div", ("N", 4), f32([1, 2, 3])), "does not broadcast|broadcast"),
     "softmax over samples": (lambda: one("Softmax", ("N", 4), axis=0), "over the batch axis"),
     "mean without axes": (lambda: one("ReduceMean", ("N", 4), opset=18, noop_with_empty_axes=1), "it has no axes"),
+    "squares without axes": (
+        lambda: one("ReduceSumSquare", ("N", 4), opset=18, noop_with_empty_axes=1), "it has no axes"),
+    "sizes without axes": (lambda: one("ReduceL1", ("N", 4), opset=18, noop_with_empty_axes=1), "it has no axes"),
+    "roots without axes": (lambda: one("ReduceL2", ("N", 4), opset=18, noop_with_empty_axes=1), "it has no axes"),
+    "statistics": (
+        lambda: nodes(node("BatchNormalization", ["x", "w", "w", "w", "w"], ["h", "m", "v"], name="bad"),
+                      node("Add", ["h", "m"], ["y"]), w=ones(4)),
+        "statistics are read"),
+    "an output beyond its windows": (
+        lambda: one("ConvTranspose", IMAGE, ones(2, 3, 3, 3), output_shape=[40, 40]), "is more than the"),
+    "training mode of old": (
+        lambda: one("BatchNormalization", IMAGE, *[ones(2)] * 4, opset=9, outputs=("y", "m", "v", "sm", "sv")),
+        "training mode"),
     "mean of samples": (lambda: one("ReduceMean", ("N", 4), axes=[0]), "over the batch axis"),
     "scales of channels": (
         lambda: one("QuantizeLinear", ("N", 2), f32([0.1, 0.2]), i8([0, 0]), axis=1, out_dtype=3), "per channel"),

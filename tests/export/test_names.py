@@ -320,3 +320,8 @@ def test_the_model_s_own_header_is_no_neighbour(tmp_path: Path) -> None:
     naming.check_neighbours(tmp_path / "other.h", "another")
     (tmp_path / "mine.h").write_text("#ifndef EP_MODEL_MINE_H\n")  # no header of the exporter's: it tells no source
     naming.check_neighbours(tmp_path / "other.h", "mine")
+
+
+@pytest.mark.parametrize("name", ["co_await", "co_return", "co_yield"])
+def test_keywords_of_cpp_20(name: str) -> None:
+    assert naming.names(name, "net")[0] == f"{name}_model"

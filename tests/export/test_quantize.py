@@ -16,7 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 from sklearn.datasets import load_digits
 
 from edgeprop import trainer as t
-from edgeprop.export.errors import QuantizeError
+from edgeprop.export.api import save
+from edgeprop.export.errors import QuantizeError, UnsupportedError
 from edgeprop.export.graph import reference
 from edgeprop.export.lower import lower
 from edgeprop.export.quantization.analysis import snr
@@ -25,8 +26,7 @@ from edgeprop.export.quantization.quantize import quantize
 from edgeprop.export.quantization.selection import find_layers
 from edgeprop.export.quantization.simplify import simplify
 from edgeprop.export.quantization.weights import quantize_weights
-from tests.support.graphs import model as graph_model
-from tests.support.graphs import node
+from tests.support.graphs import model, node
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -452,7 +452,7 @@ def test_layers_in_other_words_are_quantized_as_layers_are(name: str) -> None:
     weight, vector = rng.normal(size=(6, 4)).astype(np.float32), rng.normal(size=4).astype(np.float32)
     constants = {"w": weight, "v": np.ascontiguousarray(weight.T), "u": vector}
     named = {key: array for key, array in constants.items() if any(key in n.input for n in nodes)}
-    proto = graph_model(nodes, {"x": shape}, ["y"], named)
+    proto = model(nodes, {"x": shape}, ["y"], named)
     x = rng.normal(size=(64, *shape[1:])).astype(np.float32)
     quantized = quantize(proto, x)
     assert [op.kind for op in lower(quantized).ops] == ["quantize", *kinds, "dequantize"]
@@ -460,5 +460,33 @@ def test_layers_in_other_words_are_quantized_as_layers_are(name: str) -> None:
     assert got.shape == want.shape
     assert np.abs(got - want).max() < 0.05 * np.abs(want).max()
     if len(kinds) == 1:  # to the bit as MatMul
-        twin = graph_model([node("MatMul", ["x", "w"], ["y"])], {"x": shape}, ["y"], {"w": weight})
+        twin = model([node("MatMul", ["x", "w"], ["y"])], {"x": shape}, ["y"], {"w": weight})
         np.testing.assert_array_equal(got, reference.run(quantize(twin, x), {"x": x})["y"])
+
+
+# ---- What an exporter left in training mode --------------------------------------------------------------------------
+
+_STATISTICS = {name: np.full(4, value, np.float32) for name, value in {"s": 2, "b": 1, "m": 0.5, "v": 3}.items()}
+_TRAINING = {
+    "statistics of the batch": (node("BatchNormalization", ["c", "s", "b", "m", "v"], ["n"], training_mode=1), 15),
+    "statistics of the batch, by its outputs": (
+        node("BatchNormalization", ["c", "s", "b", "m", "v"], ["n", "o1", "o2", "o3", "o4"]),
+        9,
+    ),
+    "dropped values": (node("Dropout", ["c", "ratio", "on"], ["n"]), 13),
+}
+
+
+@pytest.mark.parametrize("name", _TRAINING)
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_training_mode_is_refused(name: str, calibrated: bool, tmp_path: Path) -> None:
+    """The quantizer folds what is of inference alone: it takes nothing else for that."""
+    trains, opset = _TRAINING[name]
+    random = np.random.default_rng(0)
+    weights = {"w": random.normal(size=(4, 3, 3, 3)).astype(np.float32), "ratio": np.float32(0.5), "on": np.array(True)}
+    nodes = [node("Conv", ["x", "w"], ["c"]), trains, node("Relu", ["n"], ["y"])]
+    proto = model(nodes, {"x": ("N", 3, 5, 5)}, ["y"], weights | _STATISTICS, opset=opset)
+    samples = random.normal(size=(8, 3, 5, 5)).astype(np.float32) if calibrated else None
+    with pytest.raises(UnsupportedError, match=r"training[ _]mode"):
+        save(tmp_path / "net", proto, samples)
+    assert not list(tmp_path.iterdir())

@@ -10,6 +10,7 @@ import onnx
 import pytest
 
 import edgeprop
+from edgeprop import trainer as t
 from edgeprop.export import save
 from edgeprop.export.check import check
 from edgeprop.export.lower import lower
@@ -188,3 +189,14 @@ def test_batch_norm_that_trains_stays() -> None:
     found.partial_fit(x, y, lr=0.01, epochs=20)
     assert found.loss_curve_[-1] < found.loss_curve_[0]
     assert all(np.all(value != before[name]) for name, value in found.parameters().items())
+
+
+def test_sparse_that_finds_nothing_is_told(tmp_path: Path) -> None:
+    dense, holes = (t.Sequential(t.Dense(3, name="head")) for _ in range(2))
+    for made in (dense, holes):
+        made.build((4,), seed=0)
+    holes.parameters()[0].value[0, 0] = 0
+    said = "sparse='always' (--sparse always) had no effect: no float32 dense layer has zeros among its weights"
+    assert said in save(tmp_path / "dense", dense, sparse="always").notes
+    assert said not in save(tmp_path / "dense", dense).notes
+    assert said not in save(tmp_path / "holes", holes, sparse="always").notes

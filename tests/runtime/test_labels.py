@@ -321,3 +321,18 @@ def test_a_table_is_a_sigmoid_only_if_it_holds_one() -> None:
         model = table(function, 1 / 256, -128)
         assert not hasattr(model, "classes_")
         np.testing.assert_array_equal(model.predict(x), model.outputs[0].real(model.run(x)[0]))
+
+
+@pytest.mark.parametrize(
+    ("y", "cure"),
+    [
+        (np.arange(30) % 3 + 0.5, "give whole numbers"),  # y.astype(int) would cut them
+        ((np.arange(30) % 3).astype("f4"), r"give y.astype\(int\)"),
+        (np.eye(4)[np.arange(30) % 3], "give one label a sample"),  # np.ravel(y) would give 120
+        ((np.arange(30) % 3)[:, None], r"give np.ravel\(y\)"),
+        (np.eye(3)[np.arange(30) % 3], r"give y.argmax\(axis=1\)"),
+    ],
+)
+def test_cures_that_do_not_teach_something_else(y: np.ndarray, cure: str) -> None:
+    with pytest.raises(edgeprop.Error, match=cure):
+        classifier("abc").partial_fit(X, y)

@@ -540,3 +540,37 @@ def test_names_that_do_not_exist(run: Run, stream: Path, words: list[str], messa
     code, _, err = run("export", "stream.onnx", "--calibration", "calibration.npz", "--float", "conv9", "-o", "out")
     assert code == 2
     assert "no node is called 'conv9'; there are: conv1" in err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["adapt", "m.ep", "--data", "d.npz", "--save", ""],
+        ["adapt", "m.ep", "--data", "d.npz", "--restore", ""],
+        ["adapt", "m.ep", "--data", "d.npz", "--validation", ""],
+        ["export", "m.onnx", "-o", ""],
+        ["export", "m.onnx", "--name", ""],
+        ["export", "m.onnx", "--calibration", ""],
+        ["check", "m.onnx", "--calibration", ""],
+        ["check", "m.onnx", "--inputs", ""],
+    ],
+)
+def test_options_of_variables_that_are_not_set(run: Run, words: list[str]) -> None:
+    """They would do something else: learn and save nothing, write into the working folder, leave all in float32."""
+    code, _, said = run(*words)
+    assert code == 2
+    assert "it is empty: is a variable of the shell not set?" in said
+    assert words[-2] in said
+
+
+@pytest.mark.parametrize("words", [["--layers", "-1"], ["--seed", "-1"], ["--seed", "1.5"]])
+def test_numbers_of_check(run: Run, words: list[str]) -> None:
+    code, _, said = run("check", "m.onnx", *words)
+    assert code == 2
+    assert f"{words[0]}: {words[1]!r} is no whole number" in said
+
+
+def test_check_quantizes_nothing_where_all_is_float(run: Run, stream: Path) -> None:
+    code, _, said = run("check", "m.onnx", "--calibration", "x.npz", "--float")
+    assert code == 2
+    assert "--float without a LAYER leaves nothing to quantize" in said

@@ -113,3 +113,37 @@ def test_what_a_loss_or_an_optimizer_of_one_s_own_defines() -> None:
         Mine().backward()
     with pytest.raises(TypeError, match="Still defines no update"):
         Still(0.1).update(X.copy(), X)
+
+
+HIDDEN = np.ma.masked_greater(np.arange(6), 4)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "says"),
+    [
+        (np.ma.masked_less(X, 0), LABELS, "x has masked values"),
+        (X, HIDDEN, "y has masked values"),
+        (X, np.ma.masked_less(np.eye(3)[LABELS], 0.5), "y has masked values"),
+        (X + 1j, LABELS, "x is not an array of numbers: they are complex"),
+        (X, LABELS + 0.5, "labels must be integers, got float64: give each class its number"),
+        (X, np.where(LABELS, LABELS, np.nan), "labels must be integers, got float64: give each class its number"),
+        (X, LABELS.astype(float), r"use y.astype\(int\)"),
+        (X, np.eye(3)[LABELS].T, "give y.T"),  # to reshape it would scramble it
+        (X, np.eye(4)[LABELS], "one target for each output"),
+        (X, LABELS[:, None], r"np.ravel\(y\)"),
+        (X, np.eye(3)[LABELS][..., None], "reshape y"),
+    ],
+)
+def test_data_that_would_teach_something_else(x: Any, y: Any, says: str) -> None:
+    made = net(t.Dense(3))
+    before = {name: value.copy() for name, value in made.state_dict().items()}
+    with pytest.raises(ValueError, match=says):
+        t.fit(made, x, y, epochs=1)
+    for name, value in made.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+@pytest.mark.parametrize("share", [0.2, X])
+def test_validation_is_a_pair(share: Any) -> None:
+    with pytest.raises(ValueError, match=r"give a pair \(x, y\) that is held out"):
+        t.fit(net(t.Dense(3)), X, LABELS, validation=share)

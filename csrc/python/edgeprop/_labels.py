@@ -48,7 +48,9 @@ def as_labels(y: ArrayLike, classes: Sequence[str], count: int, n: int, *, colum
     if column and labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim != 1:
-        cure = "y.argmax(axis=1)" if labels.ndim == 2 and labels.shape[1] == count > 1 else "np.ravel(y)"
+        cure = "np.ravel(y)" if labels.ndim == 0 or labels.size == n else "one label a sample"
+        if labels.ndim == 2 and labels.shape[1] == count > 1:
+            cure = "y.argmax(axis=1)"
         raise Error("EP_ERR_ARG", f"y has shape {labels.shape}, labels are (n,); give {cure}")
     if len(labels) != n:
         raise Error("EP_ERR_ARG", f"x holds {n} samples and y {len(labels)}; give one label a sample")
@@ -63,7 +65,8 @@ def as_labels(y: ArrayLike, classes: Sequence[str], count: int, n: int, *, colum
         for at, label in enumerate(labels.tolist()):
             if abs(label) >= 1 << 63:  # whole, or a whole number that only a float could hold
                 raise _outside(label, at, count)
-        raise Error("EP_ERR_ARG", f"y has dtype {labels.dtype}, {_WHAT}; give y.astype(int)")
+        cure = "y.astype(int)" if (labels == np.floor(labels)).all() else "whole numbers"
+        raise Error("EP_ERR_ARG", f"y has dtype {labels.dtype}, {_WHAT}; give {cure}")
     named = {name: i for i, name in enumerate(classes)}
     for at, label in enumerate(labels.tolist()):
         if named.get(str(label), label) != label:
