@@ -96,6 +96,8 @@ def run_export(args: argparse.Namespace) -> int:
     _needs_calibration(args)
     _make_folder(args.output)
     name = args.name or Path(args.model).stem
+    if Path(name).name != name or name == "..":
+        raise UserError(f"--name {name} is a path: give the folder by -o, and the name alone")
     options = {"trainable": args.trainable, "labels": _labels(args.labels), "loss": args.loss, "method": args.method}
     options["sparse"] = args.sparse
     given = {key: value for key, value in options.items() if value is not None}

@@ -563,6 +563,14 @@ def test_options_of_variables_that_are_not_set(run: Run, words: list[str]) -> No
     assert words[-2] in said
 
 
+@pytest.mark.parametrize("name", ["../z", "a/b", "/z", ".."])
+def test_a_name_is_no_path(run: Run, stream: Path, name: str) -> None:
+    """It would leave the folder of -o, beside which nobody looks."""
+    code, _, said = run("export", str(stream), "--float", "--name", name, "-o", "out")
+    assert code == 2
+    assert f"--name {name} is a path: give the folder by -o" in said
+
+
 @pytest.mark.parametrize("words", [["--layers", "-1"], ["--seed", "-1"], ["--seed", "1.5"]])
 def test_numbers_of_check(run: Run, words: list[str]) -> None:
     code, _, said = run("check", "m.onnx", *words)
