@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from .._common import Array, Shape, is_int, lookup, require_number
+from ..onnx_builder import GraphBuilder
 from .base import Layer
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ..onnx_export import GraphBuilder
 
 
 def sigmoid(x: Array) -> Array:
@@ -35,7 +32,7 @@ class _Activation(Layer):
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write the operator of the same name."""
-        return graph.node(self.onnx_op, self, list(inputs))
+        return graph.node(self.onnx_op, self.name, list(inputs))
 
 
 class ReLU(_Activation):
@@ -77,7 +74,7 @@ class Clip(_Activation):
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write Clip."""
         limits = [graph.constant(f"{self.name}.min", self.low), graph.constant(f"{self.name}.max", self.high)]
-        return graph.node("Clip", self, [*inputs, *limits])
+        return graph.node("Clip", self.name, [*inputs, *limits])
 
     def describe(self) -> str:
         """Return the settings."""
@@ -119,7 +116,7 @@ class LeakyReLU(_Activation):
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write LeakyRelu."""
-        return graph.node("LeakyRelu", self, list(inputs), alpha=self.alpha)
+        return graph.node("LeakyRelu", self.name, list(inputs), alpha=self.alpha)
 
     def describe(self) -> str:
         """Return the settings."""
@@ -180,7 +177,7 @@ class HardSigmoid(_Activation):
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write HardSigmoid."""
-        return graph.node("HardSigmoid", self, list(inputs), alpha=self.alpha, beta=self.beta)
+        return graph.node("HardSigmoid", self.name, list(inputs), alpha=self.alpha, beta=self.beta)
 
     def describe(self) -> str:
         """Return the settings."""
@@ -208,7 +205,7 @@ class ELU(_Activation):
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write Elu."""
-        return graph.node("Elu", self, list(inputs), alpha=self.alpha)
+        return graph.node("Elu", self.name, list(inputs), alpha=self.alpha)
 
     def describe(self) -> str:
         """Return the settings."""
@@ -226,7 +223,7 @@ class SELU(ELU):
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write Selu."""
-        return graph.node("Selu", self, list(inputs), alpha=self.alpha, gamma=self.gamma)
+        return graph.node("Selu", self.name, list(inputs), alpha=self.alpha, gamma=self.gamma)
 
     def describe(self) -> str:
         """Return the settings."""
@@ -277,7 +274,7 @@ class Softmax(_Activation):
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write the operator of the same name."""
-        return graph.node(self.onnx_op, self, list(inputs), axis=self.axis)
+        return graph.node(self.onnx_op, self.name, list(inputs), axis=self.axis)
 
     def describe(self) -> str:
         """Return the settings."""
@@ -340,7 +337,7 @@ class SiLU(_Gate):
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write Mul by Sigmoid, as PyTorch does; ONNX has no operator for it."""
-        return graph.node("Mul", self, [*inputs, graph.node("Sigmoid", self, inputs, part="sigmoid")])
+        return graph.node("Mul", self.name, [*inputs, graph.node("Sigmoid", self.name, inputs, part="sigmoid")])
 
 
 class HardSwish(_Gate):
@@ -360,7 +357,7 @@ class HardSwish(_Gate):
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write HardSwish."""
-        return graph.node("HardSwish", self, list(inputs))
+        return graph.node("HardSwish", self.name, list(inputs))
 
 
 class GELU(_Gate):
@@ -384,7 +381,7 @@ class GELU(_Gate):
 
         def step(op: str, part: str, *values: str, by: float | None = None) -> str:
             constant = [] if by is None else [graph.constant(f"{self.name}.{part}_by", by)]
-            return graph.node(op, self, [*values, *constant], part=part)
+            return graph.node(op, self.name, [*values, *constant], part=part)
 
         x = inputs[0]
         if self.approximate == "none":
@@ -394,7 +391,7 @@ class GELU(_Gate):
             inner = step("Mul", "scaled", step("Add", "sum", x, cubed), by=math.sqrt(2 / math.pi))
             bent = step("Tanh", "tanh", inner)
         product = step("Mul", "product", x, step("Add", "shifted", bent, by=1.0))
-        return graph.node("Mul", self, [product, graph.constant(f"{self.name}.half", 0.5)])
+        return graph.node("Mul", self.name, [product, graph.constant(f"{self.name}.half", 0.5)])
 
     def describe(self) -> str:
         """Return the settings."""
@@ -484,7 +481,7 @@ class PReLU(Layer):
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write PRelu."""
-        return graph.node("PRelu", self, [*inputs, *graph.params(self)])
+        return graph.node("PRelu", self.name, [*inputs, *graph.constants(self.name, self.params)])
 
     def describe(self) -> str:
         """Return the settings."""

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from .._common import Array, Shape
 from ..initializers import Initializer, get_initializer
-
-if TYPE_CHECKING:
-    from ..onnx_export import GraphBuilder
+from ..onnx_builder import GraphBuilder
 
 
 class Layer:

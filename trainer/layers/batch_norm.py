@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from .._common import Array, Shape, batch_first, batch_last, require_number
+from ..onnx_builder import GraphBuilder
 from .base import Layer
-
-if TYPE_CHECKING:
-    from ..onnx_export import GraphBuilder
 
 
 def row_products(a: Array, b: Array) -> Array:
@@ -109,8 +105,8 @@ class BatchNorm(Layer):
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write BatchNormalization; ONNX's momentum is the weight of the past."""
-        values = [*inputs, *graph.params(self), *graph.buffers(self)]
-        return graph.node("BatchNormalization", self, values, epsilon=self.eps, momentum=1 - self.momentum)
+        values = [*inputs, *graph.constants(self.name, self.params), *graph.constants(self.name, self.buffers)]
+        return graph.node("BatchNormalization", self.name, values, epsilon=self.eps, momentum=1 - self.momentum)
 
     def describe(self) -> str:
         """Return the settings."""

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from .._common import Array, Shape, batch_first, batch_last, pair, require_int
 from ..initializers import Initializer, get_initializer
+from ..onnx_builder import GraphBuilder
 from .bands import Bands
 from .base import Layer
 from .lines import OnLines, along, line_padding
 from .windows import Padding, Windows, check_padding
-
-if TYPE_CHECKING:
-    from ..onnx_export import GraphBuilder
 
 
 def convolve(padded: Array, windows: Windows, weight: Array, bias: Array | None = None) -> Array:
@@ -163,10 +161,10 @@ class Conv2D(Layer):
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write Conv."""
-        attributes = graph.window_attributes(self.windows, self.rank)
+        attributes = self.windows.onnx_attributes(self.rank)
         if self.groups > 1:
             attributes["group"] = self.groups
-        return graph.node("Conv", self, [*inputs, *graph.params(self)], **attributes)
+        return graph.node("Conv", self.name, [*inputs, *graph.constants(self.name, self.params)], **attributes)
 
     def describe(self) -> str:
         """Return the settings."""
@@ -313,8 +311,14 @@ class DepthwiseConv2D(Layer):
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write Conv with group = C."""
-        attributes = graph.window_attributes(self.windows, self.rank)
-        return graph.node("Conv", self, [*inputs, *graph.params(self)], group=self.in_shapes[0][0], **attributes)
+        attributes = self.windows.onnx_attributes(self.rank)
+        return graph.node(
+            "Conv",
+            self.name,
+            [*inputs, *graph.constants(self.name, self.params)],
+            group=self.in_shapes[0][0],
+            **attributes,
+        )
 
     def describe(self) -> str:
         """Return the settings."""

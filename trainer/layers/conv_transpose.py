@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from .._common import Array, Shape, batch_first, batch_last, pair, require_int
 from ..initializers import Initializer, get_initializer
+from ..onnx_builder import GraphBuilder
 from .base import Layer
 from .conv import convolve, extras, join, require_groups, split
 from .lines import OnLines, along, line_padding
 from .windows import Padding, Windows, check_padding, dilated, resolve_padding
-
-if TYPE_CHECKING:
-    from ..onnx_export import GraphBuilder
 
 
 class ConvTranspose2D(Layer):
@@ -149,9 +147,9 @@ class ConvTranspose2D(Layer):
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write ConvTranspose."""
-        attributes = graph.window_attributes(self.windows, self.rank)
+        attributes = self.windows.onnx_attributes(self.rank)
         attributes.update(group=self.groups, output_padding=[*self.output_padding[-self.rank :]])
-        return graph.node("ConvTranspose", self, [*inputs, *graph.params(self)], **attributes)
+        return graph.node("ConvTranspose", self.name, [*inputs, *graph.constants(self.name, self.params)], **attributes)
 
     def describe(self) -> str:
         """Return the settings."""

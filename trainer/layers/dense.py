@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from .._common import Array, Shape, require_int
 from ..initializers import Initializer, get_initializer
+from ..onnx_builder import GraphBuilder
 from .base import Layer
-
-if TYPE_CHECKING:
-    from ..onnx_export import GraphBuilder
 
 
 class Dense(Layer):
@@ -71,7 +67,7 @@ class Dense(Layer):
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write Gemm with transB=1."""
-        return graph.node("Gemm", self, [*inputs, *graph.params(self)], transB=1)
+        return graph.node("Gemm", self.name, [*inputs, *graph.constants(self.name, self.params)], transB=1)
 
     def describe(self) -> str:
         """Return the settings."""

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from .._common import Array, require_number
+from ..onnx_builder import GraphBuilder
 from .base import Layer
-
-if TYPE_CHECKING:
-    from ..onnx_export import GraphBuilder
 
 
 class Dropout(Layer):

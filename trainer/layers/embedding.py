@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from .._common import Array, Shape, require_int
 from ..initializers import Initializer, get_initializer
+from ..onnx_builder import GraphBuilder
 from .base import Layer
-
-if TYPE_CHECKING:
-    from ..onnx_export import GraphBuilder
 
 
 class Embedding(Layer):
@@ -71,8 +67,8 @@ class Embedding(Layer):
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write Gather, after a Cast that falls away at the network's own input."""
-        index = graph.node("Cast", self, list(inputs), part="index", to=graph.onnx.TensorProto.INT64)
-        return graph.node("Gather", self, [*graph.params(self), index], axis=0)
+        index = graph.node("Cast", self.name, list(inputs), part="index", to=graph.onnx.TensorProto.INT64)
+        return graph.node("Gather", self.name, [*graph.constants(self.name, self.params), index], axis=0)
 
     def describe(self) -> str:
         """Return the settings."""

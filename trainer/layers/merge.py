@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from .._common import Array, Shape
+from ..onnx_builder import GraphBuilder
 from .activations import require_axis
 from .base import Layer
-
-if TYPE_CHECKING:
-    from ..onnx_export import GraphBuilder
 
 
 def unbroadcast(d: Array, shape: Shape) -> Array:
@@ -48,7 +44,7 @@ class _Merge(Layer):
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write the operator of two inputs."""
-        return graph.node(self.onnx_op, self, list(inputs))
+        return graph.node(self.onnx_op, self.name, list(inputs))
 
 
 class Add(_Merge):
@@ -189,7 +185,7 @@ class Concat(Layer):
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write Concat."""
-        return graph.node("Concat", self, list(inputs), axis=self.axis)
+        return graph.node("Concat", self.name, list(inputs), axis=self.axis)
 
     def describe(self) -> str:
         """Return the settings."""
@@ -228,4 +224,4 @@ class MatMul(Layer):
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write MatMul."""
-        return graph.node("MatMul", self, list(inputs))
+        return graph.node("MatMul", self.name, list(inputs))

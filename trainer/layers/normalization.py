@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from .._common import Array, Shape, require_int, require_number
+from ..onnx_builder import GraphBuilder
 from .activations import require_axis
 from .base import Layer
-
-if TYPE_CHECKING:
-    from ..onnx_export import GraphBuilder
 
 
 def normalize(x: Array, axes: tuple[int, ...], eps: float) -> tuple[Array, Array]:
@@ -75,7 +71,13 @@ class LayerNorm(Layer):
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write LayerNormalization."""
-        return graph.node("LayerNormalization", self, [*inputs, *graph.params(self)], axis=self.axis, epsilon=self.eps)
+        return graph.node(
+            "LayerNormalization",
+            self.name,
+            [*inputs, *graph.constants(self.name, self.params)],
+            axis=self.axis,
+            epsilon=self.eps,
+        )
 
     def describe(self) -> str:
         """Return the settings."""
@@ -146,11 +148,11 @@ class GroupNorm(Layer):
         ones, zeros = (graph.constant(f"{self.name}.{k}", v) for k, v in self._neutral().items())
         shapes = {"groups": (0, self.groups, -1), "shape": (0, *self.in_shapes[0])}
         groups, shape = (graph.integers(f"{self.name}.{k}", v) for k, v in shapes.items())
-        grouped = graph.node("Reshape", self, [inputs[0], groups], part="grouped")
-        normal = graph.node("InstanceNormalization", self, [grouped, ones, zeros], part="normal", epsilon=self.eps)
-        whole = graph.node("Reshape", self, [normal, shape], part="whole")
+        grouped = graph.node("Reshape", self.name, [inputs[0], groups], part="grouped")
+        normal = graph.node("InstanceNormalization", self.name, [grouped, ones, zeros], part="normal", epsilon=self.eps)
+        whole = graph.node("Reshape", self.name, [normal, shape], part="whole")
         weight, bias = (graph.constant(f"{self.name}.{k}", self._per_channel(v)) for k, v in self.params.items())
-        return graph.node("Add", self, [graph.node("Mul", self, [whole, weight], part="scaled"), bias])
+        return graph.node("Add", self.name, [graph.node("Mul", self.name, [whole, weight], part="scaled"), bias])
 
     def _neutral(self) -> dict[str, Array]:
         """Scale and shift per group that change nothing."""
@@ -184,7 +186,9 @@ class InstanceNorm(GroupNorm):
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write InstanceNormalization."""
-        return graph.node("InstanceNormalization", self, [*inputs, *graph.params(self)], epsilon=self.eps)
+        return graph.node(
+            "InstanceNormalization", self.name, [*inputs, *graph.constants(self.name, self.params)], epsilon=self.eps
+        )
 
     def describe(self) -> str:
         """Return the settings."""

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from .._common import Array, Shape, batch_first, batch_last, pair
+from ..onnx_builder import GraphBuilder
 from .base import Layer
 from .lines import OnLines, along, line_padding
 from .windows import Padding, Windows, check_padding
-
-if TYPE_CHECKING:
-    from ..onnx_export import GraphBuilder
 
 
 class _Pool2D(Layer):
@@ -97,7 +95,7 @@ class MaxPool2D(_Pool2D):
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write MaxPool."""
-        return graph.node("MaxPool", self, list(inputs), **graph.window_attributes(self.windows, self.rank))
+        return graph.node("MaxPool", self.name, list(inputs), **self.windows.onnx_attributes(self.rank))
 
 
 class AveragePool2D(_Pool2D):
@@ -152,9 +150,9 @@ class AveragePool2D(_Pool2D):
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write AveragePool."""
-        attributes = graph.window_attributes(self.windows, self.rank)
+        attributes = self.windows.onnx_attributes(self.rank)
         attributes["count_include_pad"] = int(self.count_include_pad)
-        return graph.node("AveragePool", self, list(inputs), **attributes)
+        return graph.node("AveragePool", self.name, list(inputs), **attributes)
 
 
 class _OnLines(OnLines):
@@ -197,7 +195,7 @@ class _GlobalPool(Layer):
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write the operator of the same name."""
-        return graph.node(type(self).__name__, self, list(inputs))
+        return graph.node(type(self).__name__, self.name, list(inputs))
 
 
 class GlobalAveragePool(_GlobalPool):

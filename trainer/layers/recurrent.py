@@ -6,18 +6,16 @@ them: one leading axis for the directions, then the gates one under the other in
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from .._common import Array, Shape, batch_first, require_int, require_number
 from ..initializers import Initializer, get_initializer
+from ..onnx_builder import GraphBuilder
 from .activations import sigmoid
 from .base import Layer
 from .dense import Dense
-
-if TYPE_CHECKING:
-    from ..onnx_export import GraphBuilder
 
 
 class Recurrent(Layer):
@@ -227,8 +225,8 @@ class Recurrent(Layer):
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write RNN, LSTM or GRU, whose time comes first, between what puts the batch first."""
-        time = graph.node("Transpose", self, list(inputs), part="time", perm=[1, 0, 2])
-        operands = [time, *graph.params(self)]
+        time = graph.node("Transpose", self.name, list(inputs), part="time", perm=[1, 0, 2])
+        operands = [time, *graph.constants(self.name, self.params)]
         every, ends = f"{self.name}.every", [f"{self.name}.{state}.end" for state in self.states]
         outputs = [every] if self.return_sequences else ["", ends[0]]  # leave out what nobody reads
         if self.stateful:
@@ -236,7 +234,7 @@ class Recurrent(Layer):
             outputs = [every if self.return_sequences else "", *ends]
         direction = "bidirectional" if self.directions == 2 else "forward"
         attributes = {"hidden_size": self.units, "direction": direction, **self.onnx_attributes()}
-        graph.node(self.onnx_op, self, operands, outputs=outputs, **attributes)
+        graph.node(self.onnx_op, self.name, operands, outputs=outputs, **attributes)
         if self.truncate:
             graph.truncate[self.name] = self.truncate
         if self.stateful:
@@ -247,18 +245,18 @@ class Recurrent(Layer):
     def _state_in(self, graph: GraphBuilder, state: str) -> str:
         """Add an input (N, 1, H) of the graph, and return it as (1, N, H)."""
         name = graph.state(f"{self.name}.{state}", ("batch", 1, self.units))
-        return graph.node("Transpose", self, [name], part=f"{state}.start", perm=[1, 0, 2])
+        return graph.node("Transpose", self.name, [name], part=f"{state}.start", perm=[1, 0, 2])
 
     def _state_out(self, graph: GraphBuilder, state: str, end: str) -> None:
         """Make what the cell ends with an output (N, 1, H) of the graph."""
         following = graph.states[f"{self.name}.{state}"][0]
-        graph.node("Transpose", self, [end], part=f"{state}.next", outputs=[following], perm=[1, 0, 2])
+        graph.node("Transpose", self.name, [end], part=f"{state}.next", outputs=[following], perm=[1, 0, 2])
 
     def _batch_first(self, graph: GraphBuilder, value: str) -> str:
         """Add nodes from (T, D, N, H) to (N, T, D H), or from (D, N, H) to (N, D H)."""
         perm, shape = ([2, 0, 1, 3], [0, 0, -1]) if self.return_sequences else ([1, 0, 2], [0, -1])
-        batch = graph.node("Transpose", self, [value], part="batch", perm=perm)
-        return graph.node("Reshape", self, [batch, graph.integers(f"{self.name}.shape", shape)], part="joined")
+        batch = graph.node("Transpose", self.name, [value], part="batch", perm=perm)
+        return graph.node("Reshape", self.name, [batch, graph.integers(f"{self.name}.shape", shape)], part="joined")
 
     def onnx_attributes(self) -> dict[str, Any]:
         """Return what the ONNX operator needs beside the sizes."""
@@ -464,10 +462,12 @@ class TimeDense(Dense):
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write MatMul, named after the layer, and Add: Gemm takes matrices only."""
         weight = graph.constant(f"{self.name}.weight", self.params["weight"].T)
-        product = graph.node("MatMul", self, [*inputs, weight])
+        product = graph.node("MatMul", self.name, [*inputs, weight])
         if not self.use_bias:
             return product
-        return graph.node("Add", self, [product, graph.constant(f"{self.name}.bias", self.params["bias"])], part="sum")
+        return graph.node(
+            "Add", self.name, [product, graph.constant(f"{self.name}.bias", self.params["bias"])], part="sum"
+        )
 
 
 def over_time(dy: Array, x: Array) -> Array:

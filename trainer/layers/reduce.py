@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .._common import Array, Shape
+from ..onnx_builder import GraphBuilder
 from .activations import require_axis
 from .base import Layer
-
-if TYPE_CHECKING:
-    from ..onnx_export import GraphBuilder
 
 
 class _Reduce(Layer):
@@ -48,8 +45,8 @@ class _Reduce(Layer):
         kind, keepdims = type(self).__name__, int(self.keepdims)
         if self.axes_are_an_input:
             values = [*inputs, graph.integers(f"{self.name}.axes", self.places)]
-            return graph.node(kind, self, values, keepdims=keepdims)
-        return graph.node(kind, self, list(inputs), axes=list(self.places), keepdims=keepdims)
+            return graph.node(kind, self.name, values, keepdims=keepdims)
+        return graph.node(kind, self.name, list(inputs), axes=list(self.places), keepdims=keepdims)
 
     def describe(self) -> str:
         """Return the settings."""

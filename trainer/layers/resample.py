@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .._common import Array, Shape, is_int, require_int, require_number
+from ..onnx_builder import GraphBuilder
 from .base import Layer
-
-if TYPE_CHECKING:
-    from ..onnx_export import GraphBuilder
 
 
 class _AlongAxes(Layer):
@@ -83,7 +80,7 @@ class Pad(_AlongAxes):
         values = [*inputs, graph.integers(f"{self.name}.pads", [*before, *after])]
         if self.mode == "constant":
             values.append(graph.constant(f"{self.name}.value", self.value))
-        return graph.node("Pad", self, values, mode=self.mode)
+        return graph.node("Pad", self.name, values, mode=self.mode)
 
     def describe(self) -> str:
         """Return the settings."""
@@ -132,7 +129,7 @@ class Resize(_AlongAxes):
             how = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
         else:
             how = {"coordinate_transformation_mode": "half_pixel"}
-        return graph.node("Resize", self, [*inputs, "", scales], mode=self.mode, **how)
+        return graph.node("Resize", self.name, [*inputs, "", scales], mode=self.mode, **how)
 
     def describe(self) -> str:
         """Return the settings."""

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .._common import Array, Shape, batch_first, batch_last, is_int, require_int
+from ..onnx_builder import GraphBuilder
 from .activations import require_axis
 from .base import Layer
-
-if TYPE_CHECKING:
-    from ..onnx_export import GraphBuilder
 
 
 class Flatten(Layer):
@@ -34,7 +31,7 @@ class Flatten(Layer):
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write Flatten."""
-        return graph.node("Flatten", self, list(inputs), axis=1)
+        return graph.node("Flatten", self.name, list(inputs), axis=1)
 
 
 class Reshape(Layer):
@@ -71,7 +68,7 @@ class Reshape(Layer):
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write Reshape; 0 leaves the batch as it is."""
-        return graph.node("Reshape", self, [*inputs, graph.integers(f"{self.name}.shape", (0, *self.out_shape))])
+        return graph.node("Reshape", self.name, [*inputs, graph.integers(f"{self.name}.shape", (0, *self.out_shape))])
 
     def describe(self) -> str:
         """Return the settings."""
@@ -96,7 +93,7 @@ class Squeeze(Reshape):
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write Squeeze."""
-        return graph.node("Squeeze", self, [*inputs, graph.integers(f"{self.name}.axes", [self.axis])])
+        return graph.node("Squeeze", self.name, [*inputs, graph.integers(f"{self.name}.axes", [self.axis])])
 
     def describe(self) -> str:
         """Return the settings."""
@@ -119,7 +116,7 @@ class Unsqueeze(Reshape):
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write Unsqueeze."""
-        return graph.node("Unsqueeze", self, [*inputs, graph.integers(f"{self.name}.axes", [self.axis])])
+        return graph.node("Unsqueeze", self.name, [*inputs, graph.integers(f"{self.name}.axes", [self.axis])])
 
     def describe(self) -> str:
         """Return the settings."""
@@ -159,7 +156,7 @@ class Transpose(Layer):
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write Transpose."""
-        return graph.node("Transpose", self, list(inputs), perm=list(self.axes))
+        return graph.node("Transpose", self.name, list(inputs), perm=list(self.axes))
 
     def describe(self) -> str:
         """Return the settings."""
@@ -213,7 +210,7 @@ class Slice(Layer):
         """Write Slice."""
         values = {"start": self.bounds[0], "stop": self.bounds[1], "axis": self.axis, "step": self.step}
         return graph.node(
-            "Slice", self, [*inputs, *(graph.integers(f"{self.name}.{k}", [v]) for k, v in values.items())]
+            "Slice", self.name, [*inputs, *(graph.integers(f"{self.name}.{k}", [v]) for k, v in values.items())]
         )
 
     def describe(self) -> str:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from .._common import Array, Shape, require_number
+from ..onnx_builder import GraphBuilder
 from .dense import Dense
-
-if TYPE_CHECKING:
-    from ..onnx_export import GraphBuilder
 
 
 class SparseDense(Dense):
@@ -42,7 +40,7 @@ class SparseDense(Dense):
         """Write Gemm with transB=1 and zeros in its weight."""
         values = {**self.params, "weight": self._weight()}
         names = [graph.constant(f"{self.name}.{key}", value) for key, value in values.items()]
-        return graph.node("Gemm", self, [*inputs, *names], transB=1)
+        return graph.node("Gemm", self.name, [*inputs, *names], transB=1)
 
 
 def prune(layer: SparseDense, sparsity: float) -> int:
