@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeprop import trainer as t
-from edgeprop.trainer.layers import bands, windows
+from edgeprop.trainer.layers import toeplitz, windows
 
 
 def naive_windows(x, kernel, stride, pads, fill):
@@ -27,8 +27,8 @@ def naive_windows(x, kernel, stride, pads, fill):
 
 @contextmanager
 def in_blocks(block, widest):
-    """Make layers cut their work into pieces of so many elements, and depthwise bands so many windows wide."""
-    with patch.object(windows, "BLOCK", block), patch.object(bands, "WIDEST", widest):
+    """Make layers cut their work into pieces of so many elements, and depthwise matrices so many windows wide."""
+    with patch.object(windows, "BLOCK", block), patch.object(toeplitz, "WIDEST", widest):
         yield
 
 

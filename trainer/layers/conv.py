@@ -10,9 +10,9 @@ import numpy as np
 from .._common import Array, Shape, batch_first, batch_last, pair, require_int
 from ..initializers import Initializer, get_initializer
 from ..onnx_builder import GraphBuilder
-from .bands import Bands
 from .base import Layer
-from .lines import OnLines, along, line_padding
+from .conv1d import OnLines, along, line_padding
+from .toeplitz import Bands
 from .windows import Padding, Windows, check_padding
 
 

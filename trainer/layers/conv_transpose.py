@@ -12,7 +12,7 @@ from ..initializers import Initializer, get_initializer
 from ..onnx_builder import GraphBuilder
 from .base import Layer
 from .conv import convolve, extras, join, require_groups, split
-from .lines import OnLines, along, line_padding
+from .conv1d import OnLines, along, line_padding
 from .windows import Padding, Windows, check_padding, dilated, resolve_padding
 
 

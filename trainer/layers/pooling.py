@@ -10,7 +10,7 @@ import numpy as np
 from .._common import Array, Shape, batch_first, batch_last, pair
 from ..onnx_builder import GraphBuilder
 from .base import Layer
-from .lines import OnLines, along, line_padding
+from .conv1d import OnLines, along, line_padding
 from .windows import Padding, Windows, check_padding
 
 
