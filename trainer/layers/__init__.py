@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from .activations import (
+from .activations import LogSoftmax, PReLU, Softmax
+from .base import Layer
+from .batch_norm import BatchNorm
+from .conv import Conv1D, Conv2D, DepthwiseConv1D, DepthwiseConv2D
+from .conv_transpose import ConvTranspose1D, ConvTranspose2D
+from .dense import Dense
+from .dropout import Dropout
+from .elementwise import (
     ELU,
     GELU,
     SELU,
@@ -10,22 +17,13 @@ from .activations import (
     HardSigmoid,
     HardSwish,
     LeakyReLU,
-    LogSoftmax,
-    PReLU,
     ReLU,
     ReLU6,
     Sigmoid,
     SiLU,
-    Softmax,
     Softplus,
     Tanh,
 )
-from .base import Layer
-from .batch_norm import BatchNorm
-from .conv import Conv1D, Conv2D, DepthwiseConv1D, DepthwiseConv2D
-from .conv_transpose import ConvTranspose1D, ConvTranspose2D
-from .dense import Dense
-from .dropout import Dropout
 from .embedding import Embedding
 from .merge import Add, Concat, Divide, MatMul, Maximum, Minimum, Multiply, Subtract
 from .normalization import GroupNorm, InstanceNorm, LayerNorm

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .._common import Array, Shape, require_int, require_number
+from .._common import Array, Shape, require_axis, require_int, require_number
 from ..onnx_builder import GraphBuilder
-from .activations import require_axis
 from .base import Layer
 
 

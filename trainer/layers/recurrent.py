@@ -13,9 +13,9 @@ import numpy as np
 from .._common import Array, Shape, batch_first, require_int, require_number
 from ..initializers import Initializer, get_initializer
 from ..onnx_builder import GraphBuilder
-from .activations import sigmoid
 from .base import Layer
 from .dense import Dense
+from .elementwise import sigmoid
 
 
 class Recurrent(Layer):

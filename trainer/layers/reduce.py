@@ -6,9 +6,8 @@ import math
 
 import numpy as np
 
-from .._common import Array, Shape
+from .._common import Array, Shape, require_axis
 from ..onnx_builder import GraphBuilder
-from .activations import require_axis
 from .base import Layer
 
 

@@ -6,9 +6,8 @@ import math
 
 import numpy as np
 
-from .._common import Array, Shape, batch_first, batch_last, is_int, require_int
+from .._common import Array, Shape, batch_first, batch_last, is_int, require_axis, require_int
 from ..onnx_builder import GraphBuilder
-from .activations import require_axis
 from .base import Layer
 
 
