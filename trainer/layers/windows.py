@@ -96,6 +96,11 @@ class Windows:
         padded[:, top : top + h, left : left + w] = x
         return padded
 
+    def padded(self, in_shape: Shape) -> Shape:
+        """Return the shape (C, H, W) of an input after `pad`."""
+        top, left, bottom, right = self.pads
+        return (in_shape[0], top + in_shape[1] + bottom, left + in_shape[2] + right)
+
     def crop(self, padded: Array) -> Array:
         """Undo `pad` (a view)."""
         top, left, bottom, right = self.pads
