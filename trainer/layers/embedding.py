@@ -63,7 +63,7 @@ class Embedding(Layer):
         np.add.at(dweight, index.reshape(-1), dy.reshape(-1, self.width))
 
     def dx(self, dy: Array) -> Array:
-        return np.zeros((len(dy), *self.in_shapes[0]), dy.dtype)
+        return np.zeros(dy.shape[:-1], dy.dtype)
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write Gather, after a Cast that falls away at the network's own input."""
