@@ -57,11 +57,12 @@ class Layer:
     shows: ClassVar[str] = ""  # the settings that a summary shows, as a format of attributes: "{units}, axis={axis}"
     shows_unless: ClassVar[dict[str, Any]] = {}  # those it shows, by name, where they differ from the default
 
-    _dx_takes_saved: ClassVar[bool] = True  # whether `dx` takes what `compute` added to its output
+    _dx_takes_saved: ClassVar[bool] = False  # whether `dx` takes what `compute` added to its output
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._dx_takes_saved = callable(cls.dx) and len(inspect.signature(cls.dx).parameters) > 2  # self, dy and more
+        own = cls.dx is not Layer.dx and callable(cls.dx)
+        cls._dx_takes_saved = own and len(inspect.signature(cls.dx).parameters) > 2  # self, dy and more
 
     def __init__(self, name: str | None = None) -> None:
         if name is not None and (not isinstance(name, str) or not name):
