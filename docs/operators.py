@@ -16,7 +16,7 @@ from edgeprop import runtime
 from edgeprop.export.graph.spelled import spelled_out
 from edgeprop.export.program.traits import TRAITS
 from edgeprop.export.quantization.rules import RULES
-from edgeprop.trainer.onnx_export import GraphBuilder
+from edgeprop.trainer.onnx_builder import GraphBuilder
 
 ROOT = Path(__file__).parents[1]
 OPERATORS = importlib.import_module("edgeprop.export.lower").OPERATORS
@@ -62,14 +62,15 @@ def layers() -> dict[str, list[str]]:
     found: dict[str, set[str]] = {}
     write = GraphBuilder.node
 
-    def node(self, op, layer, *args, **kwargs):  # type: ignore[no-untyped-def]
-        found.setdefault(op, set()).add(type(layer).__name__)
-        return write(self, op, layer, *args, **kwargs)
+    def node(self, op, name, *args, **kwargs):  # type: ignore[no-untyped-def]
+        found.setdefault(op, set()).add(type(net[name]).__name__)
+        return write(self, op, name, *args, **kwargs)
 
     GraphBuilder.node = node  # type: ignore[method-assign]
     try:
         for case in CASES:
-            case.net().to_onnx()
+            net = case.net()
+            net.to_onnx()
     finally:
         GraphBuilder.node = write  # type: ignore[method-assign]
     return {op: sorted(names) for op, names in found.items()}

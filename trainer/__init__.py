@@ -12,7 +12,7 @@ from .history import History
 from .initializers import INITIALIZERS
 from .joint_loss import JointLoss
 from .layers import *  # noqa: F403  (every layer that layers.LAYERS lists)
-from .layers.activations import sigmoid
+from .layers.elementwise import sigmoid
 from .losses import (
     LOSSES,
     Hinge,

@@ -1,4 +1,4 @@
-"""What every module here shares: array types, table look-up, and the NCHW arrays' order in memory."""
+"""Define array types, checks of arguments, look-up in tables and the order of NCHW arrays in memory, for all modules."""
 
 from __future__ import annotations
 
@@ -97,6 +97,14 @@ def unmasked(values: Any, name: str) -> Any:
     if isinstance(values, np.ma.MaskedArray) and np.ma.getmaskarray(values).any():
         raise ValueError(f"{name} has masked values: fill them, or leave such samples out")
     return values
+
+
+def require_axis(axis: int, in_shape: Shape) -> int:
+    """Return `axis` of inputs (N, *in_shape), numbered with the batch's, as a number from 1; else raise ValueError."""
+    rank = len(in_shape) + 1
+    if not is_int(axis, -rank) or axis >= rank or axis % rank == 0:
+        raise ValueError(f"axis={axis!r}: give 1 to {rank - 1}, or from the end -1 to {1 - rank}, for (N, *{in_shape})")
+    return int(axis) % rank
 
 
 def spawn(rng: np.random.Generator, n: int) -> list[np.random.Generator]:

@@ -18,12 +18,12 @@ from ._common import Array, lookup, require_int, spawn, unmasked
 from .layers import LAYERS
 from .layers.base import Layer
 from .layers.merge import Add
+from .onnx_builder import GraphBuilder
+from .onnx_export import to_model
 from .summary import format_summary
 
 if TYPE_CHECKING:
     import onnx
-
-    from .onnx_export import GraphBuilder
 
 
 class Parameter(NamedTuple):
@@ -405,7 +405,7 @@ class Graph(Layer):
 
     def summary(self) -> str:
         """Return a table of layers: name, type and settings, output shape, parameters, whether it trains."""
-        return format_summary(self)
+        return format_summary(self.leaves(), self.built)
 
     def to_onnx(self, graph: GraphBuilder | None = None, *inputs: str) -> Any:
         """Return the network as an ``onnx.ModelProto`` in float32 with a dynamic batch; see `save_onnx`.
@@ -420,8 +420,6 @@ class Graph(Layer):
             If the onnx package is missing.
         """
         if graph is None:
-            from .onnx_export import to_model
-
             self._require_built("saving ONNX")
             return to_model(self)
         values = dict(zip(self.inputs, inputs, strict=True))

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ._common import Array, Shape, lookup, require_number, unmasked
-from .layers.activations import sigmoid
+from .layers.elementwise import sigmoid
 
 
 class Loss:

@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 
 from ._common import Shape, require_int, require_number
 from .graph import Graph, Residual, Sequential, as_layer
-from .layers.activations import ReLU, ReLU6, Sigmoid, Tanh
 from .layers.base import Layer
 from .layers.batch_norm import BatchNorm
 from .layers.conv import Conv1D, Conv2D, DepthwiseConv2D
 from .layers.dense import Dense
 from .layers.dropout import Dropout
+from .layers.elementwise import ReLU, ReLU6, Sigmoid, Tanh
 from .layers.merge import Concat
 from .layers.pooling import AveragePool2D, GlobalAveragePool, MaxPool2D
 from .layers.recurrent import GRU, LSTM

@@ -1,95 +1,30 @@
-"""Networks as ONNX models. What each layer becomes stands in its own `to_onnx`; onnx is imported here, when needed."""
+"""Write a built network as an ONNX model. What each layer becomes stands in its own `to_onnx`."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
-from ._common import Array
+from .onnx_builder import IR_VERSION, OPSET, GraphBuilder
 
 if TYPE_CHECKING:
     import onnx
 
-    from .graph import Graph
-    from .layers import Layer
-    from .layers.windows import Windows
 
-OPSET = 17
-IR_VERSION = 8  # the oldest that goes with the opset, so that older runtimes read it too
+class Network(Protocol):
+    """What is asked of a network: its ends, and that it writes its nodes into a builder."""
 
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    in_shapes: tuple[Any, ...]
+    out_shape: Any
 
-class GraphBuilder:
-    """Collects nodes and initializers while layers write themselves into it."""
-
-    def __init__(self) -> None:
-        self.onnx = import_onnx()
-        self.nodes: list[onnx.NodeProto] = []
-        self.initializers: list[onnx.TensorProto] = []
-        self.states: dict[str, tuple[str, Sequence[Any]]] = {}
-        self.truncate: dict[str, int] = {}
-
-    def node(
-        self,
-        op: str,
-        layer: Layer,
-        inputs: Sequence[str],
-        *,
-        part: str = "",
-        outputs: Sequence[str] = (),
-        **attributes: Any,
-    ) -> str:
-        """Add a node named after the layer and return the name of its first output value.
-
-        A layer of several nodes tells them apart by `part`; the last one has none. `outputs`: names of the values, where
-        one of the usual name is not enough.
-        """
-        name = f"{layer.name}.{part}" if part else layer.name
-        values = list(outputs) or [f"{name}.output"]
-        self.nodes.append(self.onnx.helper.make_node(op, list(inputs), values, name=name, **attributes))
-        return values[0]
-
-    def constant(self, name: str, value: Array | float) -> str:
-        """Add a float32 initializer and return its name."""
-        array = np.ascontiguousarray(value, np.float32).reshape(np.shape(value))
-        self.initializers.append(self.onnx.numpy_helper.from_array(array, name))
-        return name
-
-    def integers(self, name: str, values: Sequence[int]) -> str:
-        """Add an int64 initializer (n,), such as axes or a shape, and return its name."""
-        self.initializers.append(self.onnx.numpy_helper.from_array(np.asarray(values, np.int64), name))
-        return name
-
-    def params(self, layer: Layer) -> list[str]:
-        """Add the layer's parameters, in the order of `add_param`, and return their names."""
-        return [self.constant(f"{layer.name}.{key}", value) for key, value in layer.params.items()]
-
-    def buffers(self, layer: Layer) -> list[str]:
-        """Add the layer's buffers and return their names."""
-        return [self.constant(f"{layer.name}.{key}", value) for key, value in layer.buffers.items()]
-
-    def state(self, name: str, shape: Sequence[Any]) -> str:
-        """Add a state that goes from run to run: a graph input of that name, and the output ``<name>_next``."""
-        self.states[name] = (f"{name}_next", shape)
-        return name
-
-    @staticmethod
-    def window_attributes(windows: Windows, rank: int = 2) -> dict[str, Any]:
-        """Return kernel_shape, strides and pads of the last `rank` axes, and dilations where there are any."""
-        first, last = windows.pads[2 - rank : 2], windows.pads[4 - rank :]
-        attributes = {
-            "kernel_shape": [*windows.kernel[-rank:]],
-            "strides": [*windows.stride[-rank:]],
-            "pads": [*first, *last],
-        }
-        if windows.dilation != (1, 1):
-            attributes["dilations"] = [*windows.dilation[-rank:]]
-        return attributes
+    def to_onnx(self, graph: GraphBuilder | None = None, *inputs: str) -> Any: ...
 
 
-def to_model(net: Graph) -> onnx.ModelProto:
+def to_model(net: Network) -> onnx.ModelProto:
     """Return a built network as a checked ONNX model, float32, batch size dynamic."""
     graph = GraphBuilder()
     helper = graph.onnx.helper
@@ -154,21 +89,3 @@ def integer_inputs(graph: GraphBuilder, inputs: Sequence[str]) -> set[str]:
 def value_info(helper: Any, name: str, shape: Sequence[int], integer: bool = False) -> onnx.ValueInfoProto:
     """Describe a value of shape ("batch", ...), float32 or int64."""
     return helper.make_tensor_value_info(name, 7 if integer else 1, ["batch", *shape])  # type: ignore[no-any-return]
-
-
-def import_onnx() -> Any:
-    """Return the onnx package.
-
-    Raises
-    ------
-    ImportError
-        If it is missing; the message says how to get it.
-    """
-    try:
-        import onnx
-        import onnx.checker
-        import onnx.helper
-        import onnx.numpy_helper
-    except ImportError as error:
-        raise ImportError("writing ONNX needs the onnx package: pip install edgeprop[export]") from error
-    return onnx

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgeprop import trainer as t
-from edgeprop.trainer.layers import bands, windows
+from edgeprop.trainer.layers import toeplitz, windows
 
 
 def test_cases_cover_every_layer():
@@ -34,7 +34,7 @@ def test_every_layer_under_every_loss(case, loss, make_targets):
 )
 def test_convolutions_that_work_in_blocks(layer, widest, monkeypatch):
     monkeypatch.setattr(windows, "BLOCK", 1)
-    monkeypatch.setattr(bands, "WIDEST", widest)
+    monkeypatch.setattr(toeplitz, "WIDEST", widest)
     net = t.Sequential(t.Conv2D(2, 1), copy.deepcopy(layer), t.Flatten(), t.Dense(2))
     assert t.check_gradients(net, np.random.default_rng(0).normal(size=(2, 1, 5, 11)), [0, 1]).error < 1e-5
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from contextlib import contextmanager
+from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
@@ -12,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeprop import trainer as t
-from edgeprop.trainer.layers import bands, windows
+from edgeprop.trainer.layers import toeplitz, windows
 
 
 def naive_windows(x, kernel, stride, pads, fill):
@@ -27,8 +29,8 @@ def naive_windows(x, kernel, stride, pads, fill):
 
 @contextmanager
 def in_blocks(block, widest):
-    """Make layers cut their work into pieces of so many elements, and depthwise bands so many windows wide."""
-    with patch.object(windows, "BLOCK", block), patch.object(bands, "WIDEST", widest):
+    """Make layers cut their work into pieces of so many elements, and depthwise matrices so many windows wide."""
+    with patch.object(windows, "BLOCK", block), patch.object(toeplitz, "WIDEST", widest):
         yield
 
 
@@ -215,7 +217,93 @@ def test_pools_of_many_taps(taps, stride):
 
 
 def test_all_layers_are_listed_for_type_checkers() -> None:
-    """The lists are written out; what the table has and they lack would be no attribute to mypy."""
+    """Modules and their lists are written out; what the table has and they lack would be no attribute to mypy."""
     named = {layer.__name__ for layer in t.layers.LAYERS.values()}
     assert set(t.layers.__all__) == named | {"LAYERS", "Layer", "prune"}
     assert set(t.layers.__all__) <= set(t.__all__)
+
+
+def test_every_layer_of_the_folder_is_registered_once() -> None:
+    folder = Path(t.layers.__file__).parent
+    written = {path.stem: path.read_text("utf-8").count("\n@register(") for path in folder.glob("*.py")}
+    registered = Counter(layer.__module__.rsplit(".", 1)[1] for layer in t.LAYERS.values())
+    assert {stem: count for stem, count in written.items() if count} == registered
+    assert all(layer.kind == kind for kind, layer in t.LAYERS.items())
+
+
+@pytest.mark.parametrize("old_way", [False, True])
+def test_a_layer_of_one_s_own(old_way: bool) -> None:
+    """It says its mathematics; or defines forward and backward itself, and keeps what it needs."""
+
+    class Square(t.Layer):
+        kind = "square"
+
+        def compute(self, x):
+            return x * x, x
+
+        def dx(self, dy, x):
+            return 2 * x * dy
+
+        def to_onnx(self, graph, *inputs):
+            return graph.node("Mul", self, [*inputs, *inputs])
+
+    class OldSquare(Square):
+        def forward(self, x, training=False):
+            if training:
+                self._saved = x
+            return x * x
+
+        def backward(self, dy):
+            return 2 * self._recall() * dy if self.need_dx else None
+
+    layer = OldSquare() if old_way else Square()
+    net = t.Sequential(t.Dense(3), layer, t.Dense(2))
+    assert t.check_gradients(net, np.random.default_rng(0).normal(size=(4, 2)), [0, 1, 0, 1]).error < 1e-6
+    net.build((2,))
+    assert [node.name for node in net.to_onnx().graph.node] == ["dense_1", "square_1", "dense_2"]
+    np.testing.assert_array_equal(layer.forward(np.array([3.0]), True), [9])
+    np.testing.assert_array_equal(layer.backward(np.array([1.0])), [6])
+    assert layer.name not in t.LAYERS
+
+
+def test_backward_gives_only_what_is_wanted() -> None:
+    class Scaled(t.Layer):
+        """weight * a * b, with its two inputs."""
+
+        def setup(self, *in_shapes):
+            self.add_param("weight", (), "ones")
+            return in_shapes[0]
+
+        def compute(self, a, b):
+            return self.params["weight"] * a * b, a, b
+
+        def dparams(self, dy, a, b):
+            self.grads["weight"][...] = np.sum(dy * a * b)
+
+        def dx(self, dy, a, b):
+            return dy * b * self.params["weight"], dy * a * self.params["weight"]
+
+    layer, a, b = Scaled(), np.array([[2.0]]), np.array([[5.0]])
+    layer.build((1,), (1,), rng=np.random.default_rng(0), dtype=np.float64)
+    with pytest.raises(RuntimeError, match=r"needs a forward\(x, training=True\)"):
+        layer.backward(np.ones((1, 1)))
+    for layer.need_dx, layer.trainable in ((True, True), (True, False), (False, True), (False, False)):
+        layer.clear_gradients()
+        layer.forward(a, b, training=True)
+        kept = layer._saved
+        assert kept == ((a, b) if layer.need_dx or layer.trainable else ())
+        da, db = layer.backward(np.ones((1, 1)))
+        assert (da, db) == ((5, 2) if layer.need_dx else (None, None))
+        assert layer.grads["weight"] == (10 if layer.trainable else 0)
+
+
+@pytest.mark.parametrize("name", ["dense", "conv2d", "depthwise_conv2d", "conv_transpose2d", "time_dense", "embedding"])
+def test_a_frozen_layer_keeps_nothing_where_dx_needs_nothing(name: str) -> None:
+    settings = {"depthwise_conv2d": (3,), "dense": (2,), "time_dense": (2,)}.get(name, (4, 3))
+    shape = {"dense": (4,), "time_dense": (3, 4), "embedding": (2,)}.get(name, (2, 5, 5))
+    layer = t.LAYERS[name](*settings)
+    layer.build(shape, rng=np.random.default_rng(0))
+    layer.trainable = False
+    y = layer.forward(np.ones((1, *shape), np.float32), training=True)
+    assert layer._saved == ()
+    assert layer.backward(np.ones_like(y)).shape == (1, *shape)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgeprop import trainer as t
-from edgeprop.trainer.layers.activations import erf
+from edgeprop.trainer.layers.elementwise import erf
 
 
 def built(layer: t.Layer, *shape: int) -> t.Sequential:

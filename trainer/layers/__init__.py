@@ -1,168 +1,60 @@
-"""The layers. `LAYERS` has one row per layer, by the name that strings and automatic names use."""
+"""List the layers: each module has its own in `__all__`, and `register` puts them into `LAYERS` by their names.
+
+Type checkers do not run anything, hence the list of modules below; a test holds it against the folder.
+"""
 
 from __future__ import annotations
 
-from .activations import (
-    ELU,
-    GELU,
-    SELU,
-    Clip,
-    HardSigmoid,
-    HardSwish,
-    LeakyReLU,
-    LogSoftmax,
-    PReLU,
-    ReLU,
-    ReLU6,
-    Sigmoid,
-    SiLU,
-    Softmax,
-    Softplus,
-    Tanh,
+from . import (
+    activations,
+    batch_norm,
+    conv,
+    conv_transpose,
+    dense,
+    dropout,
+    elementwise,
+    embedding,
+    merge,
+    normalization,
+    pooling,
+    recurrent,
+    reduce,
+    resample,
+    shape,
+    sparse_dense,
 )
-from .base import Layer
-from .batch_norm import BatchNorm
-from .conv import Conv1D, Conv2D, DepthwiseConv1D, DepthwiseConv2D
-from .conv_transpose import ConvTranspose1D, ConvTranspose2D
-from .dense import Dense
-from .dropout import Dropout
-from .embedding import Embedding
-from .merge import Add, Concat, Divide, MatMul, Maximum, Minimum, Multiply, Subtract
-from .normalization import GroupNorm, InstanceNorm, LayerNorm
-from .pooling import AveragePool1D, AveragePool2D, GlobalAveragePool, GlobalMaxPool, MaxPool1D, MaxPool2D
-from .recurrent import GRU, LSTM, SimpleRNN, TimeDense
-from .reduce import ReduceMax, ReduceMean, ReduceSum
-from .resample import Pad, Resize
-from .shape import Flatten, Reshape, Slice, Squeeze, Transpose, Unsqueeze
-from .sparse_dense import SparseDense, prune
+from .activations import *
+from .base import LAYERS, Layer
+from .batch_norm import *
+from .conv import *
+from .conv_transpose import *
+from .dense import *
+from .dropout import *
+from .elementwise import *
+from .embedding import *
+from .merge import *
+from .normalization import *
+from .pooling import *
+from .recurrent import *
+from .reduce import *
+from .resample import *
+from .shape import *
+from .sparse_dense import *
 
-LAYERS: dict[str, type[Layer]] = {
-    layer.kind: layer
-    for layer in (
-        Dense,
-        Conv2D,
-        DepthwiseConv2D,
-        MaxPool2D,
-        AveragePool2D,
-        GlobalAveragePool,
-        Flatten,
-        ReLU,
-        ReLU6,
-        LeakyReLU,
-        Sigmoid,
-        Tanh,
-        Dropout,
-        BatchNorm,
-        Add,
-        Multiply,
-        Conv1D,
-        DepthwiseConv1D,
-        ConvTranspose2D,
-        ConvTranspose1D,
-        MaxPool1D,
-        AveragePool1D,
-        GlobalMaxPool,
-        LayerNorm,
-        GroupNorm,
-        InstanceNorm,
-        Clip,
-        PReLU,
-        ELU,
-        SELU,
-        GELU,
-        SiLU,
-        HardSigmoid,
-        HardSwish,
-        Softplus,
-        Softmax,
-        LogSoftmax,
-        Subtract,
-        Divide,
-        Minimum,
-        Maximum,
-        Concat,
-        MatMul,
-        Reshape,
-        Transpose,
-        Squeeze,
-        Unsqueeze,
-        Slice,
-        Pad,
-        Resize,
-        ReduceMean,
-        ReduceSum,
-        ReduceMax,
-        Embedding,
-        SparseDense,
-        SimpleRNN,
-        LSTM,
-        GRU,
-        TimeDense,
-    )
-}
-
-# Written out, for type checkers do not run the table; a test holds the one against the other.
-__all__ = [
-    "ELU",
-    "GELU",
-    "GRU",
-    "LAYERS",
-    "LSTM",
-    "SELU",
-    "Add",
-    "AveragePool1D",
-    "AveragePool2D",
-    "BatchNorm",
-    "Clip",
-    "Concat",
-    "Conv1D",
-    "Conv2D",
-    "ConvTranspose1D",
-    "ConvTranspose2D",
-    "Dense",
-    "DepthwiseConv1D",
-    "DepthwiseConv2D",
-    "Divide",
-    "Dropout",
-    "Embedding",
-    "Flatten",
-    "GlobalAveragePool",
-    "GlobalMaxPool",
-    "GroupNorm",
-    "HardSigmoid",
-    "HardSwish",
-    "InstanceNorm",
-    "Layer",
-    "LayerNorm",
-    "LeakyReLU",
-    "LogSoftmax",
-    "MatMul",
-    "MaxPool1D",
-    "MaxPool2D",
-    "Maximum",
-    "Minimum",
-    "Multiply",
-    "PReLU",
-    "Pad",
-    "ReLU",
-    "ReLU6",
-    "ReduceMax",
-    "ReduceMean",
-    "ReduceSum",
-    "Reshape",
-    "Resize",
-    "SiLU",
-    "Sigmoid",
-    "SimpleRNN",
-    "Slice",
-    "Softmax",
-    "Softplus",
-    "SparseDense",
-    "Squeeze",
-    "Subtract",
-    "Tanh",
-    "TimeDense",
-    "Transpose",
-    "Unsqueeze",
-    "prune",
-]
+__all__ = ["LAYERS", "Layer"]
+__all__ += activations.__all__
+__all__ += batch_norm.__all__
+__all__ += conv.__all__
+__all__ += conv_transpose.__all__
+__all__ += dense.__all__
+__all__ += dropout.__all__
+__all__ += elementwise.__all__
+__all__ += embedding.__all__
+__all__ += merge.__all__
+__all__ += normalization.__all__
+__all__ += pooling.__all__
+__all__ += recurrent.__all__
+__all__ += reduce.__all__
+__all__ += resample.__all__
+__all__ += shape.__all__
+__all__ += sparse_dense.__all__

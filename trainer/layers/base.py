@@ -1,27 +1,42 @@
-"""What a layer is."""
+"""Define what a layer is: `Layer`, and the table `LAYERS` of those that have a name."""
 
 from __future__ import annotations
 
+import inspect
 import math
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
 from .._common import Array, Shape
 from ..initializers import Initializer, get_initializer
+from ..onnx_builder import GraphBuilder
 
-if TYPE_CHECKING:
-    from ..onnx_export import GraphBuilder
+LAYERS: dict[str, type[Layer]] = {}
+Kind = TypeVar("Kind", bound="type[Layer]")
+
+
+def register(kind: str, onnx_op: str = "") -> Callable[[Kind], Kind]:
+    """Put the class below into `LAYERS` under that name; `onnx_op` is the operator that its `to_onnx` writes."""
+
+    def add(layer: Kind) -> Kind:
+        layer.kind, layer.onnx_op = kind, onnx_op or layer.onnx_op
+        LAYERS[kind] = layer
+        return layer
+
+    return add
 
 
 class Layer:
-    """A step of a network: `forward`, the `backward` right under it, and its ONNX form.
+    """A step of a network: `compute`, its gradients `dparams` and `dx` right under it, and its ONNX form.
 
-    To write one: `setup` checks the input's shape, adds parameters and returns the output's shape; `forward` keeps in
-    `self._saved` what `backward` needs when ``training`` is set; `backward` takes the loss's gradient with respect to
-    the output, fills ``self.grads`` if the layer is trainable and returns dx, which it may leave out (None) if
-    `need_dx` is off. Neither may change its argument in place. A layer of several inputs takes them as
-    ``forward(a, b)`` and returns a tuple from `backward`.
+    To write one: `setup` checks the input's shape, adds parameters and returns the output's shape; `compute` returns the
+    output, or a tuple of it and of what the gradients need; `dparams` fills ``self.grads`` and `dx` returns the loss's
+    gradient with respect to the input, both from that with respect to the output and from what `compute` added (`dx` may
+    leave that out). None of them may change its argument in place. With several inputs `compute` takes them one by one
+    and `dx` returns a tuple. What is kept, and which gradient is wanted, `forward` and `backward` see to; a layer may
+    define these two itself instead.
 
     Attributes
     ----------
@@ -38,6 +53,16 @@ class Layer:
     """
 
     kind: ClassVar[str] = "layer"
+    onnx_op: ClassVar[str] = ""
+    shows: ClassVar[str] = ""  # the settings that a summary shows, as a format of attributes: "{units}, axis={axis}"
+    shows_unless: ClassVar[dict[str, Any]] = {}  # those it shows, by name, where they differ from the default
+
+    _dx_takes_saved: ClassVar[bool] = False  # whether `dx` takes what `compute` added to its output
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        own = cls.dx is not Layer.dx and callable(cls.dx)
+        cls._dx_takes_saved = own and len(inspect.signature(cls.dx).parameters) > 2  # self, dy and more
 
     def __init__(self, name: str | None = None) -> None:
         if name is not None and (not isinstance(name, str) or not name):
@@ -75,18 +100,6 @@ class Layer:
         """Check the input's shape, add parameters, return the output's shape. The default changes no shape."""
         return tuple(in_shapes[0])
 
-    def forward(self, *args: Any, **kwargs: Any) -> Array:
-        """Compute the output from the input (N, ...)."""
-        raise TypeError(f"{type(self).__name__} defines no forward")
-
-    def backward(self, dy: Array) -> Any:
-        """Compute dx (and the parameters' gradients) from dy, both shaped like the output and input of `forward`."""
-        raise TypeError(f"{type(self).__name__} defines no backward")
-
-    def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
-        """Add this layer's nodes to `graph` and return the name of the output value."""
-        raise TypeError(f"{type(self).__name__} has no ONNX form")
-
     def add_param(self, name: str, shape: Shape, init: str | Initializer, fan_in: int = 1, fan_out: int = 1) -> None:
         """Create parameter `name` and its gradient, of the given shape."""
         value = np.asarray(get_initializer(init)(shape, fan_in, fan_out, self._rng))
@@ -94,6 +107,53 @@ class Layer:
             raise ValueError(f"the initializer of {name} must return finite values of shape {shape}")
         self.params[name] = np.array(value, dtype=self.dtype, order="C")
         self.grads[name] = np.zeros(shape, self.dtype)
+
+    # Running
+
+    def compute(self, *xs: Any, **named: Any) -> Any:
+        """Return the output (N, ...), or a tuple of it and of what `dparams` and `dx` need, from the inputs (N, ...)."""
+        raise TypeError(f"{type(self).__name__} defines no forward")
+
+    def compute_training(self, *xs: Any, **named: Any) -> Any:
+        """Do what `compute` does, in training, for layers in which that is something else."""
+        return self.compute(*xs, **named)
+
+    def dparams(self, dy: Any, *saved: Any) -> None:
+        """Fill `grads` from dy (N, ...), the loss's gradient with respect to the output."""
+        raise TypeError(f"{type(self).__name__} defines no dparams")
+
+    def dx(self, dy: Any, *saved: Any) -> Any:
+        """Return the loss's gradient with respect to the input (N, ...), from dy (N, ...)."""
+        raise TypeError(f"{type(self).__name__} defines no backward")
+
+    def forward(self, *args: Any, **kwargs: Any) -> Array:
+        """Return the output (N, ...) for the inputs (N, ...).
+
+        With ``training`` (by name, or last) it runs as in training and keeps what `backward` needs.
+        """
+        training = kwargs.pop("training", False)
+        if args and isinstance(args[-1], (int, np.bool_)):
+            *args, training = args  # type: ignore[assignment]
+        result = (self.compute_training if training else self.compute)(*args, **kwargs)
+        y, *saved = result if isinstance(result, tuple) else (result,)
+        if training:
+            wanted = self.learns or (self.need_dx and self._dx_takes_saved)
+            self._saved = tuple(saved) if wanted else ()
+        return y  # type: ignore[no-any-return]
+
+    def backward(self, dy: Any) -> Any:
+        """Fill `grads` if the layer learns, and return dx, or None (of several inputs a tuple) if `need_dx` is off."""
+        if self.learns:
+            self.dparams(dy, *self._recall())
+        if not self.need_dx:
+            return (None,) * len(self.in_shapes) if len(self.in_shapes) > 1 else None
+        return self.dx(dy, *(self._recall() if self._dx_takes_saved else ()))
+
+    def _recall(self) -> Any:
+        """Return what forward saved."""
+        if self._saved is None:
+            raise RuntimeError(f"layer {self.name!r}: backward needs a forward(x, training=True) before it")
+        return self._saved
 
     def clear_gradients(self) -> None:
         """Set the gradients to zero, for a backward pass that does not reach the layer."""
@@ -121,19 +181,31 @@ class Layer:
     def reset_state(self) -> None:
         """Forget what one forward hands to the next (stateful recurrent layers)."""
 
-    def _recall(self) -> Any:
-        """Return what forward saved."""
-        if self._saved is None:
-            raise RuntimeError(f"layer {self.name!r}: backward needs a forward(x, training=True) before it")
-        return self._saved
-
     def __getstate__(self) -> dict[str, Any]:
         """Leave activations out of copies and pickles."""
         return {**self.__dict__, "_saved": None}
 
+    # Showing and saving
+
+    def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
+        """Add this layer's nodes to `graph`, by default one of `onnx_op`, and return the name of the output value."""
+        if not self.onnx_op:
+            raise TypeError(f"{type(self).__name__} has no ONNX form")
+        values = [*inputs, *graph.constants(self.name, self.params)]
+        return graph.node(self.onnx_op, self.name, values, **self.onnx_attributes())
+
+    def onnx_attributes(self) -> dict[str, Any]:
+        """Return the attributes of the operator."""
+        return {}
+
     def describe(self) -> str:
         """Return the settings worth showing in a summary, as ``a=1, b=2``."""
-        return ""
+        shown = [self.shows.format_map(vars(self))] if self.shows else []
+        for key, default in self.shows_unless.items():
+            value = getattr(self, key)
+            if value != default:
+                shown.append(f"{key}={value:g}" if isinstance(value, float) else f"{key}={value!r}")
+        return ", ".join(shown)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.describe()})"

@@ -1,16 +1,26 @@
-"""Batch normalization."""
+"""Normalize each channel over the batch (batch normalization)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from .._common import Array, Shape, batch_first, batch_last, require_number
-from .base import Layer
+from ..onnx_builder import GraphBuilder
+from .base import Layer, register
 
-if TYPE_CHECKING:
-    from ..onnx_export import GraphBuilder
+__all__ = ["BatchNorm"]
+
+
+def channel_rows(x: Array) -> Array:
+    """Return x (N, C, ...) as (C, M), the M values of each channel."""
+    return batch_last(x).reshape(x.shape[1], -1)
+
+
+def like(rows: Array, x: Array) -> Array:
+    """View rows (C, M) in the shape of x (N, C, ...)."""
+    return batch_first(rows.reshape(*x.shape[1:], len(x)))
 
 
 def row_products(a: Array, b: Array) -> Array:
@@ -18,6 +28,12 @@ def row_products(a: Array, b: Array) -> Array:
     return np.asarray(np.matmul(a[:, None, :], b[:, :, None])[:, 0, 0])
 
 
+def sums(dy: Array, normal: Array) -> tuple[Array, Array]:
+    """Return the gradients of weight and bias (C,) from dy and the normalized input, both (C, M)."""
+    return row_products(dy, normal), np.sum(dy, axis=1)
+
+
+@register("batch_norm")
 class BatchNorm(Layer):
     """Give each channel of (N, C), (N, C, L) or (N, C, H, W) mean `bias` and deviation `weight` (Ioffe & Szegedy 2015).
 
@@ -33,7 +49,7 @@ class BatchNorm(Layer):
         Added to the variance.
     """
 
-    kind = "batch_norm"
+    shows = "momentum={momentum:g}, eps={eps:g}"
 
     def __init__(self, *, momentum: float = 0.1, eps: float = 1e-5, name: str | None = None) -> None:
         super().__init__(name)
@@ -50,42 +66,38 @@ class BatchNorm(Layer):
         self.buffers = {"running_mean": np.zeros(shape, self.dtype), "running_var": np.ones(shape, self.dtype)}
         return in_shape
 
-    def forward(self, x: Array, training: bool = False) -> Array:
-        """Compute y from x."""
-        rows = batch_last(x).reshape(x.shape[1], -1)  # (C, M), M values per channel
-        if training and self.trainable:
-            normal, inv_std = self._normalize(rows)
-            y = normal * self.params["weight"][:, None]
-            y += self.params["bias"][:, None]
-            self._saved = (normal, inv_std)
-        else:
-            mean, var = self.buffers["running_mean"], self.buffers["running_var"]
-            inv_std = self._inverse_deviation(var)
-            scale = self.params["weight"] * inv_std
-            y = rows * scale[:, None]
-            y += (self.params["bias"] - mean * scale)[:, None]
-            if training:
-                self._saved = (None, inv_std)
-        return batch_first(y.reshape(*x.shape[1:], len(x)))
+    def _scale(self, inv_std: Array) -> Array:
+        return np.asarray(self.params["weight"] * inv_std)
 
-    def backward(self, dy: Array) -> Array | None:
-        """Compute dx from dy."""
-        normal, inv_std = self._recall()
-        n, scale = len(dy), (self.params["weight"] * inv_std)[:, None]
-        shape = (*dy.shape[1:], n)
-        dy = batch_last(dy).reshape(len(inv_std), -1)
+    def compute(self, x: Array) -> Any:
+        inv_std = self._inverse_deviation(self.buffers["running_var"])
+        scale = self._scale(inv_std)
+        y = channel_rows(x) * scale[:, None]
+        y += (self.params["bias"] - self.buffers["running_mean"] * scale)[:, None]
+        return like(y, x), None, inv_std
+
+    def compute_training(self, x: Array) -> Any:
+        if not self.trainable:
+            return self.compute(x)
+        normal, inv_std = self._normalize(channel_rows(x))
+        y = normal * self.params["weight"][:, None]
+        y += self.params["bias"][:, None]
+        return like(y, x), normal, inv_std
+
+    def dparams(self, dy: Array, normal: Array, inv_std: Array) -> None:
+        self.grads["weight"][...], self.grads["bias"][...] = sums(channel_rows(dy), normal)
+
+    def dx(self, dy: Array, normal: Array | None, inv_std: Array) -> Array:
+        rows, scale = channel_rows(dy), self._scale(inv_std)[:, None]
         if normal is None:  # fixed statistics: a straight line per channel
-            return batch_first((dy * scale).reshape(shape)) if self.need_dx else None
-        dweight, dbias = row_products(dy, normal), np.sum(dy, axis=1)
-        self.grads["weight"][...], self.grads["bias"][...] = dweight, dbias
-        if not self.need_dx:
-            return None
-        m = dy.shape[1]
+            return like(rows * scale, dy)
+        dweight, dbias = (self.grads["weight"], self.grads["bias"]) if self.trainable else sums(rows, normal)
+        m = rows.shape[1]
         dx = normal * (dweight / -m)[:, None]
-        dx += dy
+        dx += rows
         dx -= (dbias / m)[:, None]
         dx *= scale
-        return batch_first(dx.reshape(shape))
+        return like(dx, dy)
 
     def _normalize(self, rows: Array) -> tuple[Array, Array]:
         """Return (C, M) with mean 0 and deviation 1 a row, and the inverse deviations; move the running statistics."""
@@ -109,9 +121,5 @@ class BatchNorm(Layer):
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write BatchNormalization; ONNX's momentum is the weight of the past."""
-        values = [*inputs, *graph.params(self), *graph.buffers(self)]
-        return graph.node("BatchNormalization", self, values, epsilon=self.eps, momentum=1 - self.momentum)
-
-    def describe(self) -> str:
-        """Return the settings."""
-        return f"momentum={self.momentum:g}, eps={self.eps:g}"
+        values = [*inputs, *graph.constants(self.name, {**self.params, **self.buffers})]
+        return graph.node("BatchNormalization", self.name, values, epsilon=self.eps, momentum=1 - self.momentum)

@@ -1,21 +1,20 @@
-"""Convolutions."""
+"""Convolve images and lines, densely, in groups and depthwise."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from .._common import Array, Shape, batch_first, batch_last, pair, require_int
 from ..initializers import Initializer, get_initializer
-from .bands import Bands
-from .base import Layer
-from .lines import OnLines, along, line_padding
+from .base import Layer, register
+from .conv1d import OnLines, along, line_padding
+from .toeplitz import Bands
 from .windows import Padding, Windows, check_padding
 
-if TYPE_CHECKING:
-    from ..onnx_export import GraphBuilder
+__all__ = ["Conv1D", "Conv2D", "DepthwiseConv1D", "DepthwiseConv2D"]
 
 
 def convolve(padded: Array, windows: Windows, weight: Array, bias: Array | None = None) -> Array:
@@ -47,12 +46,7 @@ def require_groups(groups: int, channels: int, filters: int) -> None:
         raise ValueError(f"{channels} channels and {filters} filters must both be multiples of groups={groups}")
 
 
-def extras(layer: Any) -> str:
-    """Describe the settings that few convolutions have."""
-    dilation = f", dilation={layer.dilation}" if layer.dilation != (1, 1) else ""
-    return dilation + (f", groups={layer.groups}" if getattr(layer, "groups", 1) > 1 else "")
-
-
+@register("conv2d", "Conv")
 class Conv2D(Layer):
     """Convolution (cross-correlation, as everywhere in this field) of images (N, C, H, W).
 
@@ -78,7 +72,8 @@ class Conv2D(Layer):
         How the weight starts, see `INITIALIZERS`; the bias starts at 0.
     """
 
-    kind = "conv2d"
+    shows = "{filters}, {kernel}, stride={stride}, padding={padding!r}"
+    shows_unless: ClassVar[dict[str, Any]] = {"dilation": (1, 1), "groups": 1}
     rank: ClassVar[int] = 2  # axes of a window, as weights and ONNX count them
 
     def __init__(
@@ -104,6 +99,7 @@ class Conv2D(Layer):
     def setup(self, in_shape: Shape) -> Shape:
         """Take (C, H, W)."""
         self.windows = Windows.over(in_shape, self.kernel, self.stride, self.padding, self.dilation)
+        self.padded_shape = self.windows.padded(in_shape)
         require_groups(self.groups, in_shape[0], self.filters)
         area, channels, filters = math.prod(self.kernel), in_shape[0] // self.groups, self.filters // self.groups
         shape = (self.filters, channels, *self.kernel[-self.rank :])
@@ -112,32 +108,29 @@ class Conv2D(Layer):
             self.add_param("bias", (self.filters,), "zeros")
         return (self.filters, *self.windows.out)
 
-    def forward(self, x: Array, training: bool = False) -> Array:
-        """Map (N, C, H, W) to (N, filters, out_h, out_w)."""
+    def compute(self, x: Array) -> tuple[Array, Array]:
         padded = self.windows.pad(batch_last(x))  # (C, H, W, N)
         bias = split(self.params.get("bias"), self.groups)
         groups = zip(split(padded, self.groups), split(self._weight(), self.groups), bias, strict=True)
         y = join([convolve(x, self.windows, weight, b) for x, weight, b in groups])
-        if training:
-            self._saved = (padded if self.trainable else None, padded.shape)
-        return batch_first(y)
+        return batch_first(y), padded
 
-    def backward(self, dy: Array) -> Array | None:
-        """Map dy (N, filters, out_h, out_w) to dx (N, C, H, W)."""
-        padded, padded_shape = self._recall()
-        dy = np.ascontiguousarray(batch_last(dy))  # (filters, out_h, out_w, N)
-        dys = split(dy, self.groups)
-        if self.trainable:
-            dweights = split(self.grads["weight"], self.groups)
-            for group in zip(split(padded, self.groups), dys, dweights, strict=True):
-                self._fill_gradient(*group)
-            if self.use_bias:
-                np.sum(dy.reshape(self.filters, -1), axis=1, out=self.grads["bias"])
-        if not self.need_dx:
-            return None
-        shape = (padded_shape[0] // self.groups, *padded_shape[1:])
-        weights = split(self._weight(), self.groups)
-        return batch_first(join([self._dx(d, weight, shape) for d, weight in zip(dys, weights, strict=True)]))
+    def backward(self, dy: Array) -> Any:
+        """Give `dparams` and `dx` the gradient dy as (filters, out_h, out_w, N)."""
+        return super().backward(np.ascontiguousarray(batch_last(dy)))
+
+    def dparams(self, dy: Array, padded: Array) -> None:
+        groups = (split(array, self.groups) for array in (padded, dy, self.grads["weight"]))
+        for group in zip(*groups, strict=True):
+            self._fill_gradient(*group)
+        if self.use_bias:
+            np.sum(dy.reshape(self.filters, -1), axis=1, out=self.grads["bias"])
+
+    def dx(self, dy: Array) -> Array:
+        channels, *size = self.padded_shape
+        shape = (channels // self.groups, *size, dy.shape[-1])
+        groups = zip(split(dy, self.groups), split(self._weight(), self.groups), strict=True)
+        return batch_first(join([self._dx(d, weight, shape) for d, weight in groups]))
 
     def _dx(self, dy: Array, weight: Array, padded_shape: Shape) -> Array:
         """Return dx (C, H, W, N) of a group, from dy (filters, out_h, out_w, N) and weight (filters, C, kh, kw)."""
@@ -161,26 +154,17 @@ class Conv2D(Layer):
         weight = self.params["weight"]
         return weight.reshape(*weight.shape[:2], *self.kernel)
 
-    def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
-        """Write Conv."""
-        attributes = graph.window_attributes(self.windows, self.rank)
-        if self.groups > 1:
-            attributes["group"] = self.groups
-        return graph.node("Conv", self, [*inputs, *graph.params(self)], **attributes)
-
-    def describe(self) -> str:
-        """Return the settings."""
-        return f"{self.filters}, {self.kernel}, stride={self.stride}, padding={self.padding!r}" + extras(self)
+    def onnx_attributes(self) -> dict[str, Any]:
+        return {**self.windows.onnx_attributes(self.rank), **({"group": self.groups} if self.groups > 1 else {})}
 
 
+@register("conv1d")
 class Conv1D(OnLines, Conv2D):
     """Convolution of lines (N, C, L): `Conv2D` on images of one row.
 
     weight (filters, C / groups, k), bias (filters,), output (N, filters, out_l). The parameters are those of `Conv2D`
     with one number each; padding is "valid", "same", int or (left, right).
     """
-
-    kind = "conv1d"
 
     def __init__(
         self,
@@ -214,6 +198,7 @@ def convolve_depthwise(padded: Array, windows: Windows, weight: Array, bias: Arr
     return y
 
 
+@register("depthwise_conv2d", "Conv")
 class DepthwiseConv2D(Layer):
     """One filter (or `multiplier` filters) per channel, channels kept apart (Sifre 2014; Howard et al. 2017).
 
@@ -221,7 +206,8 @@ class DepthwiseConv2D(Layer):
     output channel ``c*multiplier + k`` looks at input channel c. The parameters are those of `Conv2D`.
     """
 
-    kind = "depthwise_conv2d"
+    shows = "{kernel}, multiplier={multiplier}, stride={stride}, padding={padding!r}"
+    shows_unless: ClassVar[dict[str, Any]] = {"dilation": (1, 1)}
     rank: ClassVar[int] = 2
 
     def __init__(
@@ -247,6 +233,7 @@ class DepthwiseConv2D(Layer):
     def setup(self, in_shape: Shape) -> Shape:
         """Take (C, H, W)."""
         self.windows = Windows.over(in_shape, self.kernel, self.stride, self.padding, self.dilation)
+        self.padded_shape = self.windows.padded(in_shape)
         area, shape = math.prod(self.kernel), (in_shape[0] * self.multiplier, 1, *self.kernel[-self.rank :])
         filters = shape[0]
         self.add_param("weight", shape, self.init, fan_in=area, fan_out=area * self.multiplier)
@@ -254,30 +241,23 @@ class DepthwiseConv2D(Layer):
             self.add_param("bias", (filters,), "zeros")
         return (filters, *self.windows.out)
 
-    def forward(self, x: Array, training: bool = False) -> Array:
-        """Map (N, C, H, W) to (N, C*multiplier, out_h, out_w)."""
+    def compute(self, x: Array) -> tuple[Array, Array]:
         padded = self.windows.pad(batch_last(x))  # (C, H, W, N)
         bias = self.params["bias"].reshape(-1, self.multiplier) if self.use_bias else None
         y = convolve_depthwise(padded, self.windows.filled, self._weight(), bias)
-        if training:
-            self._saved = (padded if self.trainable else None, padded.shape)
-        return batch_first(y.reshape(-1, *self.windows.out, len(x)))
+        return batch_first(y.reshape(-1, *self.windows.out, len(x))), padded
 
-    def backward(self, dy: Array) -> Array | None:
-        """Map dy (N, C*multiplier, out_h, out_w) to dx (N, C, H, W)."""
-        padded, padded_shape = self._recall()
-        dy = np.ascontiguousarray(batch_last(dy))  # (C*multiplier, out_h, out_w, N)
-        if self.trainable:
-            self._fill_gradients(padded, dy)
-        if not self.need_dx:
-            return None
+    def backward(self, dy: Array) -> Any:
+        """Give `dparams` and `dx` the gradient dy as (C*multiplier, out_h, out_w, N)."""
+        return super().backward(np.ascontiguousarray(batch_last(dy)))
+
+    def dx(self, dy: Array) -> Array:
         turned = self.windows.filled.turned
         if turned and self.multiplier == 1:
             return batch_first(convolve_depthwise(turned.pad(dy), turned, self._weight()[..., ::-1, ::-1])[:, 0])
-        return batch_first(self.windows.crop(self._scatter(dy, padded_shape)))
+        return batch_first(self.windows.crop(self._scatter(dy)))
 
-    def _fill_gradients(self, padded: Array, dy: Array) -> None:
-        """Fill the gradients from the input (C, H, W, N) and dy (C*multiplier, out_h, out_w, N)."""
+    def dparams(self, dy: Array, padded: Array) -> None:
         bands, (c, _, _, n) = Bands(self.windows.filled), padded.shape
         parts = bands.split(dy.reshape(c, self.multiplier, *self.windows.out, n))
         dmatrices = np.empty((c, self.multiplier, 1, 1, *bands.shape), dy.dtype)
@@ -291,12 +271,12 @@ class DepthwiseConv2D(Layer):
         if self.use_bias:
             np.sum(dy.reshape(len(dy), -1), axis=1, out=self.grads["bias"])
 
-    def _scatter(self, dy: Array, padded_shape: Shape) -> Array:
+    def _scatter(self, dy: Array) -> Array:
         """Return the gradient of the padded input (C, H, W, N)."""
-        bands, (c, _, _, n) = Bands(self.windows.filled), padded_shape
+        bands, c, n = Bands(self.windows.filled), self.padded_shape[0], dy.shape[-1]
         parts = bands.split(dy.reshape(c, self.multiplier, *self.windows.out, n))
         matrices = bands.matrices(self._weight()).swapaxes(-1, -2)
-        dpadded = np.zeros(padded_shape, dy.dtype)
+        dpadded = np.zeros((*self.padded_shape, n), dy.dtype)
         for block in bands.channel_blocks(c, n):
             for k in range(self.multiplier):
                 bands.add_rows(matrices[block, k] @ parts[block, k], dpadded[block])
@@ -311,24 +291,16 @@ class DepthwiseConv2D(Layer):
         filled[..., :: self.dilation[0], :: self.dilation[1]] = weight
         return filled
 
-    def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
-        """Write Conv with group = C."""
-        attributes = graph.window_attributes(self.windows, self.rank)
-        return graph.node("Conv", self, [*inputs, *graph.params(self)], group=self.in_shapes[0][0], **attributes)
-
-    def describe(self) -> str:
-        """Return the settings."""
-        settings = f"{self.kernel}, multiplier={self.multiplier}, stride={self.stride}, padding={self.padding!r}"
-        return settings + extras(self)
+    def onnx_attributes(self) -> dict[str, Any]:
+        return {"group": self.in_shapes[0][0], **self.windows.onnx_attributes(self.rank)}
 
 
+@register("depthwise_conv1d")
 class DepthwiseConv1D(OnLines, DepthwiseConv2D):
     """`DepthwiseConv2D` of lines (N, C, L): weight (C*multiplier, 1, k), output (N, C*multiplier, out_l).
 
     The parameters are those of `Conv1D`, and `multiplier`.
     """
-
-    kind = "depthwise_conv1d"
 
     def __init__(
         self,

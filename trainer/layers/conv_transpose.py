@@ -1,23 +1,23 @@
-"""Transposed convolutions: a convolution's gradient as a forward pass, and its forward pass as the gradient."""
+"""Convolve transposed: a convolution's gradient as the forward pass, and its forward pass as the gradient."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from .._common import Array, Shape, batch_first, batch_last, pair, require_int
 from ..initializers import Initializer, get_initializer
-from .base import Layer
-from .conv import convolve, extras, join, require_groups, split
-from .lines import OnLines, along, line_padding
+from .base import Layer, register
+from .conv import convolve, join, require_groups, split
+from .conv1d import OnLines, along, line_padding
 from .windows import Padding, Windows, check_padding, dilated, resolve_padding
 
-if TYPE_CHECKING:
-    from ..onnx_export import GraphBuilder
+__all__ = ["ConvTranspose1D", "ConvTranspose2D"]
 
 
+@register("conv_transpose2d", "ConvTranspose")
 class ConvTranspose2D(Layer):
     """Each pixel of (N, C, H, W) lays the filters, scaled by itself, onto the output (Zeiler et al. 2010).
 
@@ -42,7 +42,8 @@ class ConvTranspose2D(Layer):
         How the weight starts, see `INITIALIZERS`; the bias starts at 0.
     """
 
-    kind = "conv_transpose2d"
+    shows = "{filters}, {kernel}, stride={stride}, padding={padding!r}"
+    shows_unless: ClassVar[dict[str, Any]] = {"dilation": (1, 1), "groups": 1}
     rank: ClassVar[int] = 2
 
     def __init__(
@@ -107,8 +108,7 @@ class ConvTranspose2D(Layer):
         if self.use_bias:
             self.add_param("bias", (self.filters,), "zeros")
 
-    def forward(self, x: Array, training: bool = False) -> Array:
-        """Map (N, C, H, W) to (N, filters, out_h, out_w)."""
+    def compute(self, x: Array) -> tuple[Array, Array]:
         n, x = len(x), np.ascontiguousarray(batch_last(x))  # (C, H, W, N)
         shape = (self.filters // self.groups, *self.full, n)
         groups = zip(split(self._weight(), self.groups), split(x, self.groups), strict=True)
@@ -116,24 +116,23 @@ class ConvTranspose2D(Layer):
         y = self.windows.crop(join([self.windows.scatter(part, shape) for part in cols]))
         if self.use_bias:
             y = y + self.params["bias"][:, None, None, None]
-        if training:
-            self._saved = x if self.trainable else ()
-        return batch_first(y)
+        return batch_first(y), x
 
-    def backward(self, dy: Array) -> Array | None:
-        """Map dy (N, filters, out_h, out_w) to dx (N, C, H, W)."""
-        x = self._recall()
-        padded = self.windows.pad(batch_last(dy))  # (filters, full_h, full_w, N)
-        parts = split(padded, self.groups)
-        if self.trainable:
-            for group in zip(split(x, self.groups), parts, split(self.grads["weight"], self.groups), strict=True):
-                self._fill_gradient(*group)
-            if self.use_bias:
-                np.sum(dy, axis=(0, 2, 3), out=self.grads["bias"])
-        if not self.need_dx:
-            return None
-        weights = split(self._weight(), self.groups)
-        return batch_first(join([convolve(p, self.windows, w) for p, w in zip(parts, weights, strict=True)]))
+    def backward(self, dy: Array) -> Any:
+        """Give `dparams` and `dx` the gradient dy as it is and, padded, as (filters, full_h, full_w, N)."""
+        return super().backward((dy, self.windows.pad(batch_last(dy))))
+
+    def dparams(self, dys: tuple[Array, Array], x: Array) -> None:
+        dy, padded = dys
+        groups = (split(array, self.groups) for array in (x, padded, self.grads["weight"]))
+        for group in zip(*groups, strict=True):
+            self._fill_gradient(*group)
+        if self.use_bias:
+            np.sum(dy, axis=(0, 2, 3), out=self.grads["bias"])
+
+    def dx(self, dys: tuple[Array, Array]) -> Array:
+        groups = zip(split(dys[1], self.groups), split(self._weight(), self.groups), strict=True)
+        return batch_first(join([convolve(padded, self.windows, weight) for padded, weight in groups]))
 
     def _fill_gradient(self, x: Array, padded: Array, dweight: Array) -> None:
         """Fill the gradient of a group from x (C, H, W, N) and dy (filters, full_h, full_w, N)."""
@@ -147,24 +146,17 @@ class ConvTranspose2D(Layer):
         weight = self.params["weight"]
         return weight.reshape(*weight.shape[:2], *self.kernel)
 
-    def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
-        """Write ConvTranspose."""
-        attributes = graph.window_attributes(self.windows, self.rank)
-        attributes.update(group=self.groups, output_padding=[*self.output_padding[-self.rank :]])
-        return graph.node("ConvTranspose", self, [*inputs, *graph.params(self)], **attributes)
-
-    def describe(self) -> str:
-        """Return the settings."""
-        return f"{self.filters}, {self.kernel}, stride={self.stride}, padding={self.padding!r}" + extras(self)
+    def onnx_attributes(self) -> dict[str, Any]:
+        extra = {"group": self.groups, "output_padding": [*self.output_padding[-self.rank :]]}
+        return {**self.windows.onnx_attributes(self.rank), **extra}
 
 
+@register("conv_transpose1d")
 class ConvTranspose1D(OnLines, ConvTranspose2D):
     """`ConvTranspose2D` of lines (N, C, L): weight (C, filters / groups, k), output (N, filters, out_l).
 
     The parameters are those of `Conv1D`, and `output_padding`.
     """
-
-    kind = "conv_transpose1d"
 
     def __init__(
         self,

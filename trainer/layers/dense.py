@@ -1,19 +1,19 @@
-"""The fully connected layer."""
+"""Multiply by a matrix of weights: the fully connected layer."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from .._common import Array, Shape, require_int
 from ..initializers import Initializer, get_initializer
-from .base import Layer
+from .base import Layer, register
 
-if TYPE_CHECKING:
-    from ..onnx_export import GraphBuilder
+__all__ = ["Dense"]
 
 
+@register("dense", "Gemm")
 class Dense(Layer):
     """``y = x @ weight.T + bias``, x (N, n_in), y (N, n_out), weight (n_out, n_in), bias (n_out,).
 
@@ -26,8 +26,6 @@ class Dense(Layer):
     init : str or callable
         How the weight starts, see `INITIALIZERS`; the bias starts at 0.
     """
-
-    kind = "dense"
 
     def __init__(
         self, units: int, *, bias: bool = True, init: str | Initializer = "he_normal", name: str | None = None
@@ -47,32 +45,26 @@ class Dense(Layer):
             self.add_param("bias", (self.units,), "zeros")
         return (self.units,)
 
-    def forward(self, x: Array, training: bool = False) -> Array:
-        """Map (N, n_in) to (N, n_out)."""
+    def compute(self, x: Array) -> tuple[Array, Array]:
         y: Array = self._weight() @ x.T  # (n_out, N): the batch innermost, as everywhere
         if self.use_bias:
             y += self.params["bias"][:, None]
-        if training:
-            self._saved = x if self.trainable else ()
-        return np.transpose(y)
+        return np.transpose(y), x
 
-    def backward(self, dy: Array) -> Array | None:
-        """Map dy (N, n_out) to dx (N, n_in)."""
-        x = self._recall()
-        if self.trainable:
-            np.matmul(dy.T, x, out=self.grads["weight"])
-            if self.use_bias:
-                np.sum(dy, axis=0, out=self.grads["bias"])
-        return np.transpose(self._weight().T @ dy.T) if self.need_dx else None
+    def dparams(self, dy: Array, x: Array) -> None:
+        np.matmul(dy.T, x, out=self.grads["weight"])
+        if self.use_bias:
+            np.sum(dy, axis=0, out=self.grads["bias"])
+
+    def dx(self, dy: Array) -> Array:
+        return np.transpose(self._weight().T @ dy.T)
 
     def _weight(self) -> Array:
         """The weight (n_out, n_in) that counts."""
         return self.params["weight"]
 
-    def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
-        """Write Gemm with transB=1."""
-        return graph.node("Gemm", self, [*inputs, *graph.params(self)], transB=1)
+    def onnx_attributes(self) -> dict[str, Any]:
+        return {"transB": 1}
 
     def describe(self) -> str:
-        """Return the settings."""
         return f"{self.units}" + ("" if self.use_bias else ", bias=False")

@@ -1,19 +1,18 @@
-"""Vectors for numbers."""
+"""Embed whole numbers: a vector for each from a table that trains."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .._common import Array, Shape, require_int
 from ..initializers import Initializer, get_initializer
-from .base import Layer
+from ..onnx_builder import GraphBuilder
+from .base import Layer, register
 
-if TYPE_CHECKING:
-    from ..onnx_export import GraphBuilder
+__all__ = ["Embedding"]
 
 
+@register("embedding")
 class Embedding(Layer):
     """Row x of `weight`: whole numbers (N, ...) in [0, rows) to vectors (N, ..., width) (Bengio et al. 2003).
 
@@ -28,7 +27,7 @@ class Embedding(Layer):
         How the weight starts, see `INITIALIZERS`.
     """
 
-    kind = "embedding"
+    shows = "{rows}, {width}"
 
     def __init__(
         self, rows: int, width: int, *, init: str | Initializer = "glorot_uniform", name: str | None = None
@@ -43,7 +42,7 @@ class Embedding(Layer):
         self.add_param("weight", (self.rows, self.width), self.init, fan_in=self.rows, fan_out=self.width)
         return (*in_shape, self.width)
 
-    def forward(self, x: Array, training: bool = False) -> Array:
+    def compute(self, x: Array) -> tuple[Array, Array]:
         """Map (N, ...) to (N, ..., width).
 
         Raises
@@ -56,24 +55,17 @@ class Embedding(Layer):
             raise ValueError(
                 f"layer {self.name!r}: numbers lie in [{index.min()}, {index.max()}], it has rows 0 to {self.rows - 1}"
             )
-        if training:
-            self._saved = index
-        return np.asarray(self.params["weight"][index])
+        return np.asarray(self.params["weight"][index]), index
 
-    def backward(self, dy: Array) -> Array | None:
-        """Add dy (N, ..., width) up by row; dx is zero."""
-        index = self._recall()
-        if self.trainable:
-            dweight = self.grads["weight"]
-            dweight[...] = 0
-            np.add.at(dweight, index.reshape(-1), dy.reshape(-1, self.width))
-        return np.zeros(index.shape, dy.dtype) if self.need_dx else None
+    def dparams(self, dy: Array, index: Array) -> None:
+        dweight = self.grads["weight"]
+        dweight[...] = 0
+        np.add.at(dweight, index.reshape(-1), dy.reshape(-1, self.width))
+
+    def dx(self, dy: Array) -> Array:
+        return np.zeros(dy.shape[:-1], dy.dtype)
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write Gather, after a Cast that falls away at the network's own input."""
-        index = graph.node("Cast", self, list(inputs), part="index", to=graph.onnx.TensorProto.INT64)
-        return graph.node("Gather", self, [*graph.params(self), index], axis=0)
-
-    def describe(self) -> str:
-        """Return the settings."""
-        return f"{self.rows}, {self.width}"
+        index = graph.node("Cast", self.name, list(inputs), part="index", to=graph.onnx.TensorProto.INT64)
+        return graph.node("Gather", self.name, [*graph.constants(self.name, self.params), index], axis=0)

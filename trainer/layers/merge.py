@@ -1,17 +1,15 @@
-"""Layers of several inputs."""
+"""Merge several inputs: element by element, one after the other, as a matrix product."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
-from .._common import Array, Shape
-from .activations import require_axis
-from .base import Layer
+from .._common import Array, Shape, require_axis
+from .base import Layer, register
 
-if TYPE_CHECKING:
-    from ..onnx_export import GraphBuilder
+__all__ = ["Add", "Concat", "Divide", "MatMul", "Maximum", "Minimum", "Multiply", "Subtract"]
 
 
 def unbroadcast(d: Array, shape: Shape) -> Array:
@@ -22,8 +20,6 @@ def unbroadcast(d: Array, shape: Shape) -> Array:
 
 class _Merge(Layer):
     """Element-wise, of two inputs of one shape, or of shapes that differ where one of them is 1 (broadcasting)."""
-
-    onnx_op = ""
 
     def setup(self, *in_shapes: Shape) -> Shape:
         """Take two shapes with as many axes."""
@@ -38,121 +34,81 @@ class _Merge(Layer):
             "change a stride, padding or channel count"
         )
 
-    def _keep(self, training: bool, *saved: Array) -> None:
-        if training:
-            self._saved = saved if self.need_dx else ()
-
     def _give(self, da: Array, db: Array) -> tuple[Array, Array]:
         """Return the inputs' gradients in their own shapes."""
         return unbroadcast(da, self.in_shapes[0]), unbroadcast(db, self.in_shapes[1])
 
-    def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
-        """Write the operator of two inputs."""
-        return graph.node(self.onnx_op, self, list(inputs))
 
-
+@register("add", "Add")
 class Add(_Merge):
     """a + b. Its gradient goes to both unchanged."""
 
-    kind, onnx_op = "add", "Add"
-
-    def forward(self, a: Array, b: Array, training: bool = False) -> Array:
-        """Compute a + b."""
+    def compute(self, a: Array, b: Array) -> Array:
         return np.asarray(a + b)
 
-    def backward(self, dy: Array) -> tuple[Array, Array]:
-        """Return (da, db)."""
+    def dx(self, dy: Array) -> tuple[Array, Array]:
         return self._give(dy, dy)
 
 
+@register("subtract", "Sub")
 class Subtract(_Merge):
     """a - b. The gradient goes to a unchanged, to b negated."""
 
-    kind, onnx_op = "subtract", "Sub"
-
-    def forward(self, a: Array, b: Array, training: bool = False) -> Array:
-        """Compute a - b."""
+    def compute(self, a: Array, b: Array) -> Array:
         return np.asarray(a - b)
 
-    def backward(self, dy: Array) -> tuple[Array, Array]:
-        """Return (da, db)."""
+    def dx(self, dy: Array) -> tuple[Array, Array]:
         return self._give(dy, -dy)
 
 
+@register("multiply", "Mul")
 class Multiply(_Merge):
     """a * b. Each factor gets the gradient times the other."""
 
-    kind, onnx_op = "multiply", "Mul"
+    def compute(self, a: Array, b: Array) -> tuple[Array, ...]:
+        return np.asarray(a * b), a, b
 
-    def forward(self, a: Array, b: Array, training: bool = False) -> Array:
-        """Compute a * b."""
-        self._keep(training, a, b)
-        return np.asarray(a * b)
-
-    def backward(self, dy: Array) -> tuple[Array, Array] | tuple[None, None]:
-        """Return (da, db)."""
-        if not self.need_dx:
-            return None, None
-        a, b = self._recall()
+    def dx(self, dy: Array, a: Array, b: Array) -> tuple[Array, Array]:
         return self._give(dy * b, dy * a)
 
 
+@register("divide", "Div")
 class Divide(_Merge):
     """a / b."""
 
-    kind, onnx_op = "divide", "Div"
-
-    def forward(self, a: Array, b: Array, training: bool = False) -> Array:
-        """Compute a / b."""
+    def compute(self, a: Array, b: Array) -> tuple[Array, ...]:
         y = np.asarray(a / b)
-        self._keep(training, b, y)
-        return y
+        return y, b, y
 
-    def backward(self, dy: Array) -> tuple[Array, Array] | tuple[None, None]:
-        """Return (da, db)."""
-        if not self.need_dx:
-            return None, None
-        b, y = self._recall()
+    def dx(self, dy: Array, b: Array, y: Array) -> tuple[Array, Array]:
         da = dy / b
         return self._give(da, da * -y)
 
 
-class Minimum(_Merge):
+class _Choice(_Merge):
+    """One of the two inputs, element by element, which gets the gradient."""
+
+    def dx(self, dy: Array, first: Array) -> tuple[Array, Array]:
+        return self._give(dy * first, dy * ~first)
+
+
+@register("minimum", "Min")
+class Minimum(_Choice):
     """The lesser of a and b, which gets the gradient; of equals it is a."""
 
-    kind, onnx_op = "minimum", "Min"
-
-    def forward(self, a: Array, b: Array, training: bool = False) -> Array:
-        """Compute min(a, b)."""
-        self._keep(training, a <= b)
-        return np.asarray(np.minimum(a, b))
-
-    def backward(self, dy: Array) -> tuple[Array, Array] | tuple[None, None]:
-        """Return (da, db)."""
-        if not self.need_dx:
-            return None, None
-        (first,) = self._recall()
-        return self._give(dy * first, dy * ~first)
+    def compute(self, a: Array, b: Array) -> tuple[Array, ...]:
+        return np.asarray(np.minimum(a, b)), a <= b
 
 
-class Maximum(_Merge):
+@register("maximum", "Max")
+class Maximum(_Choice):
     """The greater of a and b, which gets the gradient; of equals it is a."""
 
-    kind, onnx_op = "maximum", "Max"
-
-    def forward(self, a: Array, b: Array, training: bool = False) -> Array:
-        """Compute max(a, b)."""
-        self._keep(training, a >= b)
-        return np.asarray(np.maximum(a, b))
-
-    def backward(self, dy: Array) -> tuple[Array, Array] | tuple[None, None]:
-        """Return (da, db)."""
-        if not self.need_dx:
-            return None, None
-        (first,) = self._recall()
-        return self._give(dy * first, dy * ~first)
+    def compute(self, a: Array, b: Array) -> tuple[Array, ...]:
+        return np.asarray(np.maximum(a, b)), a >= b
 
 
+@register("concat", "Concat")
 class Concat(Layer):
     """Inputs one after the other along an axis: by default channels, (N, C1, ...) and (N, C2, ...) to (N, C1+C2, ...).
 
@@ -162,7 +118,7 @@ class Concat(Layer):
         Numbered with the batch's, which is 0.
     """
 
-    kind = "concat"
+    shows = "axis={axis}"
 
     def __init__(self, axis: int = 1, *, name: str | None = None) -> None:
         super().__init__(name)
@@ -179,27 +135,19 @@ class Concat(Layer):
         self.ends = np.cumsum(lengths)[:-1]
         return (*in_shapes[0][:place], sum(lengths), *in_shapes[0][place + 1 :])
 
-    def forward(self, *xs: Array, training: bool = False) -> Array:
-        """Map arrays (N, ...) to one."""
+    def compute(self, *xs: Array) -> Array:
         return np.concatenate(xs, axis=self.axis)
 
-    def backward(self, dy: Array) -> tuple[Array, ...]:
-        """Return each input's part of dy."""
+    def dx(self, dy: Array) -> tuple[Array, ...]:
         return tuple(np.split(dy, self.ends, axis=self.axis))
 
-    def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
-        """Write Concat."""
-        return graph.node("Concat", self, list(inputs), axis=self.axis)
-
-    def describe(self) -> str:
-        """Return the settings."""
-        return f"axis={self.axis}"
+    def onnx_attributes(self) -> dict[str, Any]:
+        return {"axis": self.axis}
 
 
+@register("matmul", "MatMul")
 class MatMul(Layer):
     """Matrix product of two inputs (N, ..., i, k) and (N, ..., k, j), as in attention; axes in between broadcast."""
-
-    kind = "matmul"
 
     def setup(self, *in_shapes: Shape) -> Shape:
         """Take (..., i, k) and (..., k, j)."""
@@ -212,20 +160,9 @@ class MatMul(Layer):
         shapes = " and ".join(str(s) for s in in_shapes)
         raise ValueError(f"takes two inputs of shapes (..., i, k) and (..., k, j), got {shapes}")
 
-    def forward(self, a: Array, b: Array, training: bool = False) -> Array:
-        """Map (N, ..., i, k) and (N, ..., k, j) to (N, ..., i, j)."""
-        if training:
-            self._saved = (a, b) if self.need_dx else ()
-        return np.asarray(np.matmul(a, b))
+    def compute(self, a: Array, b: Array) -> tuple[Array, ...]:
+        return np.asarray(np.matmul(a, b)), a, b
 
-    def backward(self, dy: Array) -> tuple[Array, Array] | tuple[None, None]:
-        """Return (da, db)."""
-        if not self.need_dx:
-            return None, None
-        a, b = self._recall()
+    def dx(self, dy: Array, a: Array, b: Array) -> tuple[Array, Array]:
         da, db = np.matmul(dy, b.swapaxes(-1, -2)), np.matmul(a.swapaxes(-1, -2), dy)
         return unbroadcast(da, self.in_shapes[0]), unbroadcast(db, self.in_shapes[1])
-
-    def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
-        """Write MatMul."""
-        return graph.node("MatMul", self, list(inputs))

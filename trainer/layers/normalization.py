@@ -1,17 +1,16 @@
-"""Normalization within a sample: the same in training and inference, for batches of any size."""
+"""Normalize within a sample: layer, group and instance normalization, the same in training and inference."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
-from .._common import Array, Shape, require_int, require_number
-from .activations import require_axis
-from .base import Layer
+from .._common import Array, Shape, require_axis, require_int, require_number
+from ..onnx_builder import GraphBuilder
+from .base import Layer, register
 
-if TYPE_CHECKING:
-    from ..onnx_export import GraphBuilder
+__all__ = ["GroupNorm", "InstanceNorm", "LayerNorm"]
 
 
 def normalize(x: Array, axes: tuple[int, ...], eps: float) -> tuple[Array, Array]:
@@ -30,6 +29,7 @@ def normalize_backward(dnormal: Array, normal: Array, inv_std: Array, axes: tupl
     return np.asarray(dx)
 
 
+@register("layer_norm", "LayerNormalization")
 class LayerNorm(Layer):
     """Give each sample mean 0 and deviation 1 over its last axes, times `weight`, plus `bias` (Ba, Kiros & Hinton 2016).
 
@@ -43,7 +43,7 @@ class LayerNorm(Layer):
         Added to the variance.
     """
 
-    kind = "layer_norm"
+    shows = "axis={axis}, eps={eps:g}"
 
     def __init__(self, axis: int = -1, *, eps: float = 1e-5, name: str | None = None) -> None:
         super().__init__(name)
@@ -57,31 +57,23 @@ class LayerNorm(Layer):
         self.add_param("bias", in_shape[first - 1 :], "zeros")
         return in_shape
 
-    def forward(self, x: Array, training: bool = False) -> Array:
-        """Compute y from x."""
+    def compute(self, x: Array) -> tuple[Array, ...]:
         normal, inv_std = normalize(x, self.axes, self.eps)
-        if training:
-            self._saved = (normal, inv_std)
-        return normal * self.params["weight"] + self.params["bias"]
+        return normal * self.params["weight"] + self.params["bias"], normal, inv_std
 
-    def backward(self, dy: Array) -> Array | None:
-        """Compute dx from dy."""
-        normal, inv_std = self._recall()
-        if self.trainable:
-            others = tuple(range(self.axes[0]))
-            np.sum(dy * normal, axis=others, out=self.grads["weight"])
-            np.sum(dy, axis=others, out=self.grads["bias"])
-        return normalize_backward(dy * self.params["weight"], normal, inv_std, self.axes) if self.need_dx else None
+    def dparams(self, dy: Array, normal: Array, inv_std: Array) -> None:
+        others = tuple(range(self.axes[0]))
+        np.sum(dy * normal, axis=others, out=self.grads["weight"])
+        np.sum(dy, axis=others, out=self.grads["bias"])
 
-    def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
-        """Write LayerNormalization."""
-        return graph.node("LayerNormalization", self, [*inputs, *graph.params(self)], axis=self.axis, epsilon=self.eps)
+    def dx(self, dy: Array, normal: Array, inv_std: Array) -> Array:
+        return normalize_backward(dy * self.params["weight"], normal, inv_std, self.axes)
 
-    def describe(self) -> str:
-        """Return the settings."""
-        return f"axis={self.axis}, eps={self.eps:g}"
+    def onnx_attributes(self) -> dict[str, Any]:
+        return {"axis": self.axis, "epsilon": self.eps}
 
 
+@register("group_norm")
 class GroupNorm(Layer):
     """Give each group of a sample's channels mean 0 and deviation 1, each channel its `weight` and `bias` (Wu & He 2018).
 
@@ -95,7 +87,7 @@ class GroupNorm(Layer):
         Added to the variance.
     """
 
-    kind = "group_norm"
+    shows = "{groups}, eps={eps:g}"
 
     def __init__(self, groups: int, *, eps: float = 1e-5, name: str | None = None) -> None:
         super().__init__(name)
@@ -121,46 +113,34 @@ class GroupNorm(Layer):
         """View (C,) as (C, 1, ...)."""
         return values.reshape(-1, *(1 for _ in self.in_shapes[0][1:]))
 
-    def forward(self, x: Array, training: bool = False) -> Array:
-        """Compute y from x."""
+    def compute(self, x: Array) -> tuple[Array, ...]:
         normal, inv_std = normalize(self._grouped(x), self.axes, self.eps)
-        if training:
-            self._saved = (normal, inv_std)
         scaled = normal.reshape(x.shape) * self._per_channel(self.params["weight"])
-        return np.asarray(scaled + self._per_channel(self.params["bias"]))
+        return np.asarray(scaled + self._per_channel(self.params["bias"])), normal, inv_std
 
-    def backward(self, dy: Array) -> Array | None:
-        """Compute dx from dy."""
-        normal, inv_std = self._recall()
-        if self.trainable:
-            others = (0, *range(2, dy.ndim))
-            np.sum(dy * normal.reshape(dy.shape), axis=others, out=self.grads["weight"])
-            np.sum(dy, axis=others, out=self.grads["bias"])
-        if not self.need_dx:
-            return None
+    def dparams(self, dy: Array, normal: Array, inv_std: Array) -> None:
+        others = (0, *range(2, dy.ndim))
+        np.sum(dy * normal.reshape(dy.shape), axis=others, out=self.grads["weight"])
+        np.sum(dy, axis=others, out=self.grads["bias"])
+
+    def dx(self, dy: Array, normal: Array, inv_std: Array) -> Array:
         dnormal = self._grouped(dy * self._per_channel(self.params["weight"]))
         return normalize_backward(dnormal, normal, inv_std, self.axes).reshape(dy.shape)
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write InstanceNormalization of the groups, Mul and Add: GroupNormalization comes with a later opset."""
-        ones, zeros = (graph.constant(f"{self.name}.{k}", v) for k, v in self._neutral().items())
+        neutral = {"ones": np.ones(self.groups), "zeros": np.zeros(self.groups)}  # scale and shift of each group
+        ones, zeros = graph.constants(self.name, neutral)
         shapes = {"groups": (0, self.groups, -1), "shape": (0, *self.in_shapes[0])}
         groups, shape = (graph.integers(f"{self.name}.{k}", v) for k, v in shapes.items())
-        grouped = graph.node("Reshape", self, [inputs[0], groups], part="grouped")
-        normal = graph.node("InstanceNormalization", self, [grouped, ones, zeros], part="normal", epsilon=self.eps)
-        whole = graph.node("Reshape", self, [normal, shape], part="whole")
+        grouped = graph.node("Reshape", self.name, [inputs[0], groups], part="grouped")
+        normal = graph.node("InstanceNormalization", self.name, [grouped, ones, zeros], part="normal", epsilon=self.eps)
+        whole = graph.node("Reshape", self.name, [normal, shape], part="whole")
         weight, bias = (graph.constant(f"{self.name}.{k}", self._per_channel(v)) for k, v in self.params.items())
-        return graph.node("Add", self, [graph.node("Mul", self, [whole, weight], part="scaled"), bias])
-
-    def _neutral(self) -> dict[str, Array]:
-        """Scale and shift per group that change nothing."""
-        return {"ones": np.ones(self.groups), "zeros": np.zeros(self.groups)}
-
-    def describe(self) -> str:
-        """Return the settings."""
-        return f"{self.groups}, eps={self.eps:g}"
+        return graph.node("Add", self.name, [graph.node("Mul", self.name, [whole, weight], part="scaled"), bias])
 
 
+@register("instance_norm", "InstanceNormalization")
 class InstanceNorm(GroupNorm):
     """Give each channel of a sample mean `bias` and deviation `weight` (Ulyanov, Vedaldi & Lempitsky 2016).
 
@@ -172,7 +152,7 @@ class InstanceNorm(GroupNorm):
         Added to the variance.
     """
 
-    kind = "instance_norm"
+    shows = "eps={eps:g}"
 
     def __init__(self, *, eps: float = 1e-5, name: str | None = None) -> None:
         super().__init__(1, eps=eps, name=name)
@@ -184,8 +164,7 @@ class InstanceNorm(GroupNorm):
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write InstanceNormalization."""
-        return graph.node("InstanceNormalization", self, [*inputs, *graph.params(self)], epsilon=self.eps)
+        return Layer.to_onnx(self, graph, *inputs)
 
-    def describe(self) -> str:
-        """Return the settings."""
-        return f"eps={self.eps:g}"
+    def onnx_attributes(self) -> dict[str, Any]:
+        return {"epsilon": self.eps}

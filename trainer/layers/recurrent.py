@@ -1,4 +1,4 @@
-"""Recurrent layers over sequences (N, T, F), and a dense layer that does the same at every step.
+"""Run over sequences (N, T, F): recurrent layers, and a dense layer that does the same at every step.
 
 All of them are trained by back-propagation through time with shared weights (Werbos 1990). Weights lie as ONNX wants
 them: one leading axis for the directions, then the gates one under the other in ONNX's order.
@@ -6,22 +6,22 @@ them: one leading axis for the directions, then the gates one under the other in
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from .._common import Array, Shape, batch_first, require_int, require_number
 from ..initializers import Initializer, get_initializer
-from .activations import sigmoid
-from .base import Layer
+from ..onnx_builder import GraphBuilder
+from .base import Layer, register
 from .dense import Dense
+from .elementwise import sigmoid
 
-if TYPE_CHECKING:
-    from ..onnx_export import GraphBuilder
+__all__ = ["GRU", "LSTM", "SimpleRNN", "TimeDense"]
 
 
 class Recurrent(Layer):
-    """What recurrent layers share. A subclass says what happens at one step, forward and back.
+    """A recurrent layer. A subclass says what happens at one step, forward and back.
 
     Inputs (N, T, F); outputs (N, H), the last h, or (N, T, H), all of them (2 H with both directions, the forward one
     first; "last" is then what each direction ends with).
@@ -50,7 +50,13 @@ class Recurrent(Layer):
         How weight and recurrent_weight start, gate by gate, see `INITIALIZERS`.
     """
 
-    onnx_op: ClassVar[str]
+    shows = "{units}"
+    shows_unless: ClassVar[dict[str, Any]] = {
+        "return_sequences": False,
+        "bidirectional": False,
+        "stateful": False,
+        "truncate": None,
+    }
     gates: ClassVar[int]
     states: ClassVar[tuple[str, ...]] = ("h",)
 
@@ -70,7 +76,8 @@ class Recurrent(Layer):
         super().__init__(name)
         self.units = require_int(units, f"{type(self).__name__} units")
         self.truncate = None if truncate is None else require_int(truncate, f"{type(self).__name__} truncate")
-        self.return_sequences, self.directions = bool(return_sequences), 1 + bool(bidirectional)
+        self.return_sequences, self.bidirectional = bool(return_sequences), bool(bidirectional)
+        self.directions = 1 + self.bidirectional
         self.stateful, self.use_bias = bool(stateful), bool(bias)
         if self.stateful and bidirectional:
             raise ValueError("a bidirectional layer needs the whole sequence: it cannot be stateful")
@@ -118,8 +125,7 @@ class Recurrent(Layer):
 
     # Running
 
-    def forward(self, x: Array, training: bool = False) -> Array:
-        """Map (N, T, F) to (N, H) or (N, T, H)."""
+    def compute(self, x: Array) -> tuple[Any, ...]:
         sequence = np.ascontiguousarray(np.transpose(x, (1, 2, 0)))  # (T, F, N): the batch innermost, as everywhere
         start = self._start(len(x))
         runs = []
@@ -128,13 +134,15 @@ class Recurrent(Layer):
             runs.append((track, kept))
         if self.stateful:
             self._state = end
-        if training:
-            self._saved = (sequence, runs) if self.trainable or self.need_dx else ()
-        tracks = [track if d == 0 else track[::-1] for d, (track, _) in enumerate(runs)]
-        if self.return_sequences:  # a track begins with what it started from
-            parts = [track[1:] if d == 0 else track[:-1] for d, track in enumerate(tracks)]
-            return batch_first(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1))
-        return np.transpose(np.concatenate([track[-1] for track, _ in runs]))
+        return self._output([track for track, _ in runs]), sequence, runs
+
+    def _output(self, tracks: list[Array]) -> Array:
+        """Return h of every step or of the last one, from the track (T + 1, H, N) of each direction."""
+        if not self.return_sequences:
+            return np.transpose(np.concatenate([track[-1] for track in tracks]))
+        # A track begins with what it started from, which comes last of one that runs back.
+        parts = [track[1:] if d == 0 else track[::-1][:-1] for d, track in enumerate(tracks)]
+        return batch_first(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1))
 
     def _run(self, d: int, sequence: Array, start: Array) -> tuple[Array, list[Any], Array]:
         """Run direction d over (T, F, N) from states (S, H, N).
@@ -158,25 +166,37 @@ class Recurrent(Layer):
             return np.zeros((2, self.gates * self.units, 1), self.dtype)
         return np.asarray(self.params["bias"][d].reshape(2, -1, 1))
 
-    def backward(self, dy: Array) -> Array | None:
-        """Map dy (N, H) or (N, T, H) to dx (N, T, F)."""
-        sequence, runs = self._recall()
-        steps, _, n = sequence.shape
-        dsequence = np.zeros(sequence.shape, self.dtype) if self.need_dx else None
-        for d, (track, kept) in enumerate(runs):
-            part = slice(d * self.units, (d + 1) * self.units)
-            dtrack = np.zeros((steps, self.units, n), self.dtype)
-            if self.return_sequences:
-                dtrack[:] = np.transpose(dy[:, :, part], (1, 2, 0))[:: -1 if d else 1]
-            else:
-                dtrack[-1] = dy[:, part].T
-            dsums, drecurrent = self._run_backward(d, dtrack, track, kept)
-            order = sequence[::-1] if d else sequence
-            if self.trainable:
-                self._fill_gradients(d, order, track, kept, dsums, drecurrent)
-            if dsequence is not None:
-                dsequence[:: -1 if d else 1] += np.matmul(self.params["weight"][d].T, dsums)
-        return None if dsequence is None else batch_first(dsequence)
+    def backward(self, dy: Array) -> Any:
+        """Go back through time, and give `dparams` and `dx` what `_run_backward` returns for each direction."""
+        _, runs = self._recall()
+        dsteps = [
+            self._run_backward(d, self._dtrack(d, dy, track), track, kept) for d, (track, kept) in enumerate(runs)
+        ]
+        return super().backward(dsteps)
+
+    def _dtrack(self, d: int, dy: Array, track: Array) -> Array:
+        """Return the gradient of each step's output (T, H, N), in the order of direction d, from dy (N, H) or (N, T, H)."""
+        part = slice(d * self.units, (d + 1) * self.units)
+        dtrack = np.zeros_like(track[1:])
+        if self.return_sequences:
+            dtrack[:] = np.transpose(dy[:, :, part], (1, 2, 0))[:: -1 if d else 1]
+        else:
+            dtrack[-1] = dy[:, part].T
+        return dtrack
+
+    def dparams(self, dsteps: list[tuple[Array, Array]], sequence: Array, runs: list[Any]) -> None:
+        for d, ((dsums, drecurrent), (track, kept)) in enumerate(zip(dsteps, runs, strict=True)):
+            self.grads["weight"][d] = over_time(dsums, sequence[::-1] if d else sequence)
+            self.grads["recurrent_weight"][d] = self.recurrent_gradient(drecurrent, track, kept)
+            if self.use_bias:
+                sums = [np.sum(each, axis=(0, 2)) for each in (dsums, drecurrent)]
+                self.grads["bias"][d] = np.concatenate(sums)
+
+    def dx(self, dsteps: list[tuple[Array, Array]], sequence: Array, runs: list[Any]) -> Array:
+        dsequence = np.zeros(sequence.shape, self.dtype)
+        for d, (dsums, _) in enumerate(dsteps):
+            dsequence[:: -1 if d else 1] += np.matmul(self.params["weight"][d].T, dsums)
+        return batch_first(dsequence)
 
     def _run_backward(self, d: int, dtrack: Array, track: Array, kept: list[Any]) -> tuple[Array, Array]:
         """Go back through the steps of direction d, from dtrack (T, H, N), the gradient of each step's output.
@@ -194,16 +214,6 @@ class Recurrent(Layer):
             if self.truncate and t % self.truncate == 0:
                 dstate[:] = 0
         return dsums, drecurrent
-
-    def _fill_gradients(
-        self, d: int, sequence: Array, track: Array, kept: list[Any], dsums: Array, drecurrent: Array
-    ) -> None:
-        """Add up over the steps, which share their weights."""
-        self.grads["weight"][d] = over_time(dsums, sequence)
-        self.grads["recurrent_weight"][d] = self.recurrent_gradient(drecurrent, track, kept)
-        if self.use_bias:
-            sums = [np.sum(each, axis=(0, 2)) for each in (dsums, drecurrent)]
-            self.grads["bias"][d] = np.concatenate(sums)
 
     def recurrent_gradient(self, drecurrent: Array, track: Array, kept: list[Any]) -> Array:
         """Return the gradient (G H, H) of the recurrent weight of one direction."""
@@ -227,8 +237,8 @@ class Recurrent(Layer):
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write RNN, LSTM or GRU, whose time comes first, between what puts the batch first."""
-        time = graph.node("Transpose", self, list(inputs), part="time", perm=[1, 0, 2])
-        operands = [time, *graph.params(self)]
+        time = graph.node("Transpose", self.name, list(inputs), part="time", perm=[1, 0, 2])
+        operands = [time, *graph.constants(self.name, self.params)]
         every, ends = f"{self.name}.every", [f"{self.name}.{state}.end" for state in self.states]
         outputs = [every] if self.return_sequences else ["", ends[0]]  # leave out what nobody reads
         if self.stateful:
@@ -236,7 +246,7 @@ class Recurrent(Layer):
             outputs = [every if self.return_sequences else "", *ends]
         direction = "bidirectional" if self.directions == 2 else "forward"
         attributes = {"hidden_size": self.units, "direction": direction, **self.onnx_attributes()}
-        graph.node(self.onnx_op, self, operands, outputs=outputs, **attributes)
+        graph.node(self.onnx_op, self.name, operands, outputs=outputs, **attributes)
         if self.truncate:
             graph.truncate[self.name] = self.truncate
         if self.stateful:
@@ -247,34 +257,21 @@ class Recurrent(Layer):
     def _state_in(self, graph: GraphBuilder, state: str) -> str:
         """Add an input (N, 1, H) of the graph, and return it as (1, N, H)."""
         name = graph.state(f"{self.name}.{state}", ("batch", 1, self.units))
-        return graph.node("Transpose", self, [name], part=f"{state}.start", perm=[1, 0, 2])
+        return graph.node("Transpose", self.name, [name], part=f"{state}.start", perm=[1, 0, 2])
 
     def _state_out(self, graph: GraphBuilder, state: str, end: str) -> None:
         """Make what the cell ends with an output (N, 1, H) of the graph."""
         following = graph.states[f"{self.name}.{state}"][0]
-        graph.node("Transpose", self, [end], part=f"{state}.next", outputs=[following], perm=[1, 0, 2])
+        graph.node("Transpose", self.name, [end], part=f"{state}.next", outputs=[following], perm=[1, 0, 2])
 
     def _batch_first(self, graph: GraphBuilder, value: str) -> str:
         """Add nodes from (T, D, N, H) to (N, T, D H), or from (D, N, H) to (N, D H)."""
         perm, shape = ([2, 0, 1, 3], [0, 0, -1]) if self.return_sequences else ([1, 0, 2], [0, -1])
-        batch = graph.node("Transpose", self, [value], part="batch", perm=perm)
-        return graph.node("Reshape", self, [batch, graph.integers(f"{self.name}.shape", shape)], part="joined")
-
-    def onnx_attributes(self) -> dict[str, Any]:
-        """Return what the ONNX operator needs beside the sizes."""
-        return {}
-
-    def describe(self) -> str:
-        """Return the settings."""
-        flags = {
-            "return_sequences": self.return_sequences,
-            "bidirectional": self.directions == 2,
-            "stateful": self.stateful,
-        }
-        shown = [f"{self.units}", *(f"{flag}=True" for flag, on in flags.items() if on)]
-        return ", ".join(shown + ([f"truncate={self.truncate}"] if self.truncate else []))
+        batch = graph.node("Transpose", self.name, [value], part="batch", perm=perm)
+        return graph.node("Reshape", self.name, [batch, graph.integers(f"{self.name}.shape", shape)], part="joined")
 
 
+@register("simple_rnn", "RNN")
 class SimpleRNN(Recurrent):
     """h = f(W x + b + R h + r), f tanh or ReLU (Elman 1990). One gate.
 
@@ -284,7 +281,8 @@ class SimpleRNN(Recurrent):
         f. The others are those of `Recurrent`.
     """
 
-    kind, onnx_op, gates = "simple_rnn", "RNN", 1
+    gates = 1
+    shows_unless: ClassVar[dict[str, Any]] = {**Recurrent.shows_unless, "activation": "tanh"}
 
     def __init__(self, units: int, *, activation: str = "tanh", **settings: Any) -> None:
         super().__init__(units, **settings)
@@ -293,26 +291,20 @@ class SimpleRNN(Recurrent):
         self.activation = activation
 
     def step(self, sums: Array, state: Array, recurrent: Array, bias: Array) -> tuple[Array, Any]:
-        """One step."""
         sums = sums + recurrent @ state[0] + bias
         h = np.tanh(sums) if self.activation == "tanh" else np.maximum(sums, 0)
         return h[None], h
 
     def step_backward(self, dstate: Array, h: Array, kept: Any, recurrent: Array) -> tuple[Array, Array, Array]:
-        """One step back."""
         slope = 1 - kept * kept if self.activation == "tanh" else kept > 0
         dsums = dstate[0] * slope
         return dsums, dsums, (recurrent.T @ dsums)[None]
 
     def onnx_attributes(self) -> dict[str, Any]:
-        """Return the activations, one per direction."""
         return {"activations": [self.activation.title()] * self.directions}
 
-    def describe(self) -> str:
-        """Return the settings."""
-        return super().describe() + ("" if self.activation == "tanh" else f", activation={self.activation!r}")
 
-
+@register("lstm", "LSTM")
 class LSTM(Recurrent):
     """Long short-term memory (Hochreiter & Schmidhuber 1997) with forget gate (Gers, Schmidhuber & Cummins 2000).
 
@@ -325,7 +317,8 @@ class LSTM(Recurrent):
         `Recurrent`.
     """
 
-    kind, onnx_op, gates = "lstm", "LSTM", 4
+    gates = 4
+    shows_unless: ClassVar[dict[str, Any]] = {**Recurrent.shows_unless, "forget_bias": 1.0}
     states = ("h", "c")
 
     def __init__(self, units: int, *, forget_bias: float = 1.0, **settings: Any) -> None:
@@ -340,7 +333,6 @@ class LSTM(Recurrent):
         return out_shape
 
     def step(self, sums: Array, state: Array, recurrent: Array, bias: Array) -> tuple[Array, Any]:
-        """One step."""
         h, c = state
         sums = (sums + recurrent @ h + bias).reshape(4, self.units, -1)
         gates, g = sigmoid(sums[:3]), np.tanh(sums[3])
@@ -352,7 +344,6 @@ class LSTM(Recurrent):
         return after, (gates, g, c, squashed)
 
     def step_backward(self, dstate: Array, h: Array, kept: Any, recurrent: Array) -> tuple[Array, Array, Array]:
-        """One step back."""
         gates, g, c, squashed = kept
         i, o, f = gates
         dh, dc = dstate[0], dstate[1] + dstate[0] * o * (1 - squashed * squashed)
@@ -362,11 +353,8 @@ class LSTM(Recurrent):
         dsums = dsums.reshape(4 * self.units, -1)
         return dsums, dsums, np.stack([recurrent.T @ dsums, dc * f])
 
-    def describe(self) -> str:
-        """Return the settings."""
-        return super().describe() + ("" if self.forget_bias == 1 else f", forget_bias={self.forget_bias:g}")
 
-
+@register("gru", "GRU")
 class GRU(Recurrent):
     """Gated recurrent unit (Cho et al. 2014).
 
@@ -379,14 +367,14 @@ class GRU(Recurrent):
         itself. The others are those of `Recurrent`.
     """
 
-    kind, onnx_op, gates = "gru", "GRU", 3
+    gates = 3
+    shows_unless: ClassVar[dict[str, Any]] = {**Recurrent.shows_unless, "linear_before_reset": True}
 
     def __init__(self, units: int, *, linear_before_reset: bool = True, **settings: Any) -> None:
         super().__init__(units, **settings)
         self.linear_before_reset = bool(linear_before_reset)
 
     def step(self, sums: Array, state: Array, recurrent: Array, bias: Array) -> tuple[Array, Any]:
-        """One step."""
         h, split = state[0], 2 * self.units
         if self.linear_before_reset:
             added = recurrent @ h + bias
@@ -402,7 +390,6 @@ class GRU(Recurrent):
         return (n + z * (h - n))[None], (z, r, n, inner)
 
     def step_backward(self, dstate: Array, h: Array, kept: Any, recurrent: Array) -> tuple[Array, Array, Array]:
-        """One step back."""
         (z, r, n, inner), dh, split = kept, dstate[0], 2 * self.units
         dn = dh * (1 - z) * (1 - n * n)
         dz = dh * (h - n) * z * (1 - z)
@@ -423,18 +410,12 @@ class GRU(Recurrent):
         return whole
 
     def onnx_attributes(self) -> dict[str, Any]:
-        """Return which of the two forms it is."""
         return {"linear_before_reset": int(self.linear_before_reset)}
 
-    def describe(self) -> str:
-        """Return the settings."""
-        return super().describe() + ("" if self.linear_before_reset else ", linear_before_reset=False")
 
-
+@register("time_dense")
 class TimeDense(Dense):
     """`Dense` at every step with the same weights: (N, T, n_in) to (N, T, n_out). Its parameters are those of Dense."""
-
-    kind = "time_dense"
 
     def setup(self, in_shape: Shape) -> Shape:
         """Take (T, n_in)."""
@@ -442,32 +423,34 @@ class TimeDense(Dense):
             raise ValueError(f"takes sequences of shape (steps, n_in), got {in_shape}")
         return (in_shape[0], *super().setup(in_shape[1:]))
 
-    def forward(self, x: Array, training: bool = False) -> Array:
-        """Map (N, T, n_in) to (N, T, n_out)."""
+    def compute(self, x: Array) -> tuple[Array, Array]:
         sequence = np.transpose(x, (1, 2, 0))  # (T, n_in, N)
         y = np.matmul(self.params["weight"], sequence)
         if self.use_bias:
             y += self.params["bias"][:, None]
-        if training:
-            self._saved = sequence if self.trainable else ()
-        return batch_first(y)
+        return batch_first(y), sequence
 
-    def backward(self, dy: Array) -> Array | None:
-        """Map dy (N, T, n_out) to dx (N, T, n_in)."""
-        sequence, dy = self._recall(), np.transpose(dy, (1, 2, 0))
-        if self.trainable:
-            self.grads["weight"][...] = over_time(dy, sequence)
-            if self.use_bias:
-                np.sum(dy, axis=(0, 2), out=self.grads["bias"])
-        return batch_first(np.matmul(self.params["weight"].T, dy)) if self.need_dx else None
+    def backward(self, dy: Array) -> Any:
+        """Give `dparams` and `dx` the gradient dy as (T, n_out, N)."""
+        return super().backward(np.transpose(dy, (1, 2, 0)))
+
+    def dparams(self, dy: Array, sequence: Array) -> None:
+        self.grads["weight"][...] = over_time(dy, sequence)
+        if self.use_bias:
+            np.sum(dy, axis=(0, 2), out=self.grads["bias"])
+
+    def dx(self, dy: Array) -> Array:
+        return batch_first(np.matmul(self.params["weight"].T, dy))
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write MatMul, named after the layer, and Add: Gemm takes matrices only."""
         weight = graph.constant(f"{self.name}.weight", self.params["weight"].T)
-        product = graph.node("MatMul", self, [*inputs, weight])
+        product = graph.node("MatMul", self.name, [*inputs, weight])
         if not self.use_bias:
             return product
-        return graph.node("Add", self, [product, graph.constant(f"{self.name}.bias", self.params["bias"])], part="sum")
+        return graph.node(
+            "Add", self.name, [product, graph.constant(f"{self.name}.bias", self.params["bias"])], part="sum"
+        )
 
 
 def over_time(dy: Array, x: Array) -> Array:

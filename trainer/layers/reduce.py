@@ -1,18 +1,16 @@
-"""Layers that sum up axes."""
+"""Reduce axes to a sum, a mean or a maximum."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._common import Array, Shape
-from .activations import require_axis
-from .base import Layer
+from .._common import Array, Shape, require_axis
+from ..onnx_builder import GraphBuilder
+from .base import Layer, register
 
-if TYPE_CHECKING:
-    from ..onnx_export import GraphBuilder
+__all__ = ["ReduceMax", "ReduceMean", "ReduceSum"]
 
 
 class _Reduce(Layer):
@@ -44,32 +42,31 @@ class _Reduce(Layer):
         return np.broadcast_to(d.reshape(n, *self.kept_shape), (n, *self.in_shapes[0]))
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
-        """Write the operator of the same name."""
-        kind, keepdims = type(self).__name__, int(self.keepdims)
+        """Write the operator, whose axes are an input or an attribute."""
+        kind, keepdims = self.onnx_op, int(self.keepdims)
         if self.axes_are_an_input:
             values = [*inputs, graph.integers(f"{self.name}.axes", self.places)]
-            return graph.node(kind, self, values, keepdims=keepdims)
-        return graph.node(kind, self, list(inputs), axes=list(self.places), keepdims=keepdims)
+            return graph.node(kind, self.name, values, keepdims=keepdims)
+        return graph.node(kind, self.name, list(inputs), axes=list(self.places), keepdims=keepdims)
 
     def describe(self) -> str:
-        """Return the settings."""
         return ", ".join(map(str, self.axes)) + (", keepdims=True" if self.keepdims else "")
 
 
+@register("reduce_sum", "ReduceSum")
 class ReduceSum(_Reduce):
     """Sum over axes, ``ReduceSum(2, 3)``; see `ReduceMean`."""
 
-    kind, axes_are_an_input = "reduce_sum", True
+    axes_are_an_input = True
 
-    def forward(self, x: Array, training: bool = False) -> Array:
-        """Compute y from x."""
+    def compute(self, x: Array) -> Array:
         return np.asarray(x.sum(axis=self.places, keepdims=self.keepdims))
 
-    def backward(self, dy: Array) -> Array | None:
-        """Compute dx from dy."""
-        return self._spread(dy) if self.need_dx else None
+    def dx(self, dy: Array) -> Array:
+        return self._spread(dy)
 
 
+@register("reduce_mean", "ReduceMean")
 class ReduceMean(_Reduce):
     """Mean over axes: (N, C, H, W) to (N, C) by ``ReduceMean(2, 3)``.
 
@@ -81,34 +78,22 @@ class ReduceMean(_Reduce):
         Whether they stay as axes of length 1.
     """
 
-    kind = "reduce_mean"
-
-    def forward(self, x: Array, training: bool = False) -> Array:
-        """Compute y from x."""
+    def compute(self, x: Array) -> Array:
         return np.asarray(x.mean(axis=self.places, keepdims=self.keepdims))
 
-    def backward(self, dy: Array) -> Array | None:
-        """Compute dx from dy."""
-        return self._spread(dy / self.count) if self.need_dx else None
+    def dx(self, dy: Array) -> Array:
+        return self._spread(dy / self.count)
 
 
+@register("reduce_max", "ReduceMax")
 class ReduceMax(_Reduce):
     """Largest value over axes, ``ReduceMax(2, 3)``; see `ReduceMean`. Equal maxima share the gradient."""
 
-    kind = "reduce_max"
-
-    def forward(self, x: Array, training: bool = False) -> Array:
-        """Compute y from x."""
+    def compute(self, x: Array) -> tuple[Array, ...]:
         y = np.asarray(x.max(axis=self.places, keepdims=self.keepdims))
-        if training:
-            self._saved = (x, y) if self.need_dx else ()
-        return y
+        return y, x, y
 
-    def backward(self, dy: Array) -> Array | None:
-        """Compute dx from dy."""
-        if not self.need_dx:
-            return None
-        x, y = self._recall()
+    def dx(self, dy: Array, x: Array, y: Array) -> Array:
         top = x == self._spread(y)
         share = dy.reshape(len(dy), *self.kept_shape) / top.sum(axis=self.places, keepdims=True, dtype=dy.dtype)
         return np.asarray(top * share)

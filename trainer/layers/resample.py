@@ -1,17 +1,16 @@
-"""Layers that lay values anew along axes: pads and enlarged images. Each is a matrix per axis, its gradient the transpose."""
+"""Resample along axes, pads and enlarged images: a matrix per axis, whose transpose is the gradient."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .._common import Array, Shape, is_int, require_int, require_number
-from .base import Layer
+from ..onnx_builder import GraphBuilder
+from .base import Layer, register
 
-if TYPE_CHECKING:
-    from ..onnx_export import GraphBuilder
+__all__ = ["Pad", "Resize"]
 
 
 class _AlongAxes(Layer):
@@ -24,16 +23,14 @@ class _AlongAxes(Layer):
             x = np.moveaxis(np.tensordot(matrix.astype(x.dtype), x, (1, axis)), 0, axis)
         return x
 
-    def forward(self, x: Array, training: bool = False) -> Array:
-        """Map (N, ...) to (N, ...)."""
+    def compute(self, x: Array) -> Array:
         return self._multiply(x, self.matrices)
 
-    def backward(self, dy: Array) -> Array | None:
-        """Map dy to dx, shaped like output and input."""
-        turned = {axis: matrix.T for axis, matrix in self.matrices.items()}
-        return self._multiply(dy, turned) if self.need_dx else None
+    def dx(self, dy: Array) -> Array:
+        return self._multiply(dy, {axis: matrix.T for axis, matrix in self.matrices.items()})
 
 
+@register("pad")
 class Pad(_AlongAxes):
     """Surround each sample.
 
@@ -45,7 +42,7 @@ class Pad(_AlongAxes):
         With `value`; the outermost value; the values inside, mirrored at the outermost.
     """
 
-    kind = "pad"
+    shows = "{pads}, {mode!r}"
 
     def __init__(
         self, pads: Sequence[Sequence[int]], mode: str = "constant", value: float = 0.0, *, name: str | None = None
@@ -71,11 +68,10 @@ class Pad(_AlongAxes):
         }
         return tuple(before + n + after for (before, after), n in zip(self.pads, in_shape, strict=True))
 
-    def forward(self, x: Array, training: bool = False) -> Array:
-        """Map (N, ...) to (N, ...)."""
+    def compute(self, x: Array) -> Array:
         if self.mode == "constant":
             return np.pad(x, ((0, 0), *self.pads), constant_values=self.value)
-        return super().forward(x, training)
+        return super().compute(x)
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write Pad."""
@@ -83,13 +79,10 @@ class Pad(_AlongAxes):
         values = [*inputs, graph.integers(f"{self.name}.pads", [*before, *after])]
         if self.mode == "constant":
             values.append(graph.constant(f"{self.name}.value", self.value))
-        return graph.node("Pad", self, values, mode=self.mode)
-
-    def describe(self) -> str:
-        """Return the settings."""
-        return f"{self.pads}, {self.mode!r}"
+        return graph.node("Pad", self.name, values, mode=self.mode)
 
 
+@register("resize")
 class Resize(_AlongAxes):
     """Enlarge images (N, C, H, W) or lines (N, C, L) by whole factors.
 
@@ -100,8 +93,6 @@ class Resize(_AlongAxes):
     mode : "nearest" or "linear"
         Repeat values; or go straight from centre to centre (half pixels, as PyTorch with align_corners=False).
     """
-
-    kind = "resize"
 
     def __init__(self, scale: int | Sequence[int] = 2, mode: str = "nearest", *, name: str | None = None) -> None:
         super().__init__(name)
@@ -132,10 +123,9 @@ class Resize(_AlongAxes):
             how = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
         else:
             how = {"coordinate_transformation_mode": "half_pixel"}
-        return graph.node("Resize", self, [*inputs, "", scales], mode=self.mode, **how)
+        return graph.node("Resize", self.name, [*inputs, "", scales], mode=self.mode, **how)
 
     def describe(self) -> str:
-        """Return the settings."""
         return f"{self.scale if len(self.scale) > 1 else self.scale[0]}, {self.mode!r}"
 
 

@@ -1,42 +1,38 @@
-"""Layers that only change the shape, or take a part."""
+"""Reshape, transpose or slice."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
-from .._common import Array, Shape, batch_first, batch_last, is_int, require_int
-from .activations import require_axis
-from .base import Layer
+from .._common import Array, Shape, batch_first, batch_last, is_int, require_axis, require_int
+from ..onnx_builder import GraphBuilder
+from .base import Layer, register
 
-if TYPE_CHECKING:
-    from ..onnx_export import GraphBuilder
+__all__ = ["Flatten", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"]
 
 
+@register("flatten", "Flatten")
 class Flatten(Layer):
     """(N, C, H, W) to (N, C*H*W), channel by channel, row by row."""
-
-    kind = "flatten"
 
     def setup(self, in_shape: Shape) -> Shape:
         """Take any shape."""
         return (math.prod(in_shape),)
 
-    def forward(self, x: Array, training: bool = False) -> Array:
-        """Map (N, ...) to (N, features)."""
+    def compute(self, x: Array) -> Array:
         return np.transpose(batch_last(x).reshape(*self.out_shape, len(x)))
 
-    def backward(self, dy: Array) -> Array | None:
-        """Map dy (N, features) to dx (N, ...)."""
-        return batch_first(dy.T.reshape(*self.in_shapes[0], len(dy))) if self.need_dx else None
+    def dx(self, dy: Array) -> Array:
+        return batch_first(dy.T.reshape(*self.in_shapes[0], len(dy)))
 
-    def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
-        """Write Flatten."""
-        return graph.node("Flatten", self, list(inputs), axis=1)
+    def onnx_attributes(self) -> dict[str, Any]:
+        return {"axis": 1}
 
 
+@register("reshape")
 class Reshape(Layer):
     """(N, ...) to (N, *shape), element after element in row-major order.
 
@@ -45,8 +41,6 @@ class Reshape(Layer):
     *shape : int
         Without the batch; one of them may be -1: what is left.
     """
-
-    kind = "reshape"
 
     def __init__(self, *shape: int, name: str | None = None) -> None:
         super().__init__(name)
@@ -61,27 +55,25 @@ class Reshape(Layer):
             raise ValueError(f"{in_shape} has {size} elements, which do not fill {self.shape}")
         return tuple(size // known if n == -1 else n for n in self.shape)
 
-    def forward(self, x: Array, training: bool = False) -> Array:
-        """Map (N, ...) to (N, *shape)."""
+    def compute(self, x: Array) -> Array:
         return batch_first(batch_last(x).reshape(*self.out_shape, len(x)))
 
-    def backward(self, dy: Array) -> Array | None:
-        """Map dy (N, *shape) to dx (N, ...)."""
-        return batch_first(batch_last(dy).reshape(*self.in_shapes[0], len(dy))) if self.need_dx else None
+    def dx(self, dy: Array) -> Array:
+        return batch_first(batch_last(dy).reshape(*self.in_shapes[0], len(dy)))
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write Reshape; 0 leaves the batch as it is."""
-        return graph.node("Reshape", self, [*inputs, graph.integers(f"{self.name}.shape", (0, *self.out_shape))])
+        return graph.node("Reshape", self.name, [*inputs, graph.integers(f"{self.name}.shape", (0, *self.out_shape))])
 
     def describe(self) -> str:
-        """Return the settings."""
-        return ", ".join(map(str, self.shape))
+        return super().describe() or ", ".join(map(str, self.shape))
 
 
+@register("squeeze")
 class Squeeze(Reshape):
     """Drop an axis of length 1: (N, C, 1, L) to (N, C, L) by ``Squeeze(2)``; the axis is numbered with the batch's."""
 
-    kind = "squeeze"
+    shows = "{axis}"
 
     def __init__(self, axis: int, *, name: str | None = None) -> None:
         super().__init__(-1, name=name)
@@ -96,17 +88,14 @@ class Squeeze(Reshape):
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write Squeeze."""
-        return graph.node("Squeeze", self, [*inputs, graph.integers(f"{self.name}.axes", [self.axis])])
-
-    def describe(self) -> str:
-        """Return the settings."""
-        return f"{self.axis}"
+        return graph.node("Squeeze", self.name, [*inputs, graph.integers(f"{self.name}.axes", [self.axis])])
 
 
+@register("unsqueeze")
 class Unsqueeze(Reshape):
     """Put in an axis of length 1: (N, C, L) to (N, C, 1, L) by ``Unsqueeze(2)``; its number is that in the output."""
 
-    kind = "unsqueeze"
+    shows = "{axis}"
 
     def __init__(self, axis: int, *, name: str | None = None) -> None:
         super().__init__(-1, name=name)
@@ -119,13 +108,10 @@ class Unsqueeze(Reshape):
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write Unsqueeze."""
-        return graph.node("Unsqueeze", self, [*inputs, graph.integers(f"{self.name}.axes", [self.axis])])
-
-    def describe(self) -> str:
-        """Return the settings."""
-        return f"{self.axis}"
+        return graph.node("Unsqueeze", self.name, [*inputs, graph.integers(f"{self.name}.axes", [self.axis])])
 
 
+@register("transpose", "Transpose")
 class Transpose(Layer):
     """Axes in another order: (N, C, L) to (N, L, C) by ``Transpose(0, 2, 1)``; the batch stays first.
 
@@ -134,8 +120,6 @@ class Transpose(Layer):
     *axes : int
         Axis i of the output is axis ``axes[i]`` of the input; the first is 0.
     """
-
-    kind = "transpose"
 
     def __init__(self, *axes: int, name: str | None = None) -> None:
         super().__init__(name)
@@ -149,23 +133,20 @@ class Transpose(Layer):
             raise ValueError(f"{('N', *in_shape)} does not have the {len(self.axes)} axes of {self.axes}")
         return tuple(in_shape[axis - 1] for axis in self.axes[1:])
 
-    def forward(self, x: Array, training: bool = False) -> Array:
-        """Reorder the axes (a view)."""
+    def compute(self, x: Array) -> Array:
         return np.transpose(x, self.axes)
 
-    def backward(self, dy: Array) -> Array | None:
-        """Put the axes back (a view)."""
-        return dy.transpose(np.argsort(self.axes)) if self.need_dx else None
+    def dx(self, dy: Array) -> Array:
+        return np.transpose(dy, np.argsort(self.axes))
 
-    def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
-        """Write Transpose."""
-        return graph.node("Transpose", self, list(inputs), perm=list(self.axes))
+    def onnx_attributes(self) -> dict[str, Any]:
+        return {"perm": list(self.axes)}
 
     def describe(self) -> str:
-        """Return the settings."""
         return ", ".join(map(str, self.axes))
 
 
+@register("slice")
 class Slice(Layer):
     """Part of an axis, ``x[:, start:stop:step]``; several of one value split it.
 
@@ -179,7 +160,7 @@ class Slice(Layer):
         Numbered with the batch's, which is 0.
     """
 
-    kind = "slice"
+    shows = "{start}, {stop}, step={step}, axis={axis}"
 
     def __init__(
         self, start: int, stop: int | None = None, *, step: int = 1, axis: int = 1, name: str | None = None
@@ -197,14 +178,10 @@ class Slice(Layer):
         self.part, self.bounds = (slice(None),) * (place + 1) + (slice(start, stop, step),), (start, stop)
         return (*in_shape[:place], length, *in_shape[place + 1 :])
 
-    def forward(self, x: Array, training: bool = False) -> Array:
-        """Take the part (a view)."""
+    def compute(self, x: Array) -> Array:
         return x[self.part]
 
-    def backward(self, dy: Array) -> Array | None:
-        """Surround dy with zeros."""
-        if not self.need_dx:
-            return None
+    def dx(self, dy: Array) -> Array:
         dx = batch_first(np.zeros((*self.in_shapes[0], len(dy)), dy.dtype))
         dx[self.part] = dy
         return dx
@@ -213,9 +190,5 @@ class Slice(Layer):
         """Write Slice."""
         values = {"start": self.bounds[0], "stop": self.bounds[1], "axis": self.axis, "step": self.step}
         return graph.node(
-            "Slice", self, [*inputs, *(graph.integers(f"{self.name}.{k}", [v]) for k, v in values.items())]
+            "Slice", self.name, [*inputs, *(graph.integers(f"{self.name}.{k}", [v]) for k, v in values.items())]
         )
-
-    def describe(self) -> str:
-        """Return the settings."""
-        return f"{self.start}, {self.stop}, step={self.step}, axis={self.axis}"

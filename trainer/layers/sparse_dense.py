@@ -1,25 +1,25 @@
-"""A fully connected layer with few weights."""
+"""Prune a fully connected layer, which then trains the weights that are left."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from .._common import Array, Shape, require_number
+from ..onnx_builder import GraphBuilder
+from .base import register
 from .dense import Dense
 
-if TYPE_CHECKING:
-    from ..onnx_export import GraphBuilder
+__all__ = ["SparseDense", "prune"]
 
 
+@register("sparse_dense")
 class SparseDense(Dense):
     """`Dense` with a mask: ``y = x @ (mask * weight).T + bias``; what the mask leaves out stays zero through training.
 
     The mask (n_out, n_in) is all ones until `prune` changes it; it is saved with the weights. Parameters: see `Dense`.
     """
-
-    kind = "sparse_dense"
 
     def setup(self, in_shape: Shape) -> Shape:
         """Take (n_in,)."""
@@ -31,18 +31,14 @@ class SparseDense(Dense):
         """The weight that counts: an optimizer's momentum may go on moving what has been pruned."""
         return self.params["weight"] * self.buffers["mask"]
 
-    def backward(self, dy: Array) -> Array | None:
-        """Map dy (N, n_out) to dx (N, n_in)."""
-        dx = super().backward(dy)
-        if self.trainable:
-            self.grads["weight"] *= self.buffers["mask"]
-        return dx
+    def dparams(self, dy: Array, x: Array) -> None:
+        super().dparams(dy, x)
+        self.grads["weight"] *= self.buffers["mask"]
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
         """Write Gemm with transB=1 and zeros in its weight."""
-        values = {**self.params, "weight": self._weight()}
-        names = [graph.constant(f"{self.name}.{key}", value) for key, value in values.items()]
-        return graph.node("Gemm", self, [*inputs, *names], transB=1)
+        names = graph.constants(self.name, {**self.params, "weight": self._weight()})
+        return graph.node("Gemm", self.name, [*inputs, *names], transB=1)
 
 
 def prune(layer: SparseDense, sparsity: float) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -95,6 +96,11 @@ class Windows:
         padded[:, top : top + h, left : left + w] = x
         return padded
 
+    def padded(self, in_shape: Shape) -> Shape:
+        """Return the shape (C, H, W) of an input after `pad`."""
+        top, left, bottom, right = self.pads
+        return (in_shape[0], top + in_shape[1] + bottom, left + in_shape[2] + right)
+
     def crop(self, padded: Array) -> Array:
         """Undo `pad` (a view)."""
         top, left, bottom, right = self.pads
@@ -123,6 +129,18 @@ class Windows:
             return None
         size = (self.out[0] + kh - 1 - top - bottom, self.out[1] + kw - 1 - left - right)
         return Windows(self.kernel, self.stride, pads, size, self.dilation)
+
+    def onnx_attributes(self, rank: int) -> dict[str, Any]:
+        """Return kernel_shape, strides and pads of the last `rank` axes, and dilations where there are any."""
+        first, last = self.pads[2 - rank : 2], self.pads[4 - rank :]
+        attributes = {
+            "kernel_shape": [*self.kernel[-rank:]],
+            "strides": [*self.stride[-rank:]],
+            "pads": [*first, *last],
+        }
+        if self.dilation != (1, 1):
+            attributes["dilations"] = [*self.dilation[-rank:]]
+        return attributes
 
     def row_blocks(self, channels: int, n: int) -> Iterator[slice]:
         """Yield slices of rows of windows, all rows in turn; what `gather` copies for one of them stays in the cache."""

@@ -1,4 +1,4 @@
-"""Layers over lines (N, C, L): those over images, with images of one row."""
+"""Make one-dimensional layers, over lines (N, C, L), of those over images: images of one row."""
 
 from __future__ import annotations
 

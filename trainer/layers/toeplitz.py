@@ -1,4 +1,4 @@
-"""Depthwise windows as matrix products: a row of windows is a band of the image times a banded matrix.
+"""Multiply depthwise windows as banded Toeplitz matrices: a row of windows is a band of the image times one of them.
 
 A band is as many rows of the image as a window is high. Written as one vector, it becomes a row of windows by a matrix
 that holds the filter once per window, each time further right; zeros fill the rest. That is more arithmetic than a
