@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import itertools
+import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -113,3 +115,31 @@ def spawn(rng: np.random.Generator, n: int) -> list[np.random.Generator]:
         return list(rng.spawn(n))
     bits: Any = rng.bit_generator
     return [type(rng)(type(bits)(seed)) for seed in bits._seed_seq.spawn(n)]
+
+
+def shape_cure(shape: Shape, wanted: Shape, name: str) -> str:
+    """Say what to do with an array of `shape` whose samples ought to be of shape `wanted`, but are not.
+
+    Reshaping scrambles axes that only stand in another order, so it is said only where none do.
+    """
+    given = shape[1:]
+    if shape == wanted:
+        return f"give {name}[None] for a single sample"
+    if sorted(given) == sorted(wanted):
+        order = _order(given, wanted)
+        return (
+            f"its axes stand in another order, give {name}.transpose(0, {', '.join(str(axis + 1) for axis in order)})"
+        )
+    if len(shape) == 2 and shape[:1] == wanted:
+        return f"its samples are columns, give {name}.T"
+    if shape and math.prod(given) == math.prod(wanted):
+        return f"reshape it to (-1, {', '.join(map(str, wanted))})"
+    return "give samples of that shape"
+
+
+def _order(given: Shape, wanted: Shape) -> tuple[int, ...]:
+    """Return the order of axes that makes `wanted` of `given`: channels from the last place to the first, or back."""
+    last = len(given) - 1
+    likely = [(last, *range(last)), (*range(1, last + 1), 0)]
+    orders = itertools.chain(likely, itertools.permutations(range(last + 1)))
+    return next(order for order in orders if tuple(given[axis] for axis in order) == wanted)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import sys
 import time
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._common import Array, require_int, require_number
+from ._common import Array, require_int, require_number, shape_cure
 from .callbacks import Callback, EarlyStopping
 from .graph import Graph, check_finite
 from .history import History
@@ -275,7 +274,11 @@ class Trainer:
             self.net.build(*shapes, seed=seed)
         if shapes != self.net.in_shapes:
             wanted, given = (" and ".join(map(str, each)) for each in (self.net.in_shapes, shapes))
-            cure = _cure(shapes[0], self.net.in_shapes[0], name) if len(shapes) == 1 else "give samples of these shapes"
+            cure = (
+                shape_cure(xs[0].shape, self.net.in_shapes[0], name)
+                if len(shapes) == 1
+                else "give samples of these shapes"
+            )
             raise ValueError(f"{name} has samples of shape {given}, the network takes {wanted}: {cure}")
         return xs, self.loss.check(y, n, self.net.out_shape, self.net.dtype)
 
@@ -445,15 +448,3 @@ class Progress:
         if self.bar is not None:
             self.bar.set_postfix_str(str(history), refresh=False)
             self.bar.update(1)
-
-
-def _cure(given: tuple[int, ...], wanted: tuple[int, ...], name: str) -> str:
-    """What makes samples of one shape those of another; reshaping scrambles axes that only stand in another order."""
-    if sorted(given) != sorted(wanted):
-        same = math.prod(given) == math.prod(wanted)
-        return f"reshape it to (-1, {', '.join(map(str, wanted))})" if same else "give samples of that shape"
-    last = len(given) - 1
-    likely = [(last, *range(last)), (*range(1, last + 1), 0)]  # channels from the last place to the first, and back
-    orders = itertools.chain(likely, itertools.permutations(range(last + 1)))
-    order = next(order for order in orders if tuple(given[axis] for axis in order) == wanted)
-    return f"its axes stand in another order, give {name}.transpose(0, {', '.join(str(axis + 1) for axis in order)})"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ._common import Array, lookup, require_int, spawn, unmasked
+from ._common import Array, lookup, require_int, shape_cure, spawn, unmasked
 from .layers import LAYERS
 from .layers.base import Layer
 from .layers.merge import Add
@@ -288,7 +288,11 @@ class Graph(Layer):
         if shapes != self.in_shapes:
             wanted = " and ".join(str(("N", *shape)).replace("'", "") for shape in self.in_shapes)
             given = " and ".join(str(x.shape) for x in xs)
-            raise ValueError(f"the network takes inputs of shape {wanted}, got {given}: reshape x, batch first")
+            one = len(xs) == len(self.in_shapes) == 1
+            cure = (
+                shape_cure(xs[0].shape, self.in_shapes[0], "x") if one else "give samples of these shapes, batch first"
+            )
+            raise ValueError(f"the network takes inputs of shape {wanted}, got {given}: {cure}")
 
     def predict(self, *xs: Any, batch_size: int = 256) -> Any:
         """Return the network's output for x, in inference mode.

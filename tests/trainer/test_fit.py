@@ -251,6 +251,8 @@ def bad(x, value):
         ({"x": X[:0], "y": Y[:0]}, "no samples"),
         ({"x": [["a"] * 4], "y": [0]}, "not an array of numbers"),
         ({"x": 3.0}, "batch axis"),
+        ({"x": X.T}, r"columns, give x\.T"),
+        ({"x": X[0]}, r"give x\[None\] for a single sample"),
         ({"y": Y[:-1]}, "one label each"),
         ({"y": Y + 1}, r"must lie in \[0, 1\]"),
         ({"y": Y.astype(float)}, "integers"),
@@ -346,3 +348,6 @@ def test_samples_of_another_shape_are_told_what_fits(shape: tuple[int, ...], cur
     net.build((3, 8, 6), seed=0)
     with pytest.raises(ValueError, match=cure):
         t.fit(net, np.zeros(shape), np.zeros(4, int), epochs=1)
+    for use in (net.predict, net.forward):
+        with pytest.raises(ValueError, match=cure):
+            use(np.zeros(shape))

@@ -170,7 +170,7 @@ def test_inputs_that_do_not_fit():
     net = t.Sequential(t.Conv2D(2, 3))
     net.build((1, 5, 5))
     for x in (np.ones((2, 25)), np.ones((5, 5)), np.ones((2, 5, 5, 1))):
-        with pytest.raises(ValueError, match=r"\(N, 1, 5, 5\).*batch first"):
+        with pytest.raises(ValueError, match=r"\(N, 1, 5, 5\).*(reshape it|give )"):
             net.predict(x)
     with pytest.raises(ValueError, match="NaN"):
         net.predict(np.full((2, 1, 5, 5), np.nan))
