@@ -90,11 +90,8 @@ class File:
         """Write the content beside the place, with the mode and owner of what is there."""
         self._lock = os.open(self._new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         _hold(self._lock)
-        try:
+        with naming(self._target):
             write(self._new, content)
-        except OSError as error:  # of a full disk, which names no file
-            error.filename = error.filename or str(self._target)
-            raise
         with contextlib.suppress(FileNotFoundError):
             _like(self._new, os.stat(self._target))
 
@@ -206,6 +203,17 @@ def _like(path: Path, other: os.stat_result) -> None:
                 with contextlib.suppress(PermissionError):
                     os.chown(path, user, group)
     os.chmod(path, stat.S_IMODE(other.st_mode))
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Tell the file that could not be written: a full disk does not say which."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def sync_folder(folder: Path) -> None:

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..files import beside, check_folder, hold, leftovers
+from ..files import beside, check_folder, hold, leftovers, naming
 from ..writers.header import origin
 
 LIST = "edgeprop.sha256"
@@ -73,7 +73,8 @@ class Folder:
         for path, content in files.items():
             target = self._new / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content)
+            with naming(self.path / path):
+                target.write_bytes(content)
         sums = {path: hashlib.sha256(content).hexdigest() for path, content in files.items()}
         (self._new / LIST).write_bytes("".join(f"{sums[path]}  {path}\n" for path in sorted(sums)).encode())
 

@@ -319,3 +319,13 @@ def test_a_full_disk_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         export.save(tmp_path / "net", net())
     assert str(error.value.filename).startswith(f"{tmp_path}/net.")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_names_the_file_of_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left on device") as error:
+        Folder(tmp_path / "library").stage({"src/net.h": b"text"})
+    assert error.value.filename == str(tmp_path / "library" / "src" / "net.h")
