@@ -250,12 +250,20 @@ def _float_layers(patient: Patient) -> Iterator[Trial]:
         now = quality(trial.after)
 
 
+def _spelled(keep: Sequence[str]) -> str:
+    """The option `--float` of the command line; a name that begins with a dash would be an option of its own."""
+    apart = [name for name in keep if name.startswith("-")]
+    together = [name for name in keep if name not in apart]
+    options = [f"--float {shlex.join(together)}"] if together else []
+    return " ".join([*options, *(shlex.quote(f"--float={name}") for name in apart)])
+
+
 def _in_float(patient: Patient, names: list[str]) -> Trial:
     """Layers in float32 beside those that are so already; in short with the ranges that were found."""
     asked = patient.asked
     before = [asked.keep_float] if isinstance(asked.keep_float, str) else list(asked.keep_float)
     keep = [*before, *names]
-    words = f"{', '.join(names)} in float32 (keep_float={keep!r}, --float {shlex.join(keep)})"
+    words = f"{', '.join(names)} in float32 (keep_float={keep!r}, {_spelled(keep)})"
     trial = _with(patient, words, keep_float=keep)
     trial.in_short = partial(patient.rebuilt, keep, patient.found.ranges)
     if patient.found.normal is patient.found.reference and asked.method in METHODS:

@@ -11,13 +11,13 @@ import re
 from ... import sources
 
 _KEYWORDS = """
-    alignas alignof and and_eq asm auto bitand bitor bool break case catch char class co_await co_return co_yield compl
-    concept const const_cast consteval constexpr constinit continue decltype default delete do double dynamic_cast else enum
-    explicit export extern false far float for friend goto huge if inline int interrupt long mutable namespace
-    near new noexcept not not_eq nullptr operator or or_eq private protected public register reinterpret_cast
-    requires restrict return short signed sizeof static static_assert static_cast struct switch template this
-    thread_local throw true try typedef typeid typename typeof union unsigned using virtual void volatile
-    wchar_t while xor xor_eq
+    alignas alignof and and_eq asm auto bitand bitor bool break case catch char class co_await co_return
+    co_yield compl concept const const_cast consteval constexpr constinit continue contract_assert decltype
+    default delete do double dynamic_cast else enum explicit export extern false far float for friend goto huge
+    if inline int interrupt long mutable namespace near new noexcept not not_eq nullptr operator or or_eq
+    private protected public register reinterpret_cast requires restrict return short signed sizeof static
+    static_assert static_cast struct switch template this thread_local throw true try typedef typeid typename
+    typeof typeof_unqual union unsigned using virtual void volatile wchar_t while xor xor_eq
 """
 #: functions, variables and macros of ISO C, POSIX and glibc; of those in three precisions (sin, sinf, sinl) the first
 _LIBRARY = """

@@ -322,6 +322,6 @@ def test_the_model_s_own_header_is_no_neighbour(tmp_path: Path) -> None:
     naming.check_neighbours(tmp_path / "other.h", "mine")
 
 
-@pytest.mark.parametrize("name", ["co_await", "co_return", "co_yield"])
-def test_keywords_of_cpp_20(name: str) -> None:
+@pytest.mark.parametrize("name", ["co_await", "co_return", "co_yield", "contract_assert", "typeof_unqual"])
+def test_keywords_of_newer_c_and_cpp(name: str) -> None:
     assert naming.names(name, "net")[0] == f"{name}_model"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,20 @@ def test_the_cure_that_is_printed_heals(made: Any, options: dict[str, Any], said
     healed = export.save(tmp_path / "m", graph, samples, **{**options, **more})
     assert healed.ruined == []
     assert "cure: " not in str(healed)
+
+
+def test_a_layer_whose_name_begins_with_a_dash(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It would be an option of its own; the words are given to a shell as they are printed."""
+    graph, x = small_columns()
+    graph.graph.node[2].name = "-last"
+    words = export.save(tmp_path / "m", graph, x).ruined[0].partition("cure: ")[2]
+    onnx.save(graph, tmp_path / "g.onnx")
+    np.savez(tmp_path / "x.npz", x=x)
+    given = [str(tmp_path / "g.onnx"), "--calibration", str(tmp_path / "x.npz"), "-o", str(tmp_path / "o")]
+    printed = re.search(r"\], (.*)\)$", words)
+    assert printed, words
+    assert cli.main(["export", *given, *shlex.split(printed[1])]) == 0
+    assert "int8 changes" not in capsys.readouterr().out
 
 
 def test_all_in_float_is_the_last_resort_and_heals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
