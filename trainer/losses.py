@@ -1,4 +1,4 @@
-"""Losses: a number to make small, and its gradient with respect to the network's output. One row of `LOSSES` each."""
+"""Compute losses, numbers to make small, and their gradients. One row of `LOSSES` each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Optimizers change weights in place, from their gradients. One row of `OPTIMIZERS` each; PyTorch's conventions."""
+"""Update weights in place from their gradients. One row of `OPTIMIZERS` each; PyTorch's conventions."""
 
 from __future__ import annotations
 
