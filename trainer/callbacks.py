@@ -1,4 +1,4 @@
-"""What `fit` calls after each epoch."""
+"""Stop training early, or do what a user wants after each epoch: the callbacks of `fit`."""
 
 from __future__ import annotations
 

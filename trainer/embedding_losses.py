@@ -1,4 +1,4 @@
-"""Losses of embeddings: what is alike lies close together, what is not lies apart. Rows of `LOSSES` too."""
+"""Compute losses of metric learning: what is alike lies close together, what is not apart. Rows of `LOSSES` too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training: `fit`, `partial_fit`, `evaluate`."""
+"""Train a network: `fit`, `partial_fit`, `evaluate`."""
 
 from __future__ import annotations
 

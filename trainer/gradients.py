@@ -1,4 +1,4 @@
-"""Backward against finite differences."""
+"""Check gradients against finite differences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one container: layers wired by name, run forward in order and backward in reverse.
+"""Wire layers by name: the one container, run forward in order and backward in reverse.
 
 `Graph` holds any directed acyclic graph as rows ``layer, sources -> value``. `Sequential` and `Residual` are two short
 ways to write such rows; whatever a Graph can do (train, freeze, save, be a layer of another) they can.

@@ -1,4 +1,4 @@
-"""What happened in training, epoch by epoch."""
+"""Record what happened in training, epoch by epoch."""
 
 from __future__ import annotations
 

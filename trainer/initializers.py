@@ -1,4 +1,4 @@
-"""Initial weights by name. One function per row of `INITIALIZERS`."""
+"""Draw initial weights: one function per row of `INITIALIZERS`."""
 
 from __future__ import annotations
 

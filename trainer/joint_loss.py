@@ -1,4 +1,4 @@
-"""The loss of a network with several outputs."""
+"""Add up the losses of a network with several outputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a loss looks that applies the last activation itself: in front of that, as on the device."""
+"""Find the logits of a loss that applies the last activation itself: it looks in front of that, as on the device."""
 
 from __future__ import annotations
 

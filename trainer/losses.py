@@ -1,4 +1,4 @@
-"""Losses: a number to make small, and its gradient with respect to the network's output. One row of `LOSSES` each."""
+"""Compute losses, numbers to make small, and their gradients. One row of `LOSSES` each."""
 
 from __future__ import annotations
 
@@ -96,7 +96,6 @@ class SoftmaxCrossEntropy(Loss):
         return p
 
     def forward(self, scores: Array, target: Array) -> float:
-        """Return the mean loss of scores (N, K)."""
         return float(self.samples(scores, target).sum() / self._divisor(target))
 
     def samples(self, scores: Array, target: Array) -> Array:
@@ -126,7 +125,6 @@ class SoftmaxCrossEntropy(Loss):
         return max(float(self.class_weights[target].sum()), np.finfo(np.float32).tiny)
 
     def backward(self) -> Array:
-        """Return dscores (N, K)."""
         p, target, wanted = self._saved
         if wanted is None:
             dscores: Array = p.copy()
@@ -137,7 +135,22 @@ class SoftmaxCrossEntropy(Loss):
         return dscores
 
 
-class SigmoidCrossEntropy(Loss):
+class _ElementLoss(Loss):
+    """The mean over batch and outputs of a loss of each output, which `_elements` returns; any shape."""
+
+    def forward(self, scores: Array, target: Array) -> float:
+        return float(np.mean(self._elements(scores, target)))
+
+    def samples(self, scores: Array, target: Array) -> Array:
+        each = self._elements(scores, target)
+        return np.asarray(each.reshape(len(each), -1).mean(axis=1))
+
+    def _elements(self, scores: Array, target: Array) -> Array:
+        """Return the loss of each output, and keep what `backward` needs."""
+        raise NotImplementedError
+
+
+class SigmoidCrossEntropy(_ElementLoss):
     """Mean over batch and outputs of ``-t log s - (1 - t) log(1 - s)``, s = sigmoid(scores).
 
     scores are logits of any shape (N, ...); targets have the same shape and values in [0, 1].
@@ -167,16 +180,7 @@ class SigmoidCrossEntropy(Loss):
             raise ValueError(f"targets of sigmoid cross-entropy must lie in [0, 1], got [{t.min():g}, {t.max():g}]")
         return t
 
-    def forward(self, scores: Array, target: Array) -> float:
-        """Return the mean loss."""
-        return float(np.mean(self._elements(scores, target)))
-
-    def samples(self, scores: Array, target: Array) -> Array:
-        """Return the loss of each sample (N,)."""
-        return mean_of_rows(self._elements(scores, target))
-
     def _elements(self, scores: Array, target: Array) -> Array:
-        """Return the loss of each output."""
         self._saved = (scores, target)
         softplus = np.log1p(np.exp(-np.abs(scores)))  # the log(1 + exp(s)) - t s below never overflows
         if self.positive_weights is None:
@@ -191,7 +195,6 @@ class SigmoidCrossEntropy(Loss):
         return np.asarray(1 + (self.positive_weights.astype(target.dtype) - 1) * target)
 
     def backward(self) -> Array:
-        """Return dscores."""
         scores, target = self._saved
         each = sigmoid(scores) - target
         if self.positive_weights is not None:
@@ -205,34 +208,32 @@ class SigmoidCrossEntropy(Loss):
         return float(np.mean((scores > 0) == (target > 0.5)))
 
 
-class MeanSquaredError(Loss):
-    """Mean over batch and outputs of ``(scores - target)**2``; any shape. Its metric is the mean absolute error."""
+class _Regression(_ElementLoss):
+    """A loss of numbers, with the mean absolute error as its metric."""
 
-    kind = "mse"
     metric_name = "mae"
     higher_is_better = False
-
-    def forward(self, scores: Array, target: Array) -> float:
-        """Return the mean loss."""
-        difference = scores - target
-        self._saved = difference
-        return float(np.mean(np.square(difference)))
-
-    def samples(self, scores: Array, target: Array) -> Array:
-        """Return the loss of each sample (N,)."""
-        return mean_of_rows(np.square(scores - target))
-
-    def backward(self) -> Array:
-        """Return dscores."""
-        difference: Array = self._saved
-        return np.asarray(difference * difference.dtype.type(2 / difference.size))
 
     def metric(self, scores: Array, target: Array) -> float:
         """Return the mean absolute error."""
         return float(np.mean(np.abs(scores - target)))
 
 
-class Huber(Loss):
+class MeanSquaredError(_Regression):
+    """Mean over batch and outputs of ``(scores - target)**2``; any shape. Its metric is the mean absolute error."""
+
+    kind = "mse"
+
+    def _elements(self, scores: Array, target: Array) -> Array:
+        self._saved = scores - target
+        return np.asarray(np.square(self._saved))
+
+    def backward(self) -> Array:
+        difference: Array = self._saved
+        return np.asarray(difference * difference.dtype.type(2 / difference.size))
+
+
+class Huber(_Regression):
     """Mean over batch and outputs of ``d**2 / 2`` where ``|d| <= delta``, else ``delta (|d| - delta / 2)`` (Huber 1964).
 
     d is scores - target, of any shape: squares near the target, and outliers pull no harder than delta. Its metric is
@@ -245,20 +246,10 @@ class Huber(Loss):
     """
 
     kind = "huber"
-    metric_name = "mae"
-    higher_is_better = False
 
     def __init__(self, *, delta: float = 1.0) -> None:
         super().__init__()
         self.delta = require_number(delta, "Huber delta", open_low=True)
-
-    def forward(self, scores: Array, target: Array) -> float:
-        """Return the mean loss."""
-        return float(np.mean(self._elements(scores, target)))
-
-    def samples(self, scores: Array, target: Array) -> Array:
-        """Return the loss of each sample (N,)."""
-        return mean_of_rows(self._elements(scores, target))
 
     def _elements(self, scores: Array, target: Array) -> Array:
         difference = scores - target
@@ -267,13 +258,8 @@ class Huber(Loss):
         return np.asarray(clipped * (difference - clipped / 2))
 
     def backward(self) -> Array:
-        """Return dscores."""
         clipped: Array = self._saved
         return np.asarray(clipped / clipped.size)
-
-    def metric(self, scores: Array, target: Array) -> float:
-        """Return the mean absolute error."""
-        return float(np.mean(np.abs(scores - target)))
 
 
 class Hinge(Loss):
@@ -285,15 +271,12 @@ class Hinge(Loss):
     kind = "hinge"
 
     def check(self, target: Any, n: int, out_shape: Shape, dtype: Any) -> Array:
-        """Return labels (n,) as intp."""
         return check_labels(target, n, out_shape)
 
     def forward(self, scores: Array, target: Array) -> float:
-        """Return the mean loss."""
         return float(self.samples(scores, target).mean())
 
     def samples(self, scores: Array, target: Array) -> Array:
-        """Return the loss of each sample (N,)."""
         rows = np.arange(len(scores))
         margins = np.maximum(0, 1 + scores - scores[rows, target][:, None])
         margins[rows, target] = 0
@@ -301,7 +284,6 @@ class Hinge(Loss):
         return np.asarray(margins.sum(axis=1))
 
     def backward(self) -> Array:
-        """Return dscores (N, K)."""
         margins, target = self._saved
         dscores: Array = (margins > 0).astype(margins.dtype)
         dscores[np.arange(len(margins)), target] = -dscores.sum(axis=1)
@@ -371,11 +353,6 @@ def _cure(given: Shape, wanted: Shape) -> str:
     if given[::-1] == wanted:
         return "give y.T"
     return "give one target for each output of each sample"
-
-
-def mean_of_rows(values: Array) -> Array:
-    """Return the mean of each sample (N,) of values (N, ...)."""
-    return np.asarray(values.reshape(len(values), -1).mean(axis=1))
 
 
 def check_weights(weights: Any, what: str) -> Array | None:

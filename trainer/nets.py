@@ -1,4 +1,4 @@
-"""Networks by name. `NETS` has one row each; every function returns a built network with seeded weights.
+"""Build the published networks by name: every function in `NETS` returns one with seeded weights.
 
 Where the published network normalizes, `batch_norm` says whether this one does: train with it, and leave it out for the
 shapes that are left once it is folded. (The exporter folds it.)
@@ -102,17 +102,20 @@ def lecun1989(classes: int = 10, *, dropout: float = 0.0, seed: int = 0) -> Grap
     return built(Graph(["x"], nodes), (1, 16, 16), seed)
 
 
-def lenet5(classes: int = 10, in_shape: Shape = (1, 32, 32), *, seed: int = 0) -> Sequential:
+def lenet5(
+    classes: int = 10, in_shape: Shape = (1, 32, 32), *, max_pool: bool = False, activation: str = "tanh", seed: int = 0
+) -> Sequential:
     """LeNet-5 (LeCun, Bottou, Bengio & Haffner 1998): 61,706 weights.
 
     As it is mostly drawn today: every map of C3 sees all of S2, averages have no weights, outputs are logits. Smaller
-    images get a border up to 32 x 32.
+    images get a border up to 32 x 32. Code of today often has `max_pool` in place of averages, and "relu".
     """
+    pool = MaxPool2D if max_pool else AveragePool2D
     border = max(0, (32 - in_shape[1]) // 2), max(0, (32 - in_shape[2]) // 2)
     net = Sequential(
-        *(Conv2D(6, 5, padding=border, name="c1"), Tanh(), AveragePool2D(2, name="s2")),
-        *(Conv2D(16, 5, name="c3"), Tanh(), AveragePool2D(2, name="s4")),
-        *(Flatten(), Dense(120, name="c5"), Tanh(), Dense(84, name="f6"), Tanh(), Dense(classes, name="output")),
+        *(Conv2D(6, 5, padding=border, name="c1"), activation, pool(2, name="s2")),
+        *(Conv2D(16, 5, name="c3"), activation, pool(2, name="s4"), Flatten()),
+        *(Dense(120, name="c5"), activation, Dense(84, name="f6"), activation, Dense(classes, name="output")),
     )
     return built(net, in_shape, seed)
 

@@ -1,4 +1,4 @@
-"""Optimizers change weights in place, from their gradients. One row of `OPTIMIZERS` each; PyTorch's conventions."""
+"""Update weights in place from their gradients. One row of `OPTIMIZERS` each; PyTorch's conventions."""
 
 from __future__ import annotations
 
@@ -95,7 +95,6 @@ class SGD(Optimizer):
             raise ValueError("nesterov needs momentum: SGD(0.01, momentum=0.9, nesterov=True)")
 
     def update(self, value: Array, grad: Array, *slots: Array) -> None:
-        """Change `value` in place."""
         if self.momentum:
             (velocity,) = slots
             velocity *= self.momentum
@@ -145,7 +144,6 @@ class Adam(Optimizer):
         self.eps = require_number(eps, "eps", open_low=True)
 
     def update(self, value: Array, grad: Array, *slots: Array) -> None:
-        """Change `value` in place."""
         mean, square = slots
         mean += (1 - self.beta1) * (grad - mean)
         np.square(grad, out=grad)
@@ -207,7 +205,6 @@ class RMSProp(Optimizer):
         self.slots = tuple(slot for slot, on in wanted.items() if on)  # type: ignore[misc]
 
     def update(self, value: Array, grad: Array, *slots: Array) -> None:
-        """Change `value` in place."""
         square = slots[0]
         square += (1 - self.rho) * (grad * grad - square)
         spread = square
@@ -238,7 +235,6 @@ class Adagrad(Optimizer):
         self.eps = require_number(eps, "eps", open_low=True)
 
     def update(self, value: Array, grad: Array, *slots: Array) -> None:
-        """Change `value` in place."""
         (total,) = slots
         total += grad * grad
         grad /= np.sqrt(total) + self.eps

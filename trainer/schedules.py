@@ -1,4 +1,4 @@
-"""Learning-rate schedules: functions of the epoch, a float that grows with every batch. One row of `SCHEDULES` each."""
+"""Schedule the learning rate over the epochs, a float that grows with every batch. One row of `SCHEDULES` each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Selective backprop: no backward pass for what the network already knows."""
+"""Skip the backward pass for what the network already knows (selective backprop)."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "kws_gru": {"classes": 12, "in_shape": (25, 10), "units": 154, "stateful": False, "seed": 0},
     "kws_lstm": {"classes": 12, "in_shape": (25, 10), "units": 118, "stateful": False, "seed": 0},
     "lecun1989": {"classes": 10, "dropout": 0.0, "seed": 0},
-    "lenet5": {"classes": 10, "in_shape": (1, 32, 32), "seed": 0},
+    "lenet5": {"classes": 10, "in_shape": (1, 32, 32), "max_pool": False, "activation": "tanh", "seed": 0},
     "mlp": {"inputs": 784, "hidden": (128,), "outputs": 10, "activation": "relu", "seed": 0},
     "mobilenet_v1": {"classes": 2, "in_shape": (3, 96, 96), "alpha": 0.25, "batch_norm": True, "seed": 0},
     "mobilenet_v2": {"classes": 10, "in_shape": (3, 96, 96), "alpha": 0.35, "batch_norm": True, "seed": 0},

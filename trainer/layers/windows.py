@@ -1,4 +1,4 @@
-"""Sliding windows over images: the arithmetic that convolutions and pools share. Arrays are (C, H, W, N)."""
+"""Slide windows over images: the arithmetic of convolutions and pools (im2col, col2im). Arrays are (C, H, W, N)."""
 
 from __future__ import annotations
 
