@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 
 OPSET = 17
 IR_VERSION = 8  # the oldest that goes with the opset, so that older runtimes read it too
+
+
+class Named(Protocol):
+    """A layer, as far as the builder knows one."""
+
+    name: str
 
 
 class GraphBuilder:
@@ -29,19 +35,20 @@ class GraphBuilder:
     def node(
         self,
         op: str,
-        name: str,
+        name: str | Named,
         inputs: Sequence[str],
         *,
         part: str = "",
         outputs: Sequence[str] = (),
         **attributes: Any,
     ) -> str:
-        """Add a node named after a layer and return the name of its first output value.
+        """Add a node named `name`, a layer's (or given as one), and return the name of its first output value.
 
         A layer of several nodes tells them apart by `part`; the last one has none. `outputs`: names of the values, where
         one of the usual name is not enough.
         """
-        name = f"{_name(name)}.{part}" if part else _name(name)
+        name = name if isinstance(name, str) else name.name
+        name = f"{name}.{part}" if part else name
         values = list(outputs) or [f"{name}.output"]
         self.nodes.append(self.onnx.helper.make_node(op, list(inputs), values, name=name, **attributes))
         return values[0]
@@ -73,11 +80,6 @@ class GraphBuilder:
         """Add a state that goes from run to run: a graph input of that name, and the output ``<name>_next``."""
         self.states[name] = (f"{name}_next", shape)
         return name
-
-
-def _name(owner: Any) -> str:
-    """Return a name as it is; of a layer, which one of a user's own may hand over, its name."""
-    return str(getattr(owner, "name", owner))
 
 
 def import_onnx() -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -83,6 +83,21 @@ CASES = [
     *(Case(*row) for row in bodies.ROWS),
     *(Case(*row) for row in sequences.ROWS),
 ]
+
+
+def normal(*shape: int) -> np.ndarray:
+    """The same random numbers at every call."""
+    return np.random.default_rng(3).normal(size=shape)
+
+
+def run_onnx(model: Any, *xs: Any, **named: Any) -> dict[str, np.ndarray]:
+    """What onnxruntime answers, by the names of the outputs; inputs in their order or by name, cast to what each takes."""
+    ort = pytest.importorskip("onnxruntime")
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    kinds = {value.name: np.int64 if "int64" in value.type else np.float32 for value in session.get_inputs()}
+    inputs = {**dict(zip(kinds, xs, strict=not named)), **named}
+    answers = session.run(None, {name: np.asarray(x, kinds[name]) for name, x in inputs.items()})
+    return dict(zip([value.name for value in session.get_outputs()], answers, strict=True))
 
 
 @pytest.fixture(params=CASES, ids=lambda case: case.name.replace(" ", "-"))

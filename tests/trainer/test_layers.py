@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
+import sys
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
@@ -217,10 +219,28 @@ def test_pools_of_many_taps(taps, stride):
 
 
 def test_all_layers_are_listed_for_type_checkers() -> None:
-    """Modules and their lists are written out; what the table has and they lack would be no attribute to mypy."""
+    """Lists are written out; what the table has and they lack would be no attribute to mypy."""
     named = {layer.__name__ for layer in t.layers.LAYERS.values()}
     assert set(t.layers.__all__) == named | {"LAYERS", "Layer", "prune"}
     assert set(t.layers.__all__) <= set(t.__all__)
+
+
+def test_lists_of_layers_are_such_as_type_checkers_read() -> None:
+    """Plain strings, and `import *` of every module: mypy takes nothing else, and says that there is no such layer."""
+    folder = Path(t.layers.__file__).parent
+    modules = {layer.__module__.rsplit(".", 1)[1] for layer in t.LAYERS.values()}
+    for module in modules:
+        tree = ast.parse((folder / f"{module}.py").read_text("utf-8"))
+        (names,) = (node.value for node in tree.body if isinstance(node, ast.Assign) and is_all(node.targets[0]))
+        assert ast.literal_eval(names) == sys.modules[f"edgeprop.trainer.layers.{module}"].__all__
+    own = ast.parse((folder / "__init__.py").read_text("utf-8"))
+    starred = {node.module for node in own.body if isinstance(node, ast.ImportFrom) and node.names[0].name == "*"}
+    assert starred == modules | {"base"}
+    assert not any(isinstance(node, ast.Assign) and is_all(node.targets[0]) for node in own.body)
+
+
+def is_all(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and node.id == "__all__"
 
 
 def test_every_layer_of_the_folder_is_registered_once() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from edgeprop import trainer as t
+from tests.trainer.conftest import run_onnx
 
 LOSSES = ("softmax_cross_entropy", "mse")
 
@@ -146,18 +147,10 @@ def test_losses_of_several_outputs_need_them():
 # Saved
 
 
-def run(model, *xs):
-    ort = pytest.importorskip("onnxruntime")
-    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    kinds = [np.int64 if "int64" in value.type else np.float32 for value in session.get_inputs()]
-    feeds = {v.name: np.asarray(x, kind) for v, x, kind in zip(session.get_inputs(), xs, kinds, strict=True)}
-    return dict(zip([value.name for value in session.get_outputs()], session.run(None, feeds), strict=True))
-
-
 def test_all_outputs_are_saved_under_their_names():
     net, ((a, b), _) = two_ends(), data()
     expected = net.predict(a, b)
-    results = run(net.to_onnx(), a, b)
+    results = run_onnx(net.to_onnx(), a, b)
     assert list(results) == ["classes", "value"]
     for mine, theirs in zip(expected, results.values(), strict=True):
         np.testing.assert_allclose(theirs, mine, rtol=1e-5, atol=1e-5)
@@ -168,7 +161,7 @@ def test_outputs_that_leave_no_node():
     net = t.Graph(["x"], nodes, outputs=("r", "kept", "d", "same"))
     x = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
     expected = net.predict(x)
-    for mine, theirs in zip(expected, run(net.to_onnx(), x).values(), strict=True):
+    for mine, theirs in zip(expected, run_onnx(net.to_onnx(), x).values(), strict=True):
         np.testing.assert_allclose(theirs, mine, rtol=1e-5, atol=1e-6)
 
 
@@ -179,12 +172,12 @@ def test_whole_numbers_are_an_int64_input_where_nothing_else_reads_them():
     model = words.to_onnx()
     assert [node.op_type for node in model.graph.node][:2] == ["Gather", "Transpose"]
     assert model.graph.input[0].type.tensor_type.elem_type == 7
-    np.testing.assert_allclose(run(model, x)["output"], y, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(run_onnx(model, x)["output"], y, rtol=1e-5, atol=1e-6)
     both = t.Graph(["x"], {"e": (t.Embedding(7, 1), "x"), "s": (t.Squeeze(-1), "e"), "y": (t.Add(), "s", "x")})
     y = both.predict(x)
     model = both.to_onnx()
     assert model.graph.input[0].type.tensor_type.elem_type == 1
-    np.testing.assert_allclose(run(model, x)["output"], y, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(run_onnx(model, x)["output"], y, rtol=1e-5, atol=1e-6)
 
 
 def inception(filters: int, at: str) -> t.Graph:
@@ -239,4 +232,4 @@ def test_whole_nets_learn_and_are_saved(name):
     history = t.fit(net, x, y, epochs=6, optimizer=t.Adam(0.01), seed=2)
     assert history.train_loss[-1] < 0.5 * history.train_loss[0]
     assert t.evaluate(net, x, y).metric > 0.9
-    np.testing.assert_allclose(run(net.to_onnx(), x)["output"], net.predict(x), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(run_onnx(net.to_onnx(), x)["output"], net.predict(x), rtol=1e-5, atol=1e-5)

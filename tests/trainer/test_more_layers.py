@@ -9,6 +9,7 @@ import pytest
 
 from edgeprop import trainer as t
 from edgeprop.trainer.layers.elementwise import erf
+from tests.trainer.conftest import normal
 
 
 def built(layer: t.Layer, *shape: int) -> t.Sequential:
@@ -17,10 +18,6 @@ def built(layer: t.Layer, *shape: int) -> t.Sequential:
     for p in net.parameters():
         p.value[...] = np.random.default_rng(2).normal(size=p.value.shape)
     return net
-
-
-def normal(*shape: int) -> np.ndarray:
-    return np.random.default_rng(3).normal(size=shape)
 
 
 def test_dilated_windows_equal_those_of_filters_with_zeros_between():

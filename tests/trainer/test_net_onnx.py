@@ -8,19 +8,16 @@ import numpy as np
 import pytest
 
 from edgeprop import trainer as t
+from tests.trainer.conftest import run_onnx
 
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 
 
 def run(model, **inputs):
-    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return run_all(session, **inputs)[0]
-
-
-def run_all(session, **inputs):
-    kinds = {value.name: np.int64 if "int64" in value.type else np.float32 for value in session.get_inputs()}
-    return session.run(None, {name: np.asarray(x, kinds[name]) for name, x in inputs.items()})
+    """The only output."""
+    (y,) = run_onnx(model, **inputs).values()
+    return y
 
 
 def test_onnxruntime_gives_what_predict_gives(case):

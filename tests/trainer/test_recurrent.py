@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from edgeprop import trainer as t
+from tests.trainer.conftest import normal
 
 LAYERS = [
     (t.SimpleRNN, {}),
@@ -27,10 +28,6 @@ def one(layer, shape, dtype=np.float64, seed=1):
     if layer.use_bias:
         layer.params["bias"] += np.random.default_rng(2).normal(0, 0.5, layer.params["bias"].shape)
     return net
-
-
-def sequences(n, *shape):
-    return np.random.default_rng(3).normal(size=(n, *shape))
 
 
 def sigmoid(v):
@@ -99,7 +96,7 @@ def test_forward_and_gradients_are_those_of_pytorch(ours, theirs, order, bidirec
 
     for key, value in theirs_by_key(lambda name: getattr(other, name)).items():
         layer.params[key][...] = value
-    x, dy = sequences(6, 5, 3), sequences(6, 5, 4 * layer.directions)
+    x, dy = normal(6, 5, 3), normal(6, 5, 4 * layer.directions)
     their_x = torch.tensor(x, requires_grad=True)
     y = other(their_x)[0]
     y.backward(torch.tensor(dy))
@@ -114,7 +111,7 @@ KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 @pytest.mark.parametrize(("layer", "settings"), LAYERS, ids=IDS)
 def test_last_is_the_end_of_the_sequences(layer, settings):
-    x = sequences(4, 6, 2)
+    x = normal(4, 6, 2)
     every = one(layer(3, return_sequences=True, bidirectional=True, **settings), (6, 2)).predict(x)
     last = one(layer(3, bidirectional=True, **settings), (6, 2)).predict(x)
     assert every.shape == (4, 6, 6)
@@ -125,7 +122,7 @@ def test_second_direction_runs_from_the_end():
     net = one(t.GRU(3, bidirectional=True, return_sequences=True), (6, 2))
     for value in net[0].params.values():
         value[1] = value[0]
-    x = sequences(2, 6, 2)
+    x = normal(2, 6, 2)
     assert np.allclose(net.predict(x)[:, :, 3:], net.predict(x[:, ::-1])[:, ::-1, :3], atol=1e-15)
 
 
@@ -145,7 +142,7 @@ def test_how_weights_start():
 
 @pytest.mark.parametrize(("layer", "settings"), LAYERS, ids=IDS)
 def test_a_stateful_layer_goes_on_where_it_ended(layer, settings):
-    x = sequences(3, 8, 2)
+    x = normal(3, 8, 2)
     whole = one(layer(4, return_sequences=True, **settings), (8, 2)).predict(x)
     net = one(layer(4, return_sequences=True, stateful=True, **settings), (2, 2))
     for _ in range(2):
@@ -170,7 +167,7 @@ def test_fit_starts_each_epoch_from_zeros_and_keeps_validation_apart():
             return super().forward(x, training)
 
     net = t.Sequential(Spy(2, stateful=True), t.Dense(2))
-    x, y = sequences(8, 3, 1), np.arange(8) % 2
+    x, y = normal(8, 3, 1), np.arange(8) % 2
     t.fit(net, x, y, epochs=2, batch_size=4, shuffle=False, validation=(x[:3], y[:3]))
     assert starts == [(True, True), (True, False), (False, True)] * 2
     assert net[0]._state is None
@@ -178,8 +175,8 @@ def test_fit_starts_each_epoch_from_zeros_and_keeps_validation_apart():
 
 def test_gradient_checks_start_each_pass_from_zeros():
     net = t.Sequential(t.LSTM(2, stateful=True), t.Dense(2))
-    net.forward(sequences(3, 4, 2))
-    assert t.check_gradients(net, sequences(3, 4, 2), [0, 1, 1]).error < 1e-6
+    net.forward(normal(3, 4, 2))
+    assert t.check_gradients(net, normal(3, 4, 2), [0, 1, 1]).error < 1e-6
     assert net[0]._state is not None  # of the network itself, which is as it was
 
 
@@ -208,7 +205,7 @@ def test_truncated_gradients(layer, settings):
     def make(**more):
         return layer(3, **settings, **more)
 
-    x, dy = sequences(2, 6, 2), sequences(2, 6, 3)
+    x, dy = normal(2, 6, 2), normal(2, 6, 3)
     net = one(make(return_sequences=True, truncate=2), (6, 2))
     whole = one(make(return_sequences=True), (6, 2))
     assert np.array_equal(net.forward(x, training=True), whole.forward(x, training=True))
@@ -221,7 +218,7 @@ def test_truncated_gradients(layer, settings):
 
 
 def test_truncation_of_the_whole_sequence_changes_nothing():
-    x, dy = sequences(2, 6, 2), sequences(2, 3)
+    x, dy = normal(2, 6, 2), normal(2, 3)
     nets = [one(t.LSTM(3, truncate=k), (6, 2)) for k in (None, 6)]
     a, b = ((net.forward(x, training=True), net.backward(dy))[1] for net in nets)
     assert np.array_equal(a, b)
@@ -247,7 +244,7 @@ def test_frozen_layers_keep_nothing():
     net.build((4, 2))
     net["rnn"].trainable = False
     before = net.state_dict()
-    t.fit(net, sequences(8, 4, 2), np.arange(8) % 2, epochs=1)
+    t.fit(net, normal(8, 4, 2), np.arange(8) % 2, epochs=1)
     assert net["rnn"]._saved == ()
     assert np.array_equal(net["rnn"].params["weight"], before["rnn.weight"])
 
@@ -270,7 +267,7 @@ def test_streaming_onnx_carries_its_state(layer, settings, last):
     assert onnx.checker.check_model(model, full_check=True) is None
     states = {name: np.zeros((3, 1, 4), np.float32) for name in pairs}
     names = ["output", *pairs.values()]
-    for frame in np.moveaxis(sequences(3, 5, 2).astype(np.float32), 1, 0):
+    for frame in np.moveaxis(normal(3, 5, 2).astype(np.float32), 1, 0):
         results = dict(zip(names, session.run(names, {"input": frame[:, None], **states}), strict=True))
         np.testing.assert_allclose(results["output"], net.predict(frame[:, None]), rtol=1e-5, atol=1e-6)
         states = {name: results[following] for name, following in pairs.items()}

@@ -26,7 +26,6 @@ class Softmax(Layer):
         self.axis = axis
 
     def setup(self, in_shape: Shape) -> Shape:
-        """Take any shape that has the axis."""
         require_axis(self.axis, in_shape)
         return in_shape
 

@@ -13,6 +13,8 @@ from .._common import Array, Shape
 from ..initializers import Initializer, get_initializer
 from ..onnx_builder import GraphBuilder
 
+__all__ = ["LAYERS", "Layer"]
+
 LAYERS: dict[str, type[Layer]] = {}
 Kind = TypeVar("Kind", bound="type[Layer]")
 

@@ -14,8 +14,19 @@ from ..onnx_builder import GraphBuilder
 from .base import Layer, register
 
 __all__ = [
-    *("ELU", "GELU", "SELU", "Clip", "HardSigmoid", "HardSwish", "LeakyReLU", "ReLU", "ReLU6", "SiLU", "Sigmoid"),
-    *("Softplus", "Tanh"),
+    "ELU",
+    "GELU",
+    "SELU",
+    "Clip",
+    "HardSigmoid",
+    "HardSwish",
+    "LeakyReLU",
+    "ReLU",
+    "ReLU6",
+    "SiLU",
+    "Sigmoid",
+    "Softplus",
+    "Tanh",
 ]
 
 

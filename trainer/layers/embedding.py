@@ -38,7 +38,6 @@ class Embedding(Layer):
         get_initializer(init)
 
     def setup(self, in_shape: Shape) -> Shape:
-        """Take any shape."""
         self.add_param("weight", (self.rows, self.width), self.init, fan_in=self.rows, fan_out=self.width)
         return (*in_shape, self.width)
 

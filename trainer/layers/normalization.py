@@ -50,7 +50,6 @@ class LayerNorm(Layer):
         self.axis, self.eps = axis, require_number(eps, "LayerNorm eps", 0.0, open_low=True)
 
     def setup(self, in_shape: Shape) -> Shape:
-        """Take any shape that has the axis."""
         first = require_axis(self.axis, in_shape)
         self.axes = tuple(range(first, len(in_shape) + 1))
         self.add_param("weight", in_shape[first - 1 :], "ones")

@@ -12,9 +12,7 @@ from .base import Layer, register
 from .conv1d import OnLines, along, line_padding
 from .windows import Padding, Windows, check_padding
 
-__all__ = [
-    *("AveragePool1D", "AveragePool2D", "GlobalAveragePool", "GlobalMaxPool", "MaxPool1D", "MaxPool2D"),
-]
+__all__ = ["AveragePool1D", "AveragePool2D", "GlobalAveragePool", "GlobalMaxPool", "MaxPool1D", "MaxPool2D"]
 
 
 class _Pool2D(Layer):

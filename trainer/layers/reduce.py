@@ -25,7 +25,6 @@ class _Reduce(Layer):
         self.axes, self.keepdims = axes, bool(keepdims)
 
     def setup(self, in_shape: Shape) -> Shape:
-        """Take any shape that has the axes."""
         self.places = tuple(sorted({require_axis(axis, in_shape) for axis in self.axes}))
         self.count = math.prod(in_shape[place - 1] for place in self.places)
         kept = [1 if place in self.places else n for place, n in enumerate(in_shape, start=1)]

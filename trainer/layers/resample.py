@@ -74,7 +74,6 @@ class Pad(_AlongAxes):
         return super().compute(x)
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
-        """Write Pad."""
         before, after = zip((0, 0), *self.pads, strict=True)
         values = [*inputs, graph.integers(f"{self.name}.pads", [*before, *after])]
         if self.mode == "constant":
@@ -117,7 +116,6 @@ class Resize(_AlongAxes):
         return (in_shape[0], *(n * s for n, s in zip(in_shape[1:], self.scales, strict=True)))
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
-        """Write Resize."""
         scales = graph.constant(f"{self.name}.scales", np.array([1, 1, *self.scales], np.float32))
         if self.mode == "nearest":
             how = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}

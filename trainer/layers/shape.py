@@ -19,7 +19,6 @@ class Flatten(Layer):
     """(N, C, H, W) to (N, C*H*W), channel by channel, row by row."""
 
     def setup(self, in_shape: Shape) -> Shape:
-        """Take any shape."""
         return (math.prod(in_shape),)
 
     def compute(self, x: Array) -> Array:
@@ -87,7 +86,6 @@ class Squeeze(Reshape):
         return (*in_shape[:place], *in_shape[place + 1 :])
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
-        """Write Squeeze."""
         return graph.node("Squeeze", self.name, [*inputs, graph.integers(f"{self.name}.axes", [self.axis])])
 
 
@@ -102,12 +100,10 @@ class Unsqueeze(Reshape):
         self.axis = axis
 
     def setup(self, in_shape: Shape) -> Shape:
-        """Take any shape."""
         place = require_axis(self.axis, (*in_shape, 1)) - 1
         return (*in_shape[:place], 1, *in_shape[place:])
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
-        """Write Unsqueeze."""
         return graph.node("Unsqueeze", self.name, [*inputs, graph.integers(f"{self.name}.axes", [self.axis])])
 
 
@@ -187,7 +183,6 @@ class Slice(Layer):
         return dx
 
     def to_onnx(self, graph: GraphBuilder, *inputs: str) -> str:
-        """Write Slice."""
         values = {"start": self.bounds[0], "stop": self.bounds[1], "axis": self.axis, "step": self.step}
         return graph.node(
             "Slice", self.name, [*inputs, *(graph.integers(f"{self.name}.{k}", [v]) for k, v in values.items())]
