@@ -238,13 +238,21 @@ def _restore_names(graph: onnx.GraphProto) -> None:
         graph.value_info.remove(value)  # it tells the type from before the conversion
 
 
-def _as_written() -> ort.SessionOptions:
-    """For a graph that runs once, as it is: starting threads would take longer than the run."""
-    result = ort.SessionOptions()
-    result.log_severity_level = 4
-    result.intra_op_num_threads = 1
-    result.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return result
+def unoptimized(model: onnx.ModelProto, threads: int = 1) -> ort.InferenceSession | Session:
+    """Open a graph as it is, in a form that onnxruntime computes as ONNX defines it.
+
+    Parameters
+    ----------
+    threads : 1 for a graph that runs once, for starting them would take longer than the run; 0: as many as there are cores
+    """
+    defined, level = as_defined(model), ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if runs_apart(defined):
+        return Session(defined, level, [], {})
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    options.graph_optimization_level = level
+    return ort.InferenceSession(defined.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def intermediates(
@@ -255,13 +263,7 @@ def intermediates(
     graph.CopyFrom(fused)
     del graph.graph.output[:]
     graph.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    defined, level = as_defined(graph), ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    opened: ort.InferenceSession | Session
-    if runs_apart(defined):
-        opened = Session(defined, level, [], {})
-    else:
-        opened = ort.InferenceSession(defined.SerializeToString(), _as_written(), providers=["CPUExecutionProvider"])
-    return dict(zip(names, opened.run(list(names), dict(inputs)), strict=True))
+    return dict(zip(names, unoptimized(graph).run(list(names), dict(inputs)), strict=True))
 
 
 def run_nodes(
@@ -284,9 +286,7 @@ def run_nodes(
     )
     imports = [onnx.helper.make_opsetid(domain, version) for domain, version in opsets.items()]
     model = onnx.helper.make_model(graph, opset_imports=imports, ir_version=8)
-    data = as_defined(model).SerializeToString()
-    opened = ort.InferenceSession(data, _as_written(), providers=["CPUExecutionProvider"])
-    return np.asarray(opened.run([output], dict(inputs))[0])
+    return np.asarray(unoptimized(model).run([output], dict(inputs))[0])
 
 
 def to_proto(model: onnx.ModelProto | bytes | str | Path) -> onnx.ModelProto:

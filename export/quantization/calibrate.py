@@ -19,10 +19,10 @@ import onnxruntime as ort
 
 from ..._arrays import cure
 from ..errors import of_libraries
-from ..graph.apart import Session, runs_apart
-from ..graph.definition import as_defined
+from ..graph.apart import Session
 from ..graph.finite import causes
 from ..graph.importer import find_batch
+from ..graph.reference import unoptimized
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -405,15 +405,7 @@ def open_session(model: onnx.ModelProto, values: list[str]) -> ort.InferenceSess
     copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in values if name not in inputs)
     if not copy.graph.output:
         copy.graph.output.extend(model.graph.output)
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    defined = as_defined(copy)
-    session: ort.InferenceSession | Session
-    if runs_apart(defined):
-        session = Session(defined, options.graph_optimization_level, [], {})
-    else:
-        session = ort.InferenceSession(defined.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = unoptimized(copy, threads=0)
     floats = {output.name for output in session.get_outputs() if output.type == "tensor(float)"} | inputs
     values[:] = [name for name in values if name in floats]
     return session

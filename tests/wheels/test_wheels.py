@@ -220,9 +220,14 @@ def caches() -> dict[str, str]:
 
 
 def objects(target: Target, only_runtime: bool = False) -> list[Path]:
-    """The object files that a wheel was linked from."""
+    """The object files that a wheel was linked from: those of sources that are there, which an older build may have more of."""
     folder = build.WORK / target.platform / "CMakeFiles"
-    found = sorted((folder / "runtime.dir").rglob("*.o"))
+    runtime = folder / "runtime.dir"
+    found = [
+        path
+        for path in sorted(runtime.rglob("*.o"))
+        if (build.ROOT / path.relative_to(runtime).with_suffix("")).exists()
+    ]
     assert found
     return found if only_runtime else [*(folder / "_core.dir").rglob("*.o"), *found]
 
