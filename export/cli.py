@@ -94,7 +94,7 @@ def run_export(args: argparse.Namespace) -> int:
     save = _exporter("save")
     _find_model(args)
     _needs_calibration(args)
-    _make_folder(args.output)
+    _check_folder(args.output)
     name = args.name or Path(args.model).stem
     if Path(name).name != name or name == "..":
         raise UserError(f"--name {name} is a path: give the folder by -o, and the name alone")
@@ -129,12 +129,11 @@ def _has_codes(exported: Any) -> bool:
     return program is not None and any(op.kind.endswith("_s8") or op.kind.startswith("dynamic_") for op in program.ops)
 
 
-def _make_folder(folder: Path) -> None:
-    """The folder to write into, before anything is read."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise UserError(f"{folder} cannot be a folder, for a file is in the way: choose another with -o") from error
+def _check_folder(folder: Path) -> None:
+    """See, before anything is read, that a folder is there or can be made; `save` makes it, if it has something to write."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise UserError(f"{folder} cannot be a folder, for a file is in the way: choose another with -o")
 
 
 def _needs_calibration(args: argparse.Namespace) -> None:

@@ -536,7 +536,7 @@ def test_names_that_do_not_exist(run: Run, stream: Path, words: list[str], messa
         bad = [word for word in words if word != "head"]
         assert err.startswith(f"edgeprop: error: {len(bad)} obstacle{'s' * (len(bad) > 1)} to training:\n")
         assert all(f"trainable '{word}'" in err and f"layers that can train: {LAYERS}" in err for word in bad)
-    assert not list(Path("out").iterdir())
+    assert not Path("out").exists()
     code, _, err = run("export", "stream.onnx", "--calibration", "calibration.npz", "--float", "conv9", "-o", "out")
     assert code == 2
     assert "no node is called 'conv9'; there are: conv1" in err
@@ -569,6 +569,17 @@ def test_a_name_is_no_path(run: Run, stream: Path, name: str) -> None:
     code, _, said = run("export", str(stream), "--float", "--name", name, "-o", "out")
     assert code == 2
     assert f"--name {name} is a path: give the folder by -o" in said
+
+
+def test_a_refused_export_leaves_no_folder(run: Run, stream: Path, tmp_path: Path) -> None:
+    for words in (
+        [str(tmp_path / "none.onnx")],
+        [str(stream), "--float", "--name", "a/b"],
+        [str(stream), "--loss", "mse"],
+    ):
+        code, _, _ = run("export", *words, "--trainable", "nothing", "-o", str(tmp_path / "new" / "deep"))
+        assert code != 0
+        assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("words", [["--layers", "-1"], ["--seed", "-1"], ["--seed", "1.5"]])
